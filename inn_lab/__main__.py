@@ -1,0 +1,62 @@
+"""The door: `python -m inn_lab` (or `inn-lab`, which is the same)."""
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+# Hydra would print its own traceback for a user's mistake; with this it hands the exception to us.
+os.environ["HYDRA_FULL_ERROR"] = "1"
+
+import hydra
+import yaml
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from inn_lab import config, signals
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+
+MISTAKES = (config.ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
+
+
+def job(cfg: DictConfig) -> None:
+    """One job. The heavy imports wait until here, so that --help and tab completion are quick."""
+    from inn_lab import runner
+
+    try:
+        runner.run(cfg)
+    except config.ConfigError as error:
+        stop(error)
+    except MISTAKES as error:  # the configuration was composed and checked: this one is ours, and shows its traceback
+        raise RuntimeError(f"{type(error).__name__} inside a job") from error
+
+
+def stop(error: Exception) -> NoReturn:
+    """Ends the program with one line."""
+    print(f"inn_lab: {config.explain(error)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def main() -> None:
+    """Composes the configuration and runs one job, or with -m a sweep of them.
+
+    Exit codes: 0 done, 1 failed, 2 a user's mistake (one line says which), 128 + n stopped by signal n.
+    """
+    config.register()
+    signals.listen()
+    # argparse takes the overrides in one piece only; users write them on both sides of -m.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: not word.startswith("-") and "=" in word)
+    try:
+        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
+    except MISTAKES as error:
+        stop(error)
+    except signals.Interrupted as error:
+        print(f"inn_lab: stopped by {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
