@@ -1,0 +1,65 @@
+"""The plain study: train, then test the last weights."""
+
+import logging
+import tempfile
+import warnings
+from pathlib import Path
+
+import matplotlib.figure
+import pandas as pd
+import torch
+
+from inn_lab.studies import Job
+from inn_lab.training.module import ToMLflow, Training
+from inn_lab.training.objectives import confusion
+from inn_lab.training.progress import ShowProgress
+
+# isort: split
+import pytorch_lightning as L
+
+
+def train(job: Job) -> None:
+    """Trains for `trainer.max_epochs` (or `trainer.max_time` seconds), logs each epoch, tests, logs the confusion matrix."""
+    cfg = job.cfg.trainer
+    module = Training(job.model, job.data, job.objective, job.cfg.lr)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    trainer = L.Trainer(
+        accelerator="gpu" if job.device.type == "cuda" else "cpu",
+        devices=[job.device.index] if job.device.type == "cuda" else 1,
+        max_epochs=cfg.max_epochs,
+        max_time={"seconds": cfg.max_time} if cfg.max_time else None,
+        precision=cfg.precision,
+        gradient_clip_val=cfg.gradient_clip_val,
+        reload_dataloaders_every_n_epochs=1,  # training sequences are drawn anew each epoch
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,  # nothing is logged by step; the default warns of epochs shorter than 50
+        logger=ToMLflow(job.run),
+        callbacks=[ShowProgress(job.title)] if cfg.progress else [],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")  # Lightning 2.6 beside torch 2.13
+        trainer.fit(module)
+        trainer.test(module, verbose=False)
+    logits, true = (torch.cat(parts) for parts in zip(*module.answers, strict=True))
+    log_confusion(job, confusion(logits, true))
+
+
+def log_confusion(job: Job, counts: torch.Tensor) -> None:
+    """confusion.csv and confusion.png among the run's artifacts: rows are the true classes, columns the predicted ones."""
+    figure = matplotlib.figure.Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(counts, cmap="Blues")
+    for row, column in counts.nonzero().tolist():
+        n = int(counts[row, column])
+        axes.text(column, row, n, ha="center", va="center", fontsize=7, color="white" if n > counts.max() / 2 else "black")
+    axes.set(xlabel="predicted", ylabel="true", xticks=range(len(counts)), yticks=range(len(counts)))
+    axes.set_title(f"{job.title}\ntest, {job.cfg.source.name}, seed {job.cfg.seed}", fontsize=8)
+    with tempfile.TemporaryDirectory() as folder:
+        table = pd.DataFrame(counts.numpy()).rename_axis(index="true", columns="predicted")
+        table.to_csv(Path(folder) / "confusion.csv")
+        figure.savefig(Path(folder) / "confusion.png", dpi=120)
+        for name in ("confusion.csv", "confusion.png"):
+            job.run.file(Path(folder) / name)

@@ -1,0 +1,1 @@
+"""How a model is trained: objectives (losses and accuracies), the LightningModule, progress."""

@@ -1,0 +1,74 @@
+"""What a model is trained for: the loss, and the two accuracies that the lab reports.
+
+Every objective has `loss(outputs, y)`, a scalar; `answer(outputs)`, the logits that count at the last step; and
+`correct(outputs, y)`, two counts: right answers at the last step, and right answers at all steps as a share of the steps; with
+outputs (B, T, O) and y (B,).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from inn_lab.config import ConfigError
+
+
+class Anomaly:
+    """Which of the images before the last, blank step is the anomaly (Hershey 2023, 2.1.7 and Eqs. 2.17–2.20).
+
+    Of the O = L + 1 outputs the first L are the logits of the index, read at the last step; the last one is the logit of "this
+    image is the anomaly", read at the L steps before. The two losses are summed; each can be switched off, not both.
+    """
+
+    def __init__(self, *, index: bool = True, flag: bool = True) -> None:
+        if not (index or flag):
+            raise ConfigError("objective.index=false and objective.flag=false: nothing is left to train for; keep one")
+        self.index, self.flag = index, flag
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        loss = outputs.new_zeros(())
+        if self.index:
+            loss = loss + F.cross_entropy(self.answer(outputs), y)
+        if self.flag:
+            logits = outputs[:, :-1, -1]  # (B, L)
+            loss = loss + F.binary_cross_entropy_with_logits(logits, F.one_hot(y, logits.shape[1]).to(logits))
+        return loss
+
+    def answer(self, outputs: Tensor) -> Tensor:
+        """The logits of the index at the last step, (B, L)."""
+        return outputs[:, -1, :-1]
+
+    def correct(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        end = (self.answer(outputs).argmax(-1) == y).sum()  # N · ACC_end, Eq. 2.19
+        flags = (outputs[:, :-1, -1] > 0) == F.one_hot(y, outputs.shape[1] - 1).bool()  # (B, L)
+        return end, (flags.sum() + end) / outputs.shape[1]  # N · ACC_seq, Eq. 2.20: the L flags, then the index
+
+
+class Classification:
+    """Which class the image shows: cross entropy at the last iteration, or the mean over all (`at`: last, all)."""
+
+    def __init__(self, *, at: str = "last") -> None:
+        if at not in ("last", "all"):
+            raise ConfigError(f"objective.at={at}: the loss is taken at the last iteration or at all; use last or all")
+        self.at = at
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        if self.at == "last":
+            return F.cross_entropy(self.answer(outputs), y)
+        return F.cross_entropy(outputs.flatten(0, 1), y.repeat_interleave(outputs.shape[1]))  # (B·T, O) against (B·T,)
+
+    def answer(self, outputs: Tensor) -> Tensor:
+        """The logits of the classes at the last iteration, (B, O)."""
+        return outputs[:, -1]
+
+    def correct(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        each = outputs.argmax(-1) == y[:, None]  # (B, T)
+        return each[:, -1].sum(), each.float().mean(1).sum()
+
+
+Objective = Anomaly | Classification
+
+
+def confusion(logits: Tensor, y: Tensor) -> Tensor:
+    """Counts (C, C) of true class by predicted class, from the logits (B, C) and the truth (B,)."""
+    classes = logits.shape[1]
+    return torch.bincount(y * classes + logits.argmax(-1), minlength=classes * classes).reshape(classes, classes)
