@@ -1,0 +1,148 @@
+"""What every report shares: which runs belong together, curves with bands, claims, and files that say where they come from.
+
+A report module has `AXES`, the keys that vary inside its figures; `figures(runs)`, figures by file name; and `CLAIMS`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from inn_lab.config import NOT_SCIENCE, Config, ConfigError, near
+
+AGREES, DIFFERS, TOO_FEW = "agrees", "differs", "not enough runs"
+SCALARS = {field.name for field in fields(Config) if field.type is not Any}  # R, lr, …: not the groups
+LSTM = "crimson"  # the baseline's colour in every figure of the lab; densities go from dark (sparse) to light (dense)
+
+
+def colour(R: float) -> tuple[float, ...]:
+    """The colour of a density, the same in every figure: by its logarithm, from 0.005 to 1."""
+    return matplotlib.colormaps["viridis"](matplotlib.colors.LogNorm(0.005, 1.15)(R))
+
+
+def settings(runs: pd.DataFrame, axes: Iterable[str]) -> list[str]:
+    """The columns that must be alike in one figure: every param but the axes, the seed, and what is no science."""
+    free = {"seed", "model._target_", *NOT_SCIENCE, *axes, *(f"model.{axis}" for axis in axes)}
+    return [column for column in runs if ("." in column or column in SCALARS) and column not in free]
+
+
+def select(runs: pd.DataFrame, axes: Iterable[str], wanted: Mapping[str, str]) -> tuple[pd.DataFrame, str]:
+    """The runs of one figure, alike in all but the axes and the seed, and a sentence on those left out.
+
+    `wanted` names values of columns ("source": "mnist"); in what it leaves, the newest finished run's settings are taken. Of
+    runs that are the same in everything the newest is kept. Raises ConfigError if no run is left.
+    """
+    runs = runs[runs["state"].isin(["finished", "undefined"])]
+    if runs.empty:
+        raise ConfigError("no run of this experiment has finished yet")
+    for column, value in wanted.items():
+        if column not in runs:
+            raise ConfigError(f"{column}={value}: the runs have no such column{near(column, runs.columns)}")
+        there = ", ".join(sorted(runs[column].dropna().astype(str).unique()))
+        runs = runs[runs[column].astype(str) == value]
+        if runs.empty:
+            raise ConfigError(f"{column}={value}: no run has it; there are runs with {column}={there}")
+    columns = settings(runs, axes)
+    shared = [column for column in columns if not column.startswith("model.")]
+    own = [column for column in columns if column.startswith("model.")]  # an LSTM has no model.init
+    alike = runs[_same(runs, shared, _newest(runs))]
+    alike = pd.concat(part[_same(part, own, _newest(part))] for _, part in alike.groupby("model"))
+    distinct = [column for column in dict.fromkeys(["model", "seed", *columns, *axes]) if column in alike]
+    kept = alike[alike["run_id"].isin(alike.sort_values("start").groupby(distinct, dropna=False)["run_id"].last())]
+    differ = [f"{c}={'|'.join(map(str, runs[c].unique()))}" for c in shared if runs[c].nunique(dropna=False) > 1]
+    note = f"{kept['run_id'].nunique()} of {runs['run_id'].nunique()} runs"
+    return kept, note + (f"; choose others by {' '.join(differ)}" if differ else "")
+
+
+def _newest(runs: pd.DataFrame) -> pd.Series:
+    finished = runs[runs["state"] == "finished"]
+    return (finished if len(finished) else runs).sort_values("start").iloc[-1]
+
+
+def _same(runs: pd.DataFrame, columns: list[str], like: pd.Series) -> pd.Series:
+    alike = pd.Series(True, index=runs.index)
+    for column in columns:
+        alike &= (runs[column] == like[column]) | (runs[column].isna() & pd.isna(like[column]))
+    return alike
+
+
+def curve(axes: Axes, runs: pd.DataFrame, metric: str, label: str, **style: object) -> None:
+    """The mean over seeds by epoch, and a band of one standard deviation where there are two seeds or more."""
+    by_epoch = runs.groupby("epoch")[metric]
+    mean, std = by_epoch.mean(), by_epoch.std()
+    (line,) = axes.plot(mean.index, mean, label=label, **style)
+    if runs["run_id"].nunique() > 1:
+        axes.fill_between(mean.index, mean - std, mean + std, color=line.get_color(), alpha=0.2, linewidth=0)
+
+
+def level(runs: pd.DataFrame, metric: str = "val/acc_end") -> float:
+    """Where the runs end: the mean of the last tenth of the epochs, over all runs given; NaN if there are none."""
+    if runs.empty:
+        return float("nan")
+    last = runs.groupby("run_id")["epoch"].transform("max")
+    return float(runs[runs["epoch"] > last - (last + 1) / 10][metric].mean())
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a source says, and how to measure it: `measure(runs)` returns the measured value and a verdict."""
+
+    source: str
+    sentence: str
+    measure: Callable[[pd.DataFrame], tuple[str, str]]
+
+
+def judge(measured: str, holds: bool | None) -> tuple[str, str]:
+    """(measured, verdict), where `holds` None says that the runs it takes are not there."""
+    return (measured, TOO_FEW) if holds is None else (measured, AGREES if holds else DIFFERS)
+
+
+def provenance(runs: pd.DataFrame) -> str:
+    """What the runs used, in one line: it stands under every figure and beside every claim."""
+    done = runs[runs["state"] == "finished"]
+
+    def values(column: str) -> str:
+        return ", ".join(map(str, sorted(done[column].dropna().unique()))) if column in done else "?"
+
+    seeds, commits = done["seed"].nunique(), sorted({commit[:7] for commit in done["commit"]})
+    parts = [
+        f"source {values('source')}",
+        f"scale {values('scale')}",
+        f"{values('data')}, length {values('seq_len')}",
+        f"lr {values('lr')}",
+        f"{values('trainer.max_epochs')} epochs",
+        f"{done['run_id'].nunique()} runs, {seeds} seed{'s' * (seeds != 1)}",
+        values("device"),
+        f"commit {', '.join(commits)}",
+    ]
+    return " · ".join(parts)
+
+
+def claims_table(claims: Iterable[Claim], runs: pd.DataFrame) -> pd.DataFrame:
+    """One row a claim. A verdict on a source's claim takes the source's images (MNIST) and size; others only get measured."""
+    faithful = set(runs["source"]) == {"mnist"} and set(runs["scale"]) == {"paper"}
+    rows = []
+    for claim in claims:
+        measured, verdict = claim.measure(runs)
+        rows.append((claim.source, claim.sentence, measured, verdict if faithful else TOO_FEW))
+    table = pd.DataFrame(rows, columns=["source", "sentence", "measured", "verdict"])
+    return table.assign(measured_on=provenance(runs))
+
+
+def write(name: str, figures: Mapping[str, Figure], runs: pd.DataFrame, claims: pd.DataFrame, folder: Path) -> list[Path]:
+    """FOLDER/FIGURE.png and .pdf, NAME.csv (what is drawn) and NAME_claims.csv."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for file, figure in figures.items():
+        figure.text(0.5, 0.0, provenance(runs), ha="center", va="top", fontsize=6, color="dimgray")
+        for kind in ("png", "pdf"):
+            paths.append(folder / f"{file}.{kind}")
+            figure.savefig(paths[-1], dpi=150, bbox_inches="tight")
+    runs.to_csv(folder / f"{name}.csv", index=False)
+    claims.to_csv(folder / f"{name}_claims.csv", index=False)
+    return [*paths, folder / f"{name}.csv", folder / f"{name}_claims.csv"]

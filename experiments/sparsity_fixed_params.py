@@ -1,0 +1,117 @@
+"""Hershey 2023, 3.4.2: a fixed number of weights, spread more or less densely (Figs. 3.14–3.17)."""
+
+import math
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments.report import LSTM, Claim, colour, curve, judge, level
+
+AXES = ("model", "R", "n_weights")
+
+
+def figures(runs: pd.DataFrame) -> dict[str, Figure]:
+    """Validation ACC_end by epoch: a panel for each number of weights, a curve for each density, the nearest LSTM beside."""
+    inn, lstm = (runs[(runs["model"] == model) & (runs["state"] == "finished")] for model in ("inn", "lstm"))
+    counts = sorted(inn["n_weights"].unique(), reverse=True)
+    columns = min(2, len(counts))
+    figure = Figure(figsize=(6 * columns, 4.2 * math.ceil(len(counts) / columns)), layout="constrained")
+    panels = figure.subplots(math.ceil(len(counts) / columns), columns, squeeze=False, sharey=True).flat
+    for axes, count in zip(panels, counts, strict=False):
+        here = inn[inn["n_weights"] == count]
+        for R, runs_at_R in here.groupby("R"):
+            weights = runs_at_R["model/weights"].mean()
+            curve(axes, runs_at_R, "val/acc_end", f"R={R:g} ({weights:,.0f})", color=colour(R))
+        if len(lstm):
+            nearest = min(lstm["n_weights"].unique(), key=lambda n: abs(math.log(n / count)))
+            beside = lstm[lstm["n_weights"] == nearest]
+            weights = beside["model/weights"].mean()
+            curve(axes, beside, "val/acc_end", f"LSTM ({weights:,.0f})", color=LSTM, linewidth=2)
+        chance = 1 / here["seq_len"].iloc[0]
+        axes.axhline(chance, color="gray", linewidth=0.8, linestyle=":", label="chance")
+        undefined = runs[(runs["state"] == "undefined") & (runs["n_weights"] == count) & (runs["model"] == "inn")]["R"]
+        note = f" (undefined: R={', '.join(f'{R:g}' for R in sorted(undefined.unique()))})" if len(undefined) else ""
+        axes.set(title=f"{count:,} weights{note}", xlabel="epoch", ylabel="validation ACC_end", ylim=(0, 1))
+        axes.legend(fontsize=7, title="density (weights)", title_fontsize=7)
+    return {"sparsity_fixed_params": figure}
+
+
+def levels(runs: pd.DataFrame, n_weights: int, model: str = "inn") -> pd.Series:
+    """The final ACC_end at `n_weights`, by density."""
+    done = runs[(runs["model"] == model) & (runs["n_weights"] == n_weights) & (runs["state"] == "finished")]
+    return pd.Series({R: level(part) for R, part in done.groupby("R")}, dtype=float)
+
+
+def _text(values: pd.Series) -> str:
+    return ", ".join(f"{value:.2f} at R={R:g}" for R, value in values.items()) or "no runs"
+
+
+def no_effect_at_a_million(runs: pd.DataFrame) -> tuple[str, str]:
+    at = levels(runs, 1_000_000)
+    at = at[at.index >= 0.02]  # H shows 0.02 to 1.0 here
+    enough = len(at) >= 3 and at.index.min() <= 0.05 and at.index.max() >= 0.8
+    return judge(_text(at), bool(at.max() - at.min() <= 0.1) if enough else None)
+
+
+def dense_collapses(runs: pd.DataFrame) -> tuple[str, str]:
+    at = levels(runs, 100_000)
+    return judge(_text(at[at.index == 1.0]), bool(at[1.0] <= 0.25) if 1.0 in at else None)
+
+
+def middle_is_best(n_weights: int, low: float, high: float):
+    """Claim: between R = 0.05 and 0.2 every density ends between `low` and `high`, and above those outside."""
+
+    def measure(runs: pd.DataFrame) -> tuple[str, str]:
+        at = levels(runs, n_weights)
+        inside = at[(at.index >= 0.05) & (at.index <= 0.2)]
+        outside = at.drop(inside.index)
+        if inside.empty or outside.empty:
+            return judge(_text(at), None)
+        return judge(_text(at), bool(inside.between(low, high).all() and inside.max() >= outside.max()))
+
+    return measure
+
+
+def at_density(n_weights: int, R: float, low: float, high: float):
+    """Claim: at this density the runs end between `low` and `high`."""
+
+    def measure(runs: pd.DataFrame) -> tuple[str, str]:
+        at = levels(runs, n_weights)
+        return judge(_text(at[at.index == R]), bool(low <= at[R] <= high) if R in at else None)
+
+    return measure
+
+
+def best_at_ten_thousand(runs: pd.DataFrame) -> tuple[str, str]:
+    at = levels(runs, 10_000)
+    enough = len(at) >= 3 and 0.1 in at
+    return judge(_text(at), bool(at.idxmax() == 0.1 and 0.16 <= at[0.1] <= 0.30) if enough else None)
+
+
+def undefined_above(runs: pd.DataFrame) -> tuple[str, str]:
+    at = runs[(runs["model"] == "inn") & (runs["n_weights"] == 10_000)]
+    states = at.groupby("R")["state"].first()
+    above, upto = states[states.index > 0.2], states[states.index <= 0.2]
+    text = ", ".join(f"{state} at R={R:g}" for R, state in states.items()) or "no runs"
+    return judge(text, bool((above == "undefined").all() and (upto == "finished").all()) if len(above) and len(upto) else None)
+
+
+def ahead_of_the_lstm(runs: pd.DataFrame) -> tuple[str, str]:
+    inn = levels(runs, 1_000_000)
+    lstm = level(runs[(runs["model"] == "lstm") & (runs["n_weights"] == 1_307_540) & (runs["state"] == "finished")])
+    text = f"INN {_text(inn)}; LSTM {lstm:.2f}"
+    return judge(text, bool(inn.min() > lstm) if len(inn) and lstm == lstm else None)
+
+
+CLAIMS = [
+    Claim("H 3.4.2, Fig. 3.14", "With 1,000,000 weights density has no clear effect", no_effect_at_a_million),
+    Claim("H 3.4.2, Fig. 3.14", "With 1,000,000 weights every density is ahead of the LSTM", ahead_of_the_lstm),
+    Claim("H 3.4.2, Fig. 3.15", "With 100,000 weights R=1.0 collapses to about 0.20", dense_collapses),
+    Claim("H 3.4.2, Fig. 3.15", "With 100,000 weights R=0.05–0.2 is best, at 0.5–0.6", middle_is_best(100_000, 0.45, 0.65)),
+    Claim("H 3.4.2, Fig. 3.16", "With 50,000 weights R=1.0 stays at chance", at_density(50_000, 1.0, 0.05, 0.15)),
+    Claim("H 3.4.2, Fig. 3.16", "With 50,000 weights R=0.6 stays below 0.40", at_density(50_000, 0.6, 0.0, 0.40)),
+    Claim("H 3.4.2, Fig. 3.16", "With 50,000 weights R=0.005 ends at about 0.20", at_density(50_000, 0.005, 0.15, 0.27)),
+    Claim("H 3.4.2, Fig. 3.16", "With 50,000 weights R=0.05–0.2 is best, near 0.5", middle_is_best(50_000, 0.4, 0.6)),
+    Claim("H 3.4.2, Fig. 3.17", "With 10,000 weights R=0.1 is best, at about 0.23", best_at_ten_thousand),
+    Claim("H 3.4.2, Fig. 3.17", "With 10,000 weights the INN cannot be defined above R=0.2", undefined_above),
+]
