@@ -1,0 +1,32 @@
+# Needs Python 3.11 or newer and make; everything else is installed into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+OUTPUTS := $(or $(INN_LAB_OUTPUTS),outputs)
+
+.PHONY: help run test figures ui lint
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+run: .venv/installed ## the main job on the bundled digits (three densities), and its figure
+	$(BIN)/python -m inn_lab experiment=sparsity_fixed_params source=digits lr=1e-3 trainer.max_epochs=15 -m R=0.1,0.4,1.0
+	$(BIN)/python -m experiments sparsity_fixed_params source=digits
+
+test: .venv/installed ## the quick test suite
+	$(BIN)/python -m pytest
+
+figures: .venv/installed ## every figure and claim, from the runs in MLflow
+	$(BIN)/python -m experiments
+
+ui: .venv/installed ## browse the runs
+	$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath $(OUTPUTS))/mlflow.db}"
+
+lint: .venv/installed ## ruff: style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@

@@ -1,0 +1,51 @@
+"""What the tests share: the door called in this process, and runs read back from an MLflow of their own."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+from inn_lab import _torchvision  # noqa: F401  (before anything imports torchvision)
+
+# isort: split
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from inn_lab import __main__ as door
+from inn_lab import signals, tracking
+
+SMOKE = ["source=digits", "scale=smoke", "trainer.progress=false"]
+
+
+@pytest.fixture
+def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty outputs folder of the test's own."""
+    monkeypatch.setenv("INN_LAB_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path / "outputs"
+
+
+@pytest.fixture
+def lab(outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """`lab("R=0.1", …)` is `python -m inn_lab R=0.1 …` in this process: (exit code, standard output, standard error)."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["inn_lab", *arguments])
+        monkeypatch.setattr(signals, "listen", lambda: None)  # pytest keeps its own Ctrl-C
+        GlobalHydra.instance().clear()
+        code = 0
+        try:
+            door.main()
+        except SystemExit as exit:
+            code = exit.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def runs(outputs: Path):
+    """`runs(experiment)`: its jobs as a DataFrame."""
+    return lambda experiment: tracking.read(outputs, experiment)

@@ -1,0 +1,105 @@
+"""The command line: what it offers, and what it says to a mistake."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import SMOKE
+
+
+def test_help_shows_groups_choices_and_examples_without_heavy_imports():
+    code = (
+        "import runpy, sys; sys.argv = ['inn_lab', '--help']\n"
+        "try: runpy.run_module('inn_lab', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print('HEAVY', {'torch', 'mlflow', 'pandas', 'matplotlib', 'pytorch_lightning'} & set(sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "HEAVY set()" in out
+    for line in (
+        "model: gru, inn, lstm, mlp, rnn",
+        "data: mnist_classification, random_anomaly, uniform_anomaly",
+        "source: digits, fashion_mnist, mnist",
+        "scale: paper, smoke",
+        "trainer: auto, cpu, gpu",
+        "study: train",
+    ):
+        assert line in out
+    assert out.count("python -m inn_lab ") == 4  # three examples, and where the flags are listed
+
+
+@pytest.mark.parametrize(
+    "line, choices",
+    [("inn-lab mod", {"model="}), ("inn-lab model=l", {"model=lstm"}), ("inn-lab trainer.max_ep", {"trainer.max_epochs="})],
+)
+def test_tab_completion(lab, monkeypatch, line, choices):
+    monkeypatch.setenv("COMP_LINE", line)
+    monkeypatch.setattr(sys, "argv", ["inn-lab"])
+    _, out, _ = lab("-sc", "query=bash")
+    assert choices <= set(out.split())
+
+
+MISTAKES = {
+    "foo=1": "foo: there is no such key",
+    "+foo=1": "foo: there is no such key",
+    "+model.inti=normal": "model.inti: there is no such key; did you mean init",
+    "modle=lstm": "modle: there is no such key; did you mean model?",
+    "model.inti=normal": "model.inti: there is no such key; did you mean init",
+    "model=lstn": "model=lstn: there is no such choice; did you mean lstm?",
+    "source=mnits": "source=mnits: there is no such choice; did you mean .*mnist",
+    "experiment=sparsity": "experiment=sparsity: there is no such choice; .*sparsity_fixed_params",
+    "R=abc": "R: Value 'abc' of type 'str' could not be converted to Float",
+    "R=[": r"R=\[: cannot be read",
+    "R=1.5": r"R=1.5: a density lies in \(0, 1\]; e.g. R=0.2",
+    "R=0": r"R=0.0: a density lies in \(0, 1\]",
+    "lr=-1": "lr=-1.0: a learning rate is a positive number",
+    "seed=-1": "seed=-1: a seed is a whole number from 0",
+    "seq_len=2": "seq_len=2: an anomaly stands among at least 3 images",
+    "seq_len=200": "seq_len=200",
+    "n_weights=100": "cannot be defined.*n_weights.*R",
+    "depth=610": "n_weights.*R.*depth.*too many",
+    "R=null": "n_weights.*(too few|needs|missing|alone)",
+    "model=lstm n_weights=1000": "n_weights=1000.*n_weights",
+    "objective.index=false objective.flag=false": "nothing is left to train for",
+    "data=mnist_classification objective.at=first": "objective.at=first.*last or all",
+    "data=mnist_classification data.transforms=shear": "transforms=shear.*none",
+    "data.batch_size=0": "batch_size=0",
+    "model.init=xavier": "init=xavier.*normal",
+}
+
+
+@pytest.mark.parametrize("arguments", MISTAKES)
+def test_a_mistake_gets_one_line_and_exit_code_2(lab, outputs, arguments):
+    code, _, err = lab("source=digits", *arguments.split())
+    assert code == 2
+    (line,) = err.strip().splitlines()
+    assert line.startswith("inn_lab: ")
+    assert re.search(MISTAKES[arguments], line), line
+    assert not (outputs / "mlflow.db").exists()  # nothing was run
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_device_that_is_not_there(lab):
+    code, _, err = lab(*SMOKE, "trainer=gpu")
+    assert (code, err) == (2, "inn_lab: trainer=gpu: torch sees no CUDA device here; use trainer=auto or trainer=cpu\n")
+
+
+@pytest.mark.parametrize(
+    "yaml, message",
+    [
+        ("model: {inti: fan_in}", r"model.inti \(in conf/experiment/mine.yaml\): there is no such key; did you mean init"),
+        ("fooo: 1", r"fooo \(in conf/experiment/mine.yaml\): there is no such key"),
+        ("R: much", r"R \(in conf/experiment/mine.yaml\): Value 'much'"),
+        ("R: [", "while parsing"),
+        ("defaults: [override /model: foo]", "model=foo: there is no such choice"),
+    ],
+)
+def test_a_mistake_in_a_yaml(lab, tmp_path, yaml, message):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text(f"# @package _global_\n{yaml}\n")
+    code, _, err = lab("--config-dir", str(tmp_path), "experiment=mine")
+    assert code == 2
+    (line,) = err.strip().splitlines()
+    assert re.search(message, line), line

@@ -1,0 +1,70 @@
+"""Every experiment's YAML, and every choice of every group: composed, built, run for a batch."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import SMOKE
+
+from experiments.__main__ import main, names
+
+CONF = Path(__file__).parent.parent / "conf"
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+
+def first_jobs(name: str) -> list[list[str]]:
+    """The first job of each of an experiment's grids."""
+    grids = (
+        yaml.safe_load((CONF / f"experiment/{name}.yaml").read_text()).get("hydra", {}).get("sweeper", {}).get("grids", [{}])
+    )
+    return [[f"{key}={str(value).split(',')[0]}" for key, value in grid.items()] for grid in grids]
+
+
+@pytest.mark.parametrize("name, job", [(name, job) for name in EXPERIMENTS for job in first_jobs(name)])
+def test_every_experiment_runs(lab, runs, name, job):
+    assert (
+        lab(f"experiment={name}", "source=digits", "scale=smoke", "trainer.max_epochs=1", "trainer.progress=false", *job)[0]
+        == 0
+    )
+    assert list(runs(name)["state"]) == ["finished"]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_says_its_command_and_has_a_report(name):
+    text = (CONF / f"experiment/{name}.yaml").read_text()
+    assert text.splitlines()[1] == f"# python -m inn_lab experiment={name} -m"
+    assert name in names()
+
+
+@pytest.mark.parametrize("model", sorted(path.stem for path in (CONF / "model").glob("*.yaml")))
+@pytest.mark.parametrize("data", sorted(path.stem for path in (CONF / "data").glob("*.yaml")))
+def test_every_model_runs_on_every_data(lab, runs, model, data):
+    assert lab(*SMOKE, "trainer.max_epochs=1", "n_weights=200000", f"model={model}", f"data={data}")[0] == 0
+    (row,) = runs("adhoc").to_dict("records")
+    assert row["state"] == "finished" and row["model"] == model and row["data"] == data
+    assert 0 <= row["test/acc_end"] <= 1 and row["model/weights"] > 0
+
+
+def test_from_a_sweep_to_its_figure(lab, outputs, monkeypatch, capsys):
+    assert lab("experiment=sparsity_fixed_params", *SMOKE, "-m", "R=0.05,0.2", "seed=0,1")[0] == 0
+    monkeypatch.setattr(sys, "argv", ["experiments", "--outputs", str(outputs)])
+    main()
+    out = capsys.readouterr().out
+    assert "4 of 4 runs" in out and "source digits · scale smoke" in out and "not enough runs" in out
+    for end in (".png", ".pdf", ".csv", "_claims.csv"):
+        assert (outputs / "figures" / f"sparsity_fixed_params{end}").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["sparsity_fixed_parms"], "there is no such report; did you mean sparsity_fixed_params?"),
+        (["sparsity_fixed_params"], "no runs of sparsity_fixed_params in sqlite:///"),
+    ],
+)
+def test_a_report_that_cannot_be_drawn(outputs, monkeypatch, capsys, words, message):
+    monkeypatch.setattr(sys, "argv", ["experiments", *words, "--outputs", str(outputs)])
+    with pytest.raises(SystemExit) as exit:
+        main()
+    assert exit.value.code == 2 and message in capsys.readouterr().err

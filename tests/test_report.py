@@ -1,0 +1,146 @@
+"""Reports on made runs: which are drawn together, and what each claim says to runs that agree, differ or are too few."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import report
+from experiments import sparsity_fixed_params as study
+from experiments.report import AGREES, DIFFERS, TOO_FEW
+from inn_lab.config import ConfigError
+
+COUNTER = iter(range(10_000))
+
+
+def run(R=0.1, n_weights=100_000, end=0.5, *, model="inn", seed=0, lr=1e-4, source="mnist", scale="paper", state="finished"):
+    """A made run of 20 epochs whose validation ACC_end rises to `end`."""
+    number = next(COUNTER)
+    epochs = range(20) if state == "finished" else [np.nan]
+    common = {
+        "run_id": f"run{number}", "start": pd.Timestamp(number, unit="s"), "status": "FINISHED", "state": state,
+        "model": model, "data": "random_anomaly", "source": source, "source.name": source, "scale": scale, "scale.name": scale,
+        "R": R, "n_weights": n_weights, "seed": seed, "lr": lr, "seq_len": 9, "trainer.max_epochs": 20,
+        "model.R": R if model == "inn" else np.nan, "model.init": "normal" if model == "inn" else np.nan,
+        "model/weights": n_weights, "outputs": f"out{number}", "device": "cpu", "commit": "0123456789",
+    }  # fmt: skip
+    rise = lambda epoch: np.nan if state != "finished" else end * min(1, (epoch + 1) / 10)  # noqa: E731
+    return pd.DataFrame([{**common, "epoch": epoch, "val/acc_end": rise(epoch)} for epoch in epochs])
+
+
+def runs(*parts: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat(parts, ignore_index=True)
+
+
+def verdicts(frame: pd.DataFrame) -> dict[str, str]:
+    table = report.claims_table(study.CLAIMS, frame)
+    return dict(zip(table["sentence"], table["verdict"], strict=True))
+
+
+GRID = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+H = {  # final ACC_end by density, as Hershey 2023 describes Figs. 3.14–3.17
+    1_000_000: dict.fromkeys(GRID, 0.60),
+    100_000: {R: 0.55 if 0.05 <= R <= 0.2 else 0.2 if R == 1.0 else 0.50 for R in GRID},
+    50_000: {R: 0.50 if 0.05 <= R <= 0.2 else {0.005: 0.20, 0.6: 0.38, 0.8: 0.2, 1.0: 0.11}.get(R, 0.42) for R in GRID},
+    10_000: {0.005: 0.12, 0.01: 0.14, 0.02: 0.16, 0.05: 0.20, 0.1: 0.23, 0.2: 0.20},
+}
+
+
+def as_the_thesis(change=None) -> pd.DataFrame:
+    ends = {(n, R): end for n, at in H.items() for R, end in at.items()} | (change or {})
+    made = [run(R, n, end) for (n, R), end in ends.items()]
+    return runs(*made, run(0.4, 10_000, state="undefined"), run(model="lstm", n_weights=1_307_540, end=0.28))
+
+
+def test_every_claim_agrees_with_runs_like_the_thesis():
+    assert set(verdicts(as_the_thesis()).values()) == {AGREES}
+
+
+@pytest.mark.parametrize(
+    "claim, change",
+    [
+        (0, {(1_000_000, 1.0): 0.3}),
+        (1, {(1_000_000, 0.02): 0.25}),
+        (2, {(100_000, 1.0): 0.5}),
+        (3, {(100_000, 0.4): 0.9}),
+        (3, {(100_000, 0.1): 0.3}),
+        (4, {(50_000, 1.0): 0.4}),
+        (5, {(50_000, 0.6): 0.6}),
+        (6, {(50_000, 0.005): 0.5}),
+        (7, {(50_000, 0.1): 0.1}),
+        (8, {(10_000, 0.2): 0.6}),
+        (9, {(10_000, 0.4): 0.3}),
+    ],
+)
+def test_a_claim_differs(claim, change):
+    frame = as_the_thesis(change)
+    if claim == 9:
+        frame = frame[frame["state"] == "finished"]
+    assert list(verdicts(frame).values())[claim] == DIFFERS
+
+
+def test_claims_without_their_runs_are_not_judged():
+    assert set(verdicts(run(0.3, 777)).values()) == {TOO_FEW}
+
+
+@pytest.mark.parametrize("other", [{"source": "digits"}, {"scale": "smoke"}])
+def test_no_verdict_on_other_images_or_sizes(other):
+    table = report.claims_table(study.CLAIMS, run(1.0, 100_000, 0.2, **other))
+    assert set(table["verdict"]) == {TOO_FEW}
+    assert "0.20 at R=1" in table["measured"][2]  # but it is measured, and says on what
+    assert all(value in table["measured_on"][2] for value in other.values())
+
+
+def test_runs_on_different_images_are_never_drawn_together():
+    frame = runs(run(0.1, source="digits"), run(0.2, source="digits"), run(0.1, source="mnist"))
+    kept, note = report.select(frame, study.AXES, {})
+    assert set(kept["source"]) == {"mnist"}  # the newest
+    assert note == "1 of 3 runs; choose others by source.name=digits|mnist"
+    kept, _ = report.select(frame, study.AXES, {"source": "digits"})
+    assert sorted(kept["R"].unique()) == [0.1, 0.2]
+
+
+def test_settings_are_shared_but_for_axes_and_seeds():
+    frame = runs(run(0.1, lr=1e-3), run(0.1, seed=0), run(0.2, seed=1), run(model="lstm", n_weights=1_307_540))
+    kept, _ = report.select(frame, study.AXES, {})
+    assert set(kept["lr"]) == {1e-4} and kept["run_id"].nunique() == 3  # an LSTM without model.init is no stranger
+    kept, _ = report.select(frame, study.AXES, {"lr": "0.001"})
+    assert kept["run_id"].nunique() == 1
+
+
+def test_of_equal_runs_the_newest_is_drawn_and_unfinished_ones_are_not():
+    kept, _ = report.select(runs(run(end=0.3), run(end=0.6), run(end=0.9, state="failed")), study.AXES, {})
+    assert report.level(kept) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    "wanted, message", [({"sorce": "mnist"}, "sorce=mnist.*did you mean.*source"), ({"lr": "7"}, "lr=7: no run.*lr=0.0001")]
+)
+def test_a_choice_that_names_no_run(wanted, message):
+    with pytest.raises(ConfigError, match=message):
+        report.select(run(), study.AXES, wanted)
+
+
+def test_the_band_is_the_seeds_standard_deviation():
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    report.curve(axes, runs(run(end=0.4, seed=0), run(end=0.6, seed=1)), "val/acc_end", "x")
+    assert axes.lines[0].get_ydata()[-1] == pytest.approx(0.5)
+    _, high = axes.collections[0].get_paths()[0].get_extents().intervaly
+    assert high == pytest.approx(0.5 + np.std([0.4, 0.6], ddof=1))
+
+
+def test_figures_say_what_they_show(tmp_path):
+    frame = as_the_thesis()
+    made = study.figures(frame)
+    (figure,) = made.values()
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[:2] == ["1,000,000 weights", "100,000 weights"] and titles[3] == "10,000 weights (undefined: R=0.4)"
+    labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    assert "R=0.05 (100,000)" in labels and "LSTM (1,307,540)" in labels
+    paths = report.write("sparsity_fixed_params", made, frame, report.claims_table(study.CLAIMS, frame), tmp_path)
+    assert {path.name for path in paths} == {f"sparsity_fixed_params{end}" for end in (".png", ".pdf", ".csv", "_claims.csv")}
+    assert all(path.stat().st_size > 0 for path in paths)
+    footer = figure.texts[0].get_text()
+    assert all(word in footer for word in ("source mnist", "scale paper", "1 seed", "cpu", "commit 0123456"))
+    assert pd.read_csv(tmp_path / "sparsity_fixed_params.csv")["val/acc_end"].max() == 0.6
