@@ -1,0 +1,40 @@
+"""What the models share: how they are counted, and how torch's own modules are drawn from a generator."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Model(torch.nn.Module):
+    """A map of (B, T, I) to (B, T, O) that tells its own size."""
+
+    @property
+    def n_weights(self) -> int:
+        """What trains, biases included, as Hershey 2023 counts the LSTM's 1,307,540."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def size(self) -> dict[str, float]:
+        """For the log. "weights" is `n_weights`, "parameters" every number that trains."""
+        return {"weights": self.n_weights, "parameters": self.n_weights}
+
+
+def is_still(x: Tensor) -> bool:
+    """Whether the T steps of (B, T, I) are one image, expanded: what depends on the input alone need be computed only once."""
+    return x.shape[1] == 1 or x.stride(1) == 0
+
+
+def drawn(kind: type[torch.nn.Module], *args: Any, bound: float, generator: torch.Generator, **options: Any) -> torch.nn.Module:
+    """A module of torch with all its parameters uniform in ±bound."""
+    # Built on the meta device, so that torch doesn't initialise it first, from its global generator.
+    module = kind(*args, device="meta", **options).to_empty(device=generator.device)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.uniform_(-bound, bound, generator=generator)
+    return module
+
+
+def linear(n_inputs: int, n_outputs: int, generator: torch.Generator) -> torch.nn.Module:
+    """torch.nn.Linear by torch's own law: weights and biases uniform in ±1/√n_inputs."""
+    return drawn(torch.nn.Linear, n_inputs, n_outputs, bound=1 / math.sqrt(n_inputs), generator=generator)

@@ -1,0 +1,50 @@
+"""The layered network, applied to each step by itself."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from inn_lab.models.base import Model, is_still, linear
+from inn_lab.sizing import exactly_one, mlp_hidden, whole
+
+
+class MLP(Model):
+    """y = V σ(… σ(W x + b) …) + c at each step, with no memory of the steps before; σ is ReLU.
+
+    Source: Hershey 2023, 3.3: hidden=(500, 200, 100). From `n_weights`, widths in this proportion. Initialised by torch's law.
+
+    Shapes: (B, T, I) -> (B, T, O). B batch, T steps, I inputs, O outputs.
+
+    Raises ConfigError unless exactly one of `n_weights` and `hidden` is given, and for a width below 1.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        hidden: Sequence[int] | None = None,
+        n_weights: int | None = None,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        exactly_one("hidden", n_weights=n_weights, hidden=hidden)
+        hidden = mlp_hidden(n_inputs, n_outputs, n_weights) if hidden is None else hidden
+        for layer, units in enumerate(hidden):
+            whole(f"model.hidden[{layer}]", units)
+        self.widths = (n_inputs, *hidden, n_outputs)
+        layers: list[torch.nn.Module] = []
+        for before, after in pairwise(self.widths):
+            layers += [linear(before, after, generator), torch.nn.ReLU()]
+        self.layers = torch.nn.Sequential(*layers[:-1])  # the outputs are linear
+
+    def size(self) -> dict[str, float]:
+        """As every model; also the "depth" and "width" of the weight space that it is when iterated (Hershey 2023, 2.1.3)."""
+        return {**super().size(), "depth": sum(self.widths[1:]), "width": sum(self.widths)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        if is_still(x):
+            return self.layers(x[:, :1]).expand(-1, x.shape[1], -1)  # (B, T, I) -> (B, 1, O) -> (B, T, O)
+        return self.layers(x)  # (B, T, I) -> (B, T, O)

@@ -1,0 +1,140 @@
+"""torch's fused recurrent networks, sized by their number of weights and drawn from a generator."""
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inn_lab.config import ConfigError, near
+from inn_lab.models.base import Model, drawn, linear
+from inn_lab.sizing import exactly_one, gru_hidden, lstm_hidden, rnn_hidden, whole
+
+NONLINEARITIES = ("tanh", "relu")
+
+
+class Recurrent(Model):
+    """A fused core of torch, its H = hidden_size, and what reads its states.
+
+    Initialised by torch's law, uniform in ±1/√H.
+
+    Raises ConfigError unless exactly one of `n_weights` and `hidden_size` is given.
+    """
+
+    def __init__(
+        self,
+        kind: type[torch.nn.Module],
+        hidden_from: Callable[[int, int, int], int],
+        n_inputs: int,
+        n_outputs: int,
+        n_weights: int | None,
+        hidden_size: int | None,
+        generator: torch.Generator,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        exactly_one("hidden_size", n_weights=n_weights, hidden_size=hidden_size)
+        if hidden_size is None:
+            hidden_size = hidden_from(n_inputs, n_outputs, n_weights)
+        whole("model.hidden_size", hidden_size)
+        bound = 1 / math.sqrt(hidden_size)
+        self.core = drawn(kind, n_inputs, hidden_size, batch_first=True, bound=bound, generator=generator, **options)
+        self.readout = torch.nn.Identity() if "proj_size" in options else linear(hidden_size, n_outputs, generator)
+
+    def size(self) -> dict[str, float]:
+        """As every model; "depth" is the hidden size."""
+        return {**super().size(), "depth": self.core.hidden_size}
+
+    def forward(self, x: Tensor) -> Tensor:
+        states = self.core(x)[0]  # (B, T, I) -> (B, T, H); of the projected LSTM (B, T, O)
+        return self.readout(states)  # (B, T, O)
+
+
+class LSTM(Recurrent):
+    """torch.nn.LSTM whose output is a projection of its state, with H = hidden_size cells.
+
+    The projection is also what recurs: each step reads [x; y], and N = H (4I + 5O + 8).
+
+    Source: Hershey 2023, 2.1.6; at I = 2500, O = 10, H = 130 its 1,307,540 weights.
+    Initialised uniform in ±1/√H, as torch does.
+
+    Shapes: (B, T, I) -> (B, T, O). B batch, T steps, I inputs, H state, O outputs, N weights.
+
+    Raises ConfigError unless exactly one of `n_weights` and `hidden_size` is given, and where H would not exceed O.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        n_weights: int | None = None,
+        hidden_size: int | None = None,
+        generator: torch.Generator,
+    ) -> None:
+        if hidden_size is not None and hidden_size <= n_outputs:
+            raise ConfigError(
+                f"model.hidden_size={hidden_size}: an LSTM's hidden size must exceed its {n_outputs} outputs; "
+                f"give model.hidden_size={n_outputs + 1} or more"
+            )
+        super().__init__(
+            torch.nn.LSTM, lstm_hidden, n_inputs, n_outputs, n_weights, hidden_size, generator, proj_size=n_outputs
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        with warnings.catch_warnings():  # on the CPU torch warns that it takes its default kernel here: it's as fast
+            warnings.filterwarnings("ignore", message="LSTM with projections")
+            return super().forward(x)
+
+
+class RNN(Recurrent):
+    """torch.nn.RNN (Elman 1990) with a linear readout: h ← σ(W x + U h + b), y = V h + c; σ is tanh or ReLU.
+
+    Initialised uniform in ±1/√H, as torch does.
+
+    Shapes: (B, T, I) -> (B, T, O). B batch, T steps, I inputs, H state, O outputs.
+
+    Raises ConfigError unless exactly one of `n_weights` and `hidden_size` is given, and for an unknown `nonlinearity`.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        n_weights: int | None = None,
+        hidden_size: int | None = None,
+        nonlinearity: str = "tanh",
+        generator: torch.Generator,
+    ) -> None:
+        if nonlinearity not in NONLINEARITIES:
+            raise ConfigError(
+                f"model.nonlinearity={nonlinearity}: there is no such nonlinearity{near(str(nonlinearity), NONLINEARITIES)}"
+            )
+        super().__init__(
+            torch.nn.RNN, rnn_hidden, n_inputs, n_outputs, n_weights, hidden_size, generator, nonlinearity=nonlinearity
+        )
+
+
+class GRU(Recurrent):
+    """torch.nn.GRU (Cho et al. 2014) with a linear readout.
+
+    Initialised uniform in ±1/√H, as torch does.
+
+    Shapes: (B, T, I) -> (B, T, O). B batch, T steps, I inputs, H state, O outputs.
+
+    Raises ConfigError unless exactly one of `n_weights` and `hidden_size` is given.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        n_weights: int | None = None,
+        hidden_size: int | None = None,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(torch.nn.GRU, gru_hidden, n_inputs, n_outputs, n_weights, hidden_size, generator)

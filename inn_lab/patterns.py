@@ -1,0 +1,46 @@
+"""Which entries of a weight matrix train: random draws of positions.
+
+A pattern is an int64 tensor (n,) of sorted flat indices, row · columns + column, on the generator's device. It's drawn as
+indices: a matrix of rows × columns random numbers is never made.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def draw_exact(rows: int, columns: int, n: int, generator: torch.Generator) -> Tensor:
+    """Exactly `n` different entries, each set of n entries equally likely.
+
+    Draws with replacement until enough different entries are there, then drops a random surplus. What has been drawn is,
+    given how many different entries it holds, a uniform set of that size, and so is a uniform part of it.
+
+    Raises ValueError where n is not in [0, rows · columns].
+    """
+    total = rows * columns
+    if not 0 <= n <= total:
+        raise ValueError(f"cannot draw {n} different entries of a {rows} × {columns} matrix")
+    device = generator.device
+    if 2 * n > total:  # with replacement, the last few entries would take long to come: draw those left out
+        kept = torch.ones(total, dtype=torch.bool, device=device)
+        kept[draw_exact(rows, columns, total - n, generator)] = False
+        return kept.nonzero().flatten()
+    drawn = torch.empty(0, dtype=torch.int64, device=device)
+    draws = math.ceil(-total * math.log1p(-n / total)) + 16 if n else 0  # as many bring n different entries on average
+    while len(drawn) < n:
+        more = torch.randint(total, (draws,), generator=generator, device=device)
+        drawn = torch.cat([drawn, more]).unique()
+        draws = 2 * (n - len(drawn)) + 16
+    kept = torch.randperm(len(drawn), generator=generator, device=device)[:n].sort().values
+    return drawn[kept]
+
+
+def draw_bernoulli(rows: int, columns: int, R: float, generator: torch.Generator) -> Tensor:
+    """Each entry by itself with probability R, as Hershey 2023's "r < R".
+
+    Drawn as a binomial count of entries and then, given the count, a uniform set of that size: the same law.
+    """
+    total = torch.tensor(float(rows * columns), dtype=torch.float64, device=generator.device)
+    count = torch.binomial(total, torch.full_like(total, R), generator=generator)
+    return draw_exact(rows, columns, int(count), generator)

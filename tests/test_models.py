@@ -1,0 +1,319 @@
+"""The models: the INN against a slow obvious twin and by hand, torch's own networks, sizes, seeds and errors."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from inn_lab.config import ConfigError
+from inn_lab.linear import Masked
+from inn_lab.models import GRU, INN, LSTM, MLP, RNN
+from inn_lab.models.base import is_still
+from inn_lab.models.inn import fan_in_std
+from inn_lab.seeding import generator
+
+B, T, I, O = 3, 5, 12, 4  # noqa: E741
+
+MODELS = {
+    "inn": lambda g: INN(I, O, n_weights=150, R=0.3, generator=g),
+    "inn_bernoulli": lambda g: INN(I, O, R=0.3, depth=20, draw="bernoulli", init="fan_in", generator=g),
+    "lstm": lambda g: LSTM(I, O, n_weights=700, generator=g),
+    "rnn": lambda g: RNN(I, O, n_weights=700, nonlinearity="relu", generator=g),
+    "gru": lambda g: GRU(I, O, n_weights=700, generator=g),
+    "mlp": lambda g: MLP(I, O, n_weights=700, generator=g),
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks as small as these gain nothing from a second thread, and wait for it where the machine is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(*shape, generator=generator(seed, "test"), dtype=dtype)
+
+
+def gradients(model: torch.nn.Module, y: Tensor, x: Tensor) -> list[Tensor]:
+    return list(torch.autograd.grad((y * draw(*y.shape, seed=9, dtype=y.dtype)).sum(), [*model.parameters(), x]))
+
+
+def same(one: list[Tensor], other: list[Tensor], atol: float) -> bool:
+    return all(torch.allclose(a, b, atol=atol, rtol=0) for a, b in zip(one, other, strict=True))
+
+
+def slow_inn(model: INN, x: Tensor) -> Tensor:
+    """x̄ = [x; h], h ← σ(W x̄ + b), literally."""
+    depth, outputs = model.space.depth, model.space.n_outputs
+    weight = model.map.weight if model.map.mask is None else model.map.weight * model.map.mask
+    h, ys = x.new_zeros(x.shape[0], depth), []
+    for t in range(x.shape[1]):
+        total = torch.cat([x[:, t], h], dim=1) @ weight.T  # (B, I + H) -> (B, H)
+        if model.bias is not None:
+            total = total + model.bias
+        h = torch.cat([torch.relu(total[:, : depth - outputs]), total[:, depth - outputs :]], dim=1)
+        ys.append(h[:, depth - outputs :])
+    return torch.stack(ys, dim=1)
+
+
+# -------------------------------------------------------------------------------------------------------------- the INN
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n_weights": 150, "R": 0.3},
+        {"n_weights": 150, "R": 0.3, "bias": False},
+        {"depth": 20, "R": 1.0},
+        {"depth": O, "R": 0.5},  # no hidden row
+        {"depth": 20, "R": 0.02, "draw": "bernoulli"},  # rows without a weight: there ReLU stands exactly at 0
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("still", [False, True], ids=["moving", "still"])
+def test_inn_equals_its_slow_twin_in_value_and_every_gradient(options: dict, still: bool) -> None:
+    model = INN(I, O, **options, init_std=0.3, generator=generator(0)).double()
+    x = draw(B, 1 if still else T, I).requires_grad_()
+    steps = x.expand(B, T, I) if still else x
+    assert is_still(steps) == still
+    y, slow = model(steps), slow_inn(model, steps)
+    assert y.shape == (B, T, O)
+    assert same([y], [slow], 1e-10)
+    assert same(gradients(model, y, x), gradients(model, slow, x), 1e-10)
+
+
+def test_inn_of_three_neurons_by_hand() -> None:
+    model = INN(1, 1, depth=3, R=1.0, generator=generator(0))
+    with torch.no_grad():  # columns: x, h1, h2, y
+        model.map.weight.copy_(torch.tensor([[1.0, 0, 0, 0], [-1, 0, 0, 0], [0, 2, 3, 0.5]]))
+        model.bias.copy_(torch.tensor([0.0, 1, -4]))
+    y = model(torch.tensor([[[1.0], [3.0], [-2.0], [0.0]]]))
+    # h after each step: (1, 0, -4) · (3, 0, 2·1 + 3·0 - 2 - 4 = -4) · (0, 3, 2·3 - 2 - 4 = 0) · (0, 1, 3·3 + 0 - 4 = 5)
+    assert y.flatten().tolist() == [-4.0, -4.0, 0.0, 5.0]
+
+
+def test_the_first_output_comes_from_the_input_alone_and_the_state_carries_on() -> None:
+    model = INN(I, O, depth=20, R=1.0, init_std=0.3, generator=generator(0)).double()
+    x, other = draw(B, T, I), draw(B, T, I, seed=1)
+    assert torch.allclose(model(x)[:, 0], x[:, 0] @ model.map.weight[-O:, :I].T, atol=1e-12, rtol=0)
+    other[:, 1:] = x[:, 1:]
+    assert not torch.allclose(model(other)[:, -1], model(x)[:, -1], atol=1e-3, rtol=0)
+    other = x.clone()
+    other[:, -1] += 1
+    assert torch.allclose(model(other)[:, :-1], model(x)[:, :-1], atol=1e-12, rtol=0)
+
+
+def test_torchs_rnn_is_an_inn_with_dense_hidden_rows() -> None:
+    """Without weights from the outputs, the hidden rows are torch.nn.RNN; the outputs read the state of the step before."""
+    hidden = 16
+    inn = INN(I, O, depth=hidden + O, R=1.0, init_std=0.2, generator=generator(0)).double()
+    rnn = RNN(I, O, hidden_size=hidden, nonlinearity="relu", generator=generator(1)).double()
+    with torch.no_grad():
+        weight = torch.zeros_like(inn.map.weight)
+        weight[:hidden, :I], weight[:hidden, I : I + hidden] = rnn.core.weight_ih_l0, rnn.core.weight_hh_l0
+        weight[hidden:, I : I + hidden] = rnn.readout.weight
+        inn.map.weight.copy_(weight)
+        inn.bias.copy_(torch.cat([rnn.core.bias_ih_l0 + rnn.core.bias_hh_l0, rnn.readout.bias]))
+    x = draw(B, T, I)
+    assert torch.allclose(inn(x)[:, 1:], rnn(x)[:, :-1], atol=1e-12, rtol=0)
+
+
+def test_inn_draws_what_it_is_asked_for() -> None:
+    exact = INN(100, 10, n_weights=5000, R=0.2, generator=generator(0))
+    assert exact.n_weights == 5000
+    space, size = exact.space, exact.size()
+    assert size == {
+        "weights": 5000,
+        "parameters": 5000 + space.depth,
+        "depth": space.depth,
+        "width": space.width,
+        "density": 5000 / (space.depth * space.width),
+    }
+    assert int((exact.map.weight != 0).sum()) == 5000
+    counts = {INN(100, 10, n_weights=5000, R=0.2, draw="bernoulli", generator=generator(s)).n_weights for s in range(8)}
+    assert len(counts) > 4  # binomial: 5000 ± 63
+    assert all(abs(count - 5000) < 5 * 63 for count in counts)
+    assert INN(100, 10, n_weights=5000, R=0.2, bias=False, generator=generator(0)).size()["parameters"] == 5000
+
+
+def test_inn_initialisation_has_its_law() -> None:
+    normal = INN(400, 10, n_weights=40_000, R=0.2, init_std=0.05, generator=generator(0))
+    values = normal.map.weight[normal.map.weight != 0].detach()
+    assert abs(float(values.mean())) < 4 * 0.05 / 200
+    assert abs(float(values.std()) / 0.05 - 1) < 4 / 282
+    assert float(normal.bias.detach().abs().max()) == 0
+    fan_in = INN(400, 10, n_weights=40_000, R=0.2, init="fan_in", generator=generator(0))
+    per_row = (fan_in.map.weight != 0).sum(1)
+    scaled = fan_in.map.weight.detach() * (per_row[:, None] / 2).sqrt()  # N(0, 1) in every row, however many weights it has
+    assert int(per_row.min()) < int(per_row.max())
+    assert abs(float(scaled.square().sum(1).div(per_row).mean()) - 1) < 0.03
+    assert fan_in_std(torch.tensor([0, 1, 3, 6, 8]), width=4).tolist() == torch.tensor([2 / 3] * 3 + [2, 2]).sqrt().tolist()
+    sparse = INN(400, 10, R=0.002, depth=300, init="fan_in", generator=generator(0))  # rows with no weight at all
+    assert bool(sparse.map.weight.isfinite().all())
+
+
+# ----------------------------------------------------------------------------------------------------- the other models
+
+
+def test_the_lstm_has_the_sources_parameters() -> None:
+    assert LSTM(2500, 10, hidden_size=130, generator=generator(0)).n_weights == 1_307_540
+    assert LSTM(2500, 10, n_weights=1_307_540, generator=generator(0)).size() == {
+        "weights": 1_307_540,
+        "parameters": 1_307_540,
+        "depth": 130,
+    }
+
+
+def test_the_mlp_is_the_sources_at_its_size() -> None:
+    by_size = MLP(2500, 10, n_weights=1_371_810, generator=generator(0))
+    assert by_size.size() == {"weights": 1_371_810, "parameters": 1_371_810, "depth": 810, "width": 3310}
+    by_hidden = MLP(2500, 10, hidden=[500, 200, 100], generator=generator(0))
+    assert same(list(by_size.parameters()), list(by_hidden.parameters()), 0)
+
+
+@pytest.mark.parametrize("name", ["lstm", "rnn", "gru", "mlp"])
+def test_one_n_weights_serves_every_model(name: str) -> None:
+    model = MODELS[name](generator(0))
+    assert model.n_weights == sum(p.numel() for p in model.parameters())
+    assert abs(model.n_weights - 700) < 100
+
+
+@pytest.mark.parametrize("kind", [LSTM, RNN, GRU])
+def test_recurrent_models_are_torchs_own_and_drawn_by_its_law(kind: type[torch.nn.Module]) -> None:
+    hidden = 400
+    model = kind(I, O, hidden_size=hidden, generator=generator(0))
+    options = {"proj_size": O} if kind is LSTM else {}
+    twin = getattr(torch.nn, kind.__name__)(I, hidden, batch_first=True, **options)
+    assert [p.shape for p in model.core.parameters()] == [p.shape for p in twin.parameters()]
+    for mine, theirs in zip(model.parameters(), [*twin.parameters(), *torch.nn.Linear(hidden, O).parameters()], strict=False):
+        bound = hidden**-0.5
+        assert float(mine.detach().abs().max()) <= bound
+        if mine.numel() > 100:
+            assert float(mine.detach().abs().max()) > 0.9 * bound
+            assert abs((mine.std() / theirs.std()).item() - 1) < 0.2
+    with torch.no_grad():
+        for mine, theirs in zip(model.core.parameters(), twin.parameters(), strict=True):
+            theirs.copy_(mine)
+    x = draw(B, T, I, dtype=torch.float32)
+    assert torch.allclose(model(x), model.readout(twin(x)[0]), atol=1e-6)
+
+
+def test_the_mlp_maps_each_step_by_itself() -> None:
+    model = MLP(I, O, hidden=[9, 6], generator=generator(0)).double()
+    x = draw(B, T, I)
+    w = [p.detach() for p in model.parameters()]
+    first = torch.relu(x[:, 2] @ w[0].T + w[1])
+    by_hand = torch.relu(first @ w[2].T + w[3]) @ w[4].T + w[5]
+    assert torch.allclose(model(x)[:, 2], by_hand, atol=1e-12, rtol=0)
+    assert float(w[2].abs().max()) <= 1 / 3  # 1 / √fan_in
+    assert float(w[2].abs().max()) > 0.9 / 3
+
+
+# ------------------------------------------------------------------------------------------------------- what all share
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_shape_and_still_image(name: str) -> None:
+    model = MODELS[name](generator(0)).double()
+    image = draw(B, 1, I).requires_grad_()
+    still, copied = image.expand(B, T, I), image.repeat(1, T, 1)
+    assert is_still(still)
+    assert not is_still(copied)
+    y, slow = model(still), model(copied)
+    assert y.shape == (B, T, O)
+    assert same([y], [slow], 1e-12)
+    assert same(gradients(model, y, image), gradients(model, slow, image), 1e-11)
+    assert model(image).shape == (B, 1, O)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_generator_alone_fixes_the_parameters(name: str) -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    one = MODELS[name](generator(0)).state_dict()
+    assert torch.equal(before, torch.get_rng_state())  # torch's global generator is left alone
+    torch.manual_seed(1)
+    again, other = MODELS[name](generator(0)).state_dict(), MODELS[name](generator(1)).state_dict()
+    assert all(torch.equal(one[key], again[key]) for key in one)
+    weights = [key for key in one if "weight" in key]
+    assert weights
+    assert not any(one[key].shape == other[key].shape and torch.equal(one[key], other[key]) for key in weights)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_it_learns(name: str) -> None:
+    """A few steps of Adam on one batch: every parameter gets a gradient, and the loss falls."""
+    model = MODELS[name](generator(0))
+    x, target = draw(16, T, I, dtype=torch.float32), draw(16, T, O, seed=1, dtype=torch.float32)
+    adam = torch.optim.Adam(model.parameters(), lr=0.01)
+    losses = []
+    for _ in range(30):
+        adam.zero_grad()
+        loss = (model(x) - target).square().mean()
+        loss.backward()
+        adam.step()
+        losses.append(loss.item())
+    assert all(float(p.grad.abs().max()) > 0 for p in model.parameters())
+    assert losses[-1] < 0.95 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("build", "text"),
+    [
+        (lambda g: INN(I, O, n_weights=150, R=0.3, depth=20, generator=g), "n_weights=150, R=0.3 and depth=20 are too many"),
+        (
+            lambda g: INN(I, O, depth=20, R=0.3, draw="bernouli", generator=g),
+            r"model.draw=bernouli: .*did you mean bernoulli\?",
+        ),
+        (lambda g: INN(I, O, depth=20, R=0.3, init="he", generator=g), "model.init=he: there is no such init"),
+        (lambda g: INN(I, O, depth=20, R=0.3, init_std=0, generator=g), "model.init_std=0: a standard deviation is positive"),
+        (lambda g: LSTM(I, O, generator=g), "set one of n_weights and hidden_size"),
+        (lambda g: LSTM(I, O, n_weights=700, hidden_size=9, generator=g), "n_weights=700 and hidden_size=9 are too many"),
+        (lambda g: LSTM(I, O, hidden_size=O, generator=g), "model.hidden_size=4: .*must exceed its 4 outputs.*hidden_size=5"),
+        (lambda g: RNN(I, O, hidden_size=0, generator=g), "model.hidden_size=0: must be a whole number from 1"),
+        (lambda g: RNN(I, O, hidden_size=9, nonlinearity="tan", generator=g), "model.nonlinearity=tan: .*did you mean tanh"),
+        (lambda g: GRU(I, O, n_weights=3, generator=g), "n_weights=3: .*cannot be defined"),
+        (lambda g: MLP(I, O, hidden=[5], n_weights=700, generator=g), "model.hidden=null"),
+        (lambda g: MLP(I, O, hidden=[5, 0], generator=g), r"model.hidden\[1\]=0: must be a whole number from 1"),
+    ],
+)
+def test_errors_name_the_key_and_the_way_out(build, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        build(generator(0))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: compares its results with the CPU's")
+@pytest.mark.parametrize("name", MODELS)
+def test_cuda_equals_cpu(name: str) -> None:
+    model = MODELS[name](generator(0)).double()
+    x = draw(B, T, I).requires_grad_()
+    y = model(x)
+    expected = [y, *gradients(model, y, x)]
+    model.cuda()
+    y = model(x.cuda())
+    got = torch.autograd.grad((y * draw(*y.shape, seed=9).cuda()).sum(), [*model.parameters(), x])
+    assert same([y.cpu(), *(grad.cpu() for grad in got)], expected, 1e-9)
+
+
+def test_the_inn_uses_its_map_through_the_seam_only() -> None:
+    """Another engine takes Masked's place by `n_weights` and `split` alone."""
+
+    class Plain(torch.nn.Module):
+        n_weights = 7
+
+        def __init__(self, map: Masked) -> None:
+            super().__init__()
+            self.matrix = (map.weight * map.mask).detach()
+
+        def split(self, columns: int):
+            return lambda x: x @ self.matrix[:, :columns].T, lambda h: h @ self.matrix[:, columns:].T
+
+    model = INN(I, O, n_weights=150, R=0.3, generator=generator(0)).double()
+    x = draw(B, T, I)
+    expected = model(x)
+    model.map = Plain(model.map)
+    assert torch.allclose(model(x), expected, atol=1e-12, rtol=0)
+    assert model.size()["weights"] == 7
