@@ -13,7 +13,7 @@ run: .venv/installed ## the main job on the bundled digits (three densities), an
 	$(BIN)/python -m experiments sparsity_fixed_params source=digits
 
 test: .venv/installed ## the quick test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 figures: .venv/installed ## every figure and claim, from the runs in MLflow
 	$(BIN)/python -m experiments

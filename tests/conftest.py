@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ["OMP_NUM_THREADS"] = "1"  # small models on two threads wait for each other; before torch is imported
 
 from inn_lab import _torchvision  # noqa: F401  (before anything imports torchvision)
 

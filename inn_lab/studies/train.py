@@ -51,7 +51,7 @@ def log_confusion(job: Job, counts: torch.Tensor) -> None:
     """confusion.csv and confusion.png among the run's artifacts: rows are the true classes, columns the predicted ones."""
     figure = matplotlib.figure.Figure(figsize=(5, 5), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(counts, cmap="Blues")
+    axes.imshow(counts.numpy(), cmap="Blues")
     for row, column in counts.nonzero().tolist():
         n = int(counts[row, column])
         axes.text(column, row, n, ha="center", va="center", fontsize=7, color="white" if n > counts.max() / 2 else "black")

@@ -30,7 +30,7 @@ class Training(L.LightningModule):
         self.answers: list[tuple[Tensor, Tensor]] = []
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.model.parameters(), lr=self.lr)
+        return torch.optim.Adam(self.model.parameters(), lr=self.lr, fused=True)
 
     # The data are tensors on the device already: batches by index, no worker processes.
     def train_dataloader(self) -> Any:

@@ -1,0 +1,147 @@
+"""How long does it take to draw one training epoch of random anomaly? Batched, against torchvision's image by image.
+
+    python -m experiments.data_speed [--source digits|mnist] [--repeats 5]
+
+2000 sequences of length 9: 18,000 images that are transformed and 2000 blanks, 50 × 50 pixels, in batches of 32. Both ways draw
+the same kinds of transforms for the same images, in the same process, on the same threads. The other processes of a shared
+machine only ever add to a time, so the least of the repeats is compared; the median stands beside it.
+"""
+
+import argparse
+import csv
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor
+
+from inn_lab import _torchvision  # noqa: F401
+from inn_lab.config import ConfigError
+from inn_lab.data import ANOMALY, RandomAnomaly, load, split
+
+import torchvision  # isort: skip
+from torchvision import transforms  # isort: skip
+from torchvision.transforms import v2  # isort: skip
+
+SEQUENCES, LENGTH, SIZE, BATCH = 2000, 9, 50, 32
+CONF = Path(__file__).parent.parent / "conf" / "source"
+
+
+def image_by_image(mean: float, std: float) -> dict[str, transforms.Compose]:
+    """The eight kinds as torchvision's own pipelines for one image (1, h, w)."""
+    erase = transforms.RandomErasing(p=1, scale=(0.1, 0.2))
+    perspective = transforms.RandomPerspective(0.9, p=1)
+    between = {
+        "baseline": [],
+        "perspective_small": [transforms.RandomPerspective(0.5, p=1)],
+        "perspective": [perspective],
+        "erase": [erase],
+        "noise": [v2.GaussianNoise(0, 0.01)],
+        "erase_perspective": [erase, perspective],
+        "blur": [transforms.GaussianBlur(15)],
+        "sharpness": [transforms.RandomAdjustSharpness(4, p=1)],
+    }
+    before, after = transforms.Resize((SIZE, SIZE)), transforms.Normalize(mean, std)
+    return {kind: transforms.Compose([before, *steps, after]) for kind, steps in between.items()}
+
+
+def plain_epoch(pixels: Tensor, labels: Tensor, pipelines: dict[str, transforms.Compose]) -> None:
+    """The obvious way: a loop over the sequences and over the images of each."""
+    members = [(labels == label).nonzero().flatten() for label in labels.unique()]
+    batch = []
+    for _ in range(SEQUENCES):
+        of_class = members[torch.randint(len(members), ())]
+        chosen = of_class[torch.randperm(len(of_class))[:LENGTH]]
+        usual, odd = torch.randperm(len(ANOMALY))[:2].tolist()
+        anomaly = torch.randint(LENGTH, ()).item()
+        names = list(ANOMALY)
+        images = [pipelines[names[odd if i == anomaly else usual]](pixels[k][None]) for i, k in enumerate(chosen)]
+        batch.append(torch.cat([*images, torch.zeros(1, SIZE, SIZE)]).flatten(1))  # (L + 1, I)
+        if len(batch) == BATCH:
+            torch.stack(batch)  # (B, L + 1, I)
+            batch = []
+
+
+def batched_epoch(data: RandomAnomaly, epoch: int) -> None:
+    for _ in data.batches("train", epoch):
+        pass
+
+
+def seconds(run: Callable[[int], None], repeats: int) -> list[float]:
+    run(0)  # the first run pays for what is cached
+    times = []
+    for repeat in range(repeats):
+        start = time.perf_counter()
+        run(repeat + 1)
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def measure(source: str, root: str | None, repeats: int) -> list[dict]:
+    """One row a way: seconds (the least and the median of the repeats), images/s, and how many times as fast as image by
+    image."""
+    images, known = load(source, root), yaml.safe_load((CONF / f"{source}.yaml").read_text())
+    mean, std = known["mean"], known["std"]
+    data = RandomAnomaly(
+        images, LENGTH, n_train=SEQUENCES, n_val=200, n_test=200, batch_size=BATCH, image_size=SIZE, mean=mean, std=std, seed=0
+    )
+    (pixels, labels), _, _ = split(images, SEQUENCES, 200, 200, seed=0)
+    pipelines = image_by_image(mean, std)
+    torch.manual_seed(0)  # torchvision draws from the global state
+    times = {
+        "torchvision, image by image": seconds(lambda _: plain_epoch(pixels, labels, pipelines), repeats),
+        "inn_lab, batched": seconds(lambda epoch: batched_epoch(data, epoch), repeats),
+    }
+    slow = min(times["torchvision, image by image"])
+    return [
+        {
+            "way": way,
+            "seconds_min": min(values),
+            "seconds_median": statistics.median(values),
+            "images_per_s": SEQUENCES * (LENGTH + 1) / min(values),
+            "times_as_fast": slow / min(values),
+            "repeats": repeats,
+            "source": source,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+        }
+        for way, values in times.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="One training epoch of random anomaly, batched and image by image.")
+    parser.add_argument("--source", choices=["digits", "mnist"], default="digits")
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    if options.repeats < 1:
+        parser.error(f"--repeats {options.repeats}: at least one")
+    try:
+        rows = measure(options.source, os.environ.get("INN_LAB_DATA", "data"), options.repeats)
+    except ConfigError as error:
+        parser.error(str(error))
+
+    print(f"{'':30}{'s (least)':>12}{'s (median)':>12}{'images/s':>12}{'ratio':>8}")
+    for row in rows:
+        print(
+            f"{row['way']:30}{row['seconds_min']:12.3f}{row['seconds_median']:12.3f}"
+            f"{row['images_per_s']:12,.0f}{row['times_as_fast']:8.1f}"
+        )
+    first = rows[0]
+    print(f"{first['source']}, {first['threads']} threads, torch {first['torch']}, torchvision {first['torchvision']}")
+    path = Path(os.environ.get("INN_LAB_OUTPUTS", "outputs")) / "figures" / "data_speed.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, first)
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()

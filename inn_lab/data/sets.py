@@ -1,0 +1,252 @@
+"""The data groups: what a model sees and what it shall answer.
+
+Symbols: B batch, T steps, I inputs (the pixels of an image), L images in a sequence. All yield x (B, T, I), float32 and
+normalised, and y (B,), int64. Which images, kinds, parameters and positions are drawn depends on the seed alone: not on the
+device, the batch size, or what was drawn before.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Generator, Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from inn_lab.config import ConfigError, near
+from inn_lab.data.sources import Images, split
+from inn_lab.data.transforms import ANOMALY, CLASSIFICATION, apply_mixed, apply_steps, normalise, resize
+from inn_lab.seeding import generator
+
+Batch = tuple[Tensor, Tensor]
+
+PARTS = ("train", "val", "test")
+CHUNK = 64  # examples made at once: their images fit in the processor's cache
+SMALLEST = 8  # pixels: the blur reads 7 pixels beyond the border, mirrored
+
+
+class Batches:
+    """One pass over a part of the data. Iterating it again gives the same tensors again."""
+
+    def __init__(self, n: int, batch_size: int, start: Callable[[], Iterable[Batch]]):
+        self._n, self._batch_size, self._start = n, batch_size, start
+
+    def __len__(self) -> int:
+        return -(-self._n // self._batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._start())
+
+
+def rebatch(pieces: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """Joins and cuts pieces of any length into batches of `size`; the last may be shorter."""
+    held: list[Batch] = []
+    for piece in pieces:
+        held.append(piece)
+        if sum(len(y) for _, y in held) >= size:
+            x, y = _join(held)
+            whole = len(y) - len(y) % size
+            yield from zip(x[:whole].split(size), y[:whole].split(size), strict=True)
+            held = [(x[whole:], y[whole:])] if whole < len(y) else []
+    if held:
+        yield _join(held)
+
+
+def _join(pieces: list[Batch]) -> Batch:
+    if len(pieces) == 1:
+        return pieces[0]
+    xs, ys = zip(*pieces, strict=True)
+    return torch.cat(xs), torch.cat(ys)
+
+
+class ImageData(ABC):
+    """What the data groups share: the images of each part, resized once, and batches made of them.
+
+    images: a source's images, as `load` gives them.
+    n_train, n_val, n_test: how many examples each part has, and of how many images they are made. Where the source has fewer
+        images, the training part makes do with what is left (see `split`).
+    image_size: the images are resized to image_size × image_size; all of them are kept so (10 kB an image at 50 × 50).
+    mean, std: of the source's pixels; pixels in [0, 1] leave as (pixel − mean) / std.
+    device: where the images are kept and transformed.
+
+    Raises ConfigError for values that are out of range.
+    """
+
+    n_outputs: int
+    steps: int
+
+    def __init__(
+        self,
+        images: Images,
+        *,
+        n_train: int,
+        n_val: int,
+        n_test: int,
+        batch_size: int,
+        mean: float,
+        std: float,
+        seed: int,
+        image_size: int = 50,
+        device: str | torch.device = "cpu",
+    ):
+        if batch_size < 1:
+            raise ConfigError(f"data.batch_size={batch_size}: at least one example; e.g. data.batch_size=32")
+        if image_size < SMALLEST:
+            raise ConfigError(
+                f"source.image_size={image_size}: at least {SMALLEST} pixels, for the blur; e.g. source.image_size=50"
+            )
+        if not std > 0:
+            raise ConfigError(f"source.std={std}: a standard deviation is positive; e.g. source.std=0.3081")
+        self.batch_size, self.mean, self.std, self.seed, self.device = batch_size, mean, std, seed, torch.device(device)
+        self.n_inputs = image_size**2
+        self.n_classes = images.n_classes
+        self.sizes = {"train": n_train, "val": n_val, "test": n_test}
+        self._pixels: dict[str, Tensor] = {}  # (n, size, size), on the device
+        self._labels: dict[str, Tensor] = {}  # (n,), on the CPU, where the drawing is done
+        for part, (pixels, labels) in zip(PARTS, split(images, n_train, n_val, n_test, seed), strict=True):
+            self._pixels[part] = resize(pixels, image_size).to(self.device)
+            self._labels[part] = labels
+        self._fixed: dict[str, list[Batch]] = {}
+
+    def batches(self, part: str, epoch: int = 0) -> Batches:
+        """The batches of "train", "val" or "test": x (B, T, I) and y (B,), on the device; the last may be shorter.
+
+        Training examples are drawn anew for each epoch, and epoch k is the same whatever was drawn before. Validation and test
+        are drawn once and kept; `epoch` changes nothing there.
+        """
+        if part not in PARTS:
+            raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part}")
+        start = (lambda: self._draw("train", epoch)) if part == "train" else (lambda: self._keep(part))
+        return Batches(self.sizes[part], self.batch_size, start)
+
+    def _keep(self, part: str) -> list[Batch]:
+        if part not in self._fixed:
+            with torch.inference_mode(False):  # Lightning validates in it, and what is drawn there could never meet a gradient
+                self._fixed[part] = list(self._draw(part))
+        return self._fixed[part]
+
+    def _draw(self, *stream: str | int) -> Iterator[Batch]:
+        part = stream[0]
+        rng, n = generator(self.seed, *stream), self.sizes[part]
+        for x, y in rebatch(self._pieces(part, n, rng), self.batch_size):
+            yield x.expand(-1, self.steps, -1), y  # (B, T, I)
+
+    @abstractmethod
+    def _pieces(self, part: str, n: int, rng: Generator) -> Iterator[Batch]:
+        """n examples, CHUNK at a time: x (b, T or 1, I) and y (b,)."""
+
+
+class Anomaly(ImageData):
+    """L images and then one blank: which of the images was transformed in another way than the others? (H 2.3.2)
+
+    T = L + 1 steps; y is the anomaly's position, 0 … L − 1. The L + 1 outputs are L logits for the position and one that tells
+    whether the present image is the anomaly. Of the eight transforms of `ANOMALY` a sequence draws two different ones: one for
+    its images, one for the anomaly. The blank is exactly zero after normalising, "no input".
+
+    There are n_train, n_val and n_test *sequences*, also where the source has fewer images than that (digits: 2000 sequences of
+    1397 images). Raises ConfigError where seq_len < 3, or where a class has fewer images in a part than a sequence needs.
+    """
+
+    def __init__(self, images: Images, seq_len: int, **common):
+        if seq_len < 3:
+            raise ConfigError(f"seq_len={seq_len}: an anomaly stands among at least 3 images; e.g. seq_len=9")
+        super().__init__(images, **common)
+        self.seq_len, self.steps, self.n_outputs = seq_len, seq_len + 1, seq_len + 1
+        self._counts = {part: labels.bincount(minlength=self.n_classes) for part, labels in self._labels.items()}
+        self._members = {}  # (classes, most): the images of each class, padded
+        for part, labels in self._labels.items():
+            by_class = labels.argsort(stable=True).split(self._counts[part].tolist())
+            self._members[part] = pad_sequence(by_class, batch_first=True)
+            fewest, rarest = (int(v) for v in self._counts[part].min(dim=0))
+            if fewest < self.distinct:
+                raise ConfigError(
+                    f"seq_len={seq_len}: a sequence needs {self.distinct} different images of one class, but the {part} part "
+                    f"has {fewest} of class {rarest}; use {f'seq_len={fewest} or less, or ' if fewest >= 3 else ''}"
+                    f"more than data.n_{part}={self.sizes[part]}, or another source"
+                )
+
+    @property
+    @abstractmethod
+    def distinct(self) -> int:
+        """How many different images of one class a sequence needs."""
+
+    def _choose(self, part: str, n: int, rng: Generator) -> Tensor:
+        """n times `distinct` different images of one class, each class equally likely: (n, distinct)."""
+        classes = torch.randint(self.n_classes, (n, 1), generator=rng)
+        members, counts = self._members[part], self._counts[part]
+        lots = torch.rand(n, members.shape[1], generator=rng)
+        lots.masked_fill_(torch.arange(members.shape[1]) >= counts[classes], -1.0)  # the padding is never drawn
+        return members[classes, lots.topk(self.distinct, dim=1).indices]  # (n, distinct)
+
+    def _pieces(self, part: str, n: int, rng: Generator) -> Iterator[Batch]:
+        for start in range(0, n, CHUNK):
+            b = min(CHUNK, n - start)
+            chosen = self._choose(part, b, rng)
+            usual = torch.randint(len(ANOMALY), (b,), generator=rng)
+            odd = (usual + torch.randint(1, len(ANOMALY), (b,), generator=rng)) % len(ANOMALY)  # another one
+            y = torch.randint(self.seq_len, (b,), generator=rng)
+            x = torch.empty(b, self.steps, self.n_inputs, device=self.device)
+            self._show(x[:, : self.seq_len], self._pixels[part], chosen, usual, odd, y, rng)
+            x[:, self.seq_len] = 0.0  # the blank
+            yield x, y.to(self.device)
+
+    @abstractmethod
+    def _show(self, x: Tensor, pixels: Tensor, chosen: Tensor, usual: Tensor, odd: Tensor, y: Tensor, rng: Generator) -> None:
+        """Writes the images of b sequences into x (b, L, I).
+
+        pixels[chosen] are the images to show, (b, distinct); usual and odd are their kinds and y the anomaly's positions, (b,).
+        """
+
+
+class UniformAnomaly(Anomaly):
+    """One image: L − 1 identical copies of one transformed instance, and one instance with the other transform.
+
+    In 0.3 % of the sequences (MNIST at 50 × 50) both transforms leave the same picture, as erasing in the background does
+    beside the baseline; there the position can only be guessed. The sources' own task has this too.
+    """
+
+    distinct = 1
+
+    def _show(self, x, pixels, chosen, usual, odd, y, rng):
+        both = apply_mixed(pixels, torch.cat([usual, odd]), rng, which=chosen.repeat(2, 1).flatten())  # (2b, H, W)
+        copies, others = normalise(both.flatten(1), self.mean, self.std).chunk(2)  # (b, I) each
+        x[:] = copies[:, None]
+        x[torch.arange(len(y)), y] = others
+
+
+class RandomAnomaly(Anomaly):
+    """L different images of one class, each transformed afresh, with parameters of its own."""
+
+    @property
+    def distinct(self) -> int:
+        return self.seq_len
+
+    def _show(self, x, pixels, chosen, usual, odd, y, rng):
+        kinds = usual[:, None].repeat(1, self.seq_len)  # (b, L)
+        kinds.scatter_(1, y[:, None], odd[:, None])
+        images = apply_mixed(pixels, kinds.flatten(), rng, which=chosen.flatten())  # (b · L, H, W)
+        normalise(images.view(x.shape), self.mean, self.std, out=x)
+
+
+class Classification(ImageData):
+    """Which digit is it? A still image, iterated: the same x at each of `iterations` steps (H 2.3.1).
+
+    `transforms` is none, erase, perspective or both. One epoch is each training image once, in a new order and transformed
+    afresh; y is the class. x is an expanded view (stride 0 over the steps), so iterations cost no memory. Where the source has
+    fewer images than n_train, so has the training part.
+    """
+
+    def __init__(self, images: Images, transforms: str, iterations: int, **common):
+        if transforms not in CLASSIFICATION:
+            raise ConfigError(f"data.transforms={transforms}: no such transform{near(transforms, CLASSIFICATION)}")
+        if iterations < 1:
+            raise ConfigError(f"data.iterations={iterations}: at least one; e.g. data.iterations=5")
+        super().__init__(images, **common)
+        self.steps, self.n_outputs = iterations, self.n_classes
+        self.sizes = {part: len(labels) for part, labels in self._labels.items()}
+        self._steps = CLASSIFICATION[transforms]
+
+    def _pieces(self, part: str, n: int, rng: Generator) -> Iterator[Batch]:
+        order = torch.randperm(n, generator=rng) if part == "train" else torch.arange(n)
+        for rows in order.split(CHUNK):
+            x = apply_steps(self._pixels[part].index_select(0, rows.to(self.device)), self._steps, rng)
+            yield normalise(x, self.mean, self.std).view(len(rows), 1, self.n_inputs), self._labels[part][rows].to(self.device)

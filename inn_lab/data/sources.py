@@ -1,0 +1,181 @@
+"""Where the images come from, and how they are divided into training, validation and test."""
+
+import os
+import shutil
+import socket
+import tempfile
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from inn_lab.config import ConfigError, near
+from inn_lab.seeding import generator
+
+Part = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Images:
+    """A source's images (n, h, w), as bytes or as floats in [0, 1], and their labels (n,). The test part is None where it has
+    none."""
+
+    train_pixels: Tensor
+    train_labels: Tensor
+    test_pixels: Tensor | None
+    test_labels: Tensor | None
+
+    @property
+    def n_classes(self) -> int:
+        return int(self.train_labels.max()) + 1
+
+
+def load(name: str, root: str | None) -> Images:
+    """The images of a source: mnist or fashion_mnist, found in the folder `root` or else downloaded there, or digits (bundled).
+
+    Raises ConfigError for an unknown name, a damaged file, or files that are neither there nor to be downloaded. One source
+    never stands in for another.
+    """
+    if name not in SOURCES:
+        raise ConfigError(f"source.name={name}: no such source{near(name, SOURCES)}")
+    return SOURCES[name](root)
+
+
+def _digits(root: str | None) -> Images:
+    """scikit-learn's 1,797 digits of 8 × 8 pixels, each 0 … 16."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return Images(torch.from_numpy(digits.images / 16).float(), torch.from_numpy(digits.target).long(), None, None)
+
+
+def _mnist(root: str | None) -> Images:
+    return _idx("mnist", "MNIST", root)
+
+
+def _fashion_mnist(root: str | None) -> Images:
+    return _idx("fashion_mnist", "FashionMNIST", root)
+
+
+SOURCES: dict[str, Callable[[str | None], Images]] = {"mnist": _mnist, "fashion_mnist": _fashion_mnist, "digits": _digits}
+
+WAYS_OUT = "point INN_LAB_DATA or source.root at a folder that has them, or use source=digits, which is bundled"
+FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+
+
+def _idx(name: str, dataset: str, root: str | None) -> Images:
+    """The four files of an MNIST-like set, in torchvision's layout: root/dataset/raw."""
+    from inn_lab import _torchvision  # noqa: F401
+    from torchvision.datasets.mnist import read_image_file, read_label_file  # isort: skip
+
+    if root is None:
+        raise ConfigError(f"source.root={root}: {name} is read from a folder; {WAYS_OUT}")
+    raw = Path(root).expanduser() / dataset / "raw"
+    if not all((raw / file).is_file() for file in FILES):
+        _download(name, dataset, raw)
+    pixels, labels = {}, {}
+    for part, n in (("train", 60_000), ("t10k", 10_000)):
+        pixels[part] = _read(read_image_file, raw / f"{part}-images-idx3-ubyte", (n, 28, 28))
+        labels[part] = _read(read_label_file, raw / f"{part}-labels-idx1-ubyte", (n,))
+        if labels[part].max() > 9:
+            raise _damaged(raw / f"{part}-labels-idx1-ubyte", f"a label is {labels[part].max()}, they go to 9")
+    return Images(pixels["train"], labels["train"], pixels["t10k"], labels["t10k"])
+
+
+def _read(reader: Callable[[Path], Tensor], path: Path, shape: tuple[int, ...]) -> Tensor:
+    try:
+        x = reader(path)
+    except Exception as error:  # damage shows as almost any error: AssertionError, KeyError, RuntimeError, ValueError …
+        raise _damaged(path, f"{type(error).__name__} on reading it") from error
+    if x.shape != shape:
+        raise _damaged(path, f"its shape is {tuple(x.shape)}, not {shape}")
+    return x
+
+
+def _damaged(path: Path, why: str) -> ConfigError:
+    return ConfigError(f"{path}: damaged ({why}); delete it and it is downloaded again, or {WAYS_OUT}")
+
+
+def _download(name: str, dataset: str, raw: Path) -> None:
+    """Fetches the files through torchvision, aside first: only whole files, with the right checksum, ever appear in `raw`."""
+    from torchvision import datasets
+
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(10)  # seconds; torchvision itself would wait for ever
+    try:
+        with tempfile.TemporaryDirectory() as aside:
+            fetched = getattr(datasets, dataset)(aside, download=True).raw_folder
+            raw.mkdir(parents=True, exist_ok=True)
+            for file in FILES:
+                partial = raw / f"{file}.{os.getpid()}.part"
+                try:
+                    shutil.copyfile(Path(fetched) / file, partial)
+                    partial.replace(raw / file)
+                finally:
+                    partial.unlink(missing_ok=True)
+    except Exception as error:  # no network shows as URLError, RuntimeError, OSError, IncompleteRead …
+        why = textwrap.shorten(str(error), 200, placeholder=" …")
+        raise ConfigError(
+            f"source={name}: its files are not in {raw}, and the download failed ({type(error).__name__}: {why}); {WAYS_OUT}"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(patience)
+
+
+def balanced_order(labels: Tensor, rng: torch.Generator) -> Tensor:
+    """All the images' indices (n,) in a random order of which every stretch is balanced over the classes.
+
+    The first of each class come first, then the second of each, and so on, until a class is used up; the classes take turns in
+    one random order.
+    """
+    shuffled = torch.randperm(len(labels), generator=rng)
+    counts = labels.bincount()
+    turns = torch.randperm(len(counts), generator=rng)
+    by_class = labels[shuffled].argsort(stable=True)
+    rank = torch.empty_like(shuffled)  # how many of the same class stand before it
+    rank[by_class] = torch.arange(len(labels)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    return shuffled[(rank * len(counts) + turns[labels[shuffled]]).argsort()]
+
+
+def split(images: Images, n_train: int, n_val: int, n_test: int, seed: int) -> tuple[Part, Part, Part]:
+    """Training, validation and test images: disjoint, drawn by the seed, with equally many of each class as far as that goes.
+
+    Returns three pairs of pixels (n, h, w), float in [0, 1], and labels (n,). The test images come from the source's own test
+    part if it has one. Validation and test are served first; training takes what is left, n_train at most (digits: 200, 200 and
+    1397).
+
+    Raises ConfigError if a part would have fewer images than there are classes.
+    """
+    for key, n in (("n_train", n_train), ("n_val", n_val), ("n_test", n_test)):
+        if n < images.n_classes:
+            raise ConfigError(
+                f"data.{key}={n}: at least one image of each of the {images.n_classes} classes, e.g. data.{key}=200"
+            )
+    pool = balanced_order(images.train_labels, generator(seed, "images", "train"))
+    val, pool = pool[:n_val], pool[n_val:]
+    if images.test_pixels is None:
+        test_pixels, test_labels = images.train_pixels, images.train_labels
+        test, pool = pool[:n_test], pool[n_test:]
+    else:
+        test_pixels, test_labels = images.test_pixels, images.test_labels
+        test = balanced_order(test_labels, generator(seed, "images", "test"))[:n_test]
+        if len(test) < n_test:
+            raise ConfigError(f"data.n_test={n_test}: the source has {len(test)} test images; ask for no more")
+    train = pool[:n_train]
+    if len(train) < images.n_classes:
+        raise ConfigError(
+            f"data.n_val={n_val}, data.n_test={n_test}: of the source's {len(images.train_labels)} images that leaves "
+            f"{len(train)} for training; ask for fewer"
+        )
+    return (
+        (_floats(images.train_pixels[train]), images.train_labels[train]),
+        (_floats(images.train_pixels[val]), images.train_labels[val]),
+        (_floats(test_pixels[test]), test_labels[test]),
+    )
+
+
+def _floats(pixels: Tensor) -> Tensor:
+    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
