@@ -9,7 +9,7 @@ help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
 
 run: .venv/installed ## the main job on the bundled digits (three densities), and its figure
-	$(BIN)/python -m inn_lab experiment=sparsity_fixed_params source=digits lr=1e-3 trainer.max_epochs=15 -m R=0.1,0.4,1.0
+	$(BIN)/python -m inn_lab experiment=sparsity_fixed_params source=digits lr=1e-3 trainer.max_epochs=40 -m R=0.1,0.4,1.0
 	$(BIN)/python -m experiments sparsity_fixed_params source=digits
 
 test: .venv/installed ## the quick test suite

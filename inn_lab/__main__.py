@@ -22,12 +22,12 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 MISTAKES = (config.ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 
 
-def job(cfg: DictConfig) -> None:
-    """One job. The heavy imports wait until here, so that --help and tab completion are quick."""
+def job(cfg: DictConfig) -> str:
+    """One job; returns its state. The heavy imports wait until here, so that --help and tab completion are quick."""
     from inn_lab import runner
 
     try:
-        runner.run(cfg)
+        return runner.run(cfg)
     except config.ConfigError as error:
         stop(error)
     except MISTAKES as error:  # the configuration was composed and checked: this one is ours, and shows its traceback

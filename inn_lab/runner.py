@@ -18,8 +18,8 @@ from inn_lab.seeding import generator
 from inn_lab.studies import Job
 
 
-def run(cfg: DictConfig) -> None:
-    """Builds a job and runs its study inside an MLflow run.
+def run(cfg: DictConfig) -> str:
+    """Builds a job and runs its study inside an MLflow run; returns the run's state.
 
     A job whose model or data cannot be built raises ConfigError; in a sweep it is recorded as *undefined* instead, and the
     others go on.
@@ -47,7 +47,7 @@ def run(cfg: DictConfig) -> None:
         record.params(cfg)
         record.end("FINISHED", "undefined")
         print(f"{title} · undefined: {error}", flush=True)
-        return
+        return "undefined"
     tags |= {"device": str(job.device), "torch": torch.__version__}
     if job.device.type == "cuda":
         tags["device"] = f"{job.device} ({torch.cuda.get_device_name(job.device)})"
@@ -55,6 +55,7 @@ def run(cfg: DictConfig) -> None:
         job.run.params(cfg)
         job.run.metrics({f"model/{key}": value for key, value in job.model.size().items()})
         _made(cfg.study)(job)
+    return "finished"
 
 
 def build(cfg: DictConfig, title: str) -> Job:

@@ -91,6 +91,13 @@ def test_a_sweep_is_a_parent_run_with_its_jobs_as_children(lab, runs, outputs):
     assert len(finished.data.tags["commit"]) >= 7
 
 
+def test_a_sweep_of_which_nothing_can_be_defined_is_a_mistake(lab, runs):
+    code, out, err = lab(*SMOKE, "-m", "R=2,3")
+    assert code == 2 and out.count("undefined: R=") == 2
+    assert err == "inn_lab: none of the 2 jobs could be defined; each says why above\n"
+    assert list(runs("adhoc")["state"]) == ["undefined", "undefined"]
+
+
 def test_a_job_that_fails_leaves_the_others(lab, runs, tmp_path, monkeypatch):
     (tmp_path / "crashing.py").write_text(
         "from inn_lab.studies.train import train\n"

@@ -14,6 +14,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from inn_lab.config import ConfigError
+
 
 @dataclass
 class GridSweeperConf:
@@ -56,8 +58,9 @@ class GridSweeper(Sweeper):
         OmegaConf.save(self.config, folder / "multirun.yaml")
         with tracking.sweep(self.config, jobs=len(jobs)):
             results = self.launcher.launch(jobs, initial_job_idx=0)
-            for result in results:
-                _ = result.return_value  # raises what a failed job raised
+            states = [result.return_value for result in results]  # raises what a failed job raised
+        if set(states) == {"undefined"}:
+            raise ConfigError(f"none of the {len(jobs)} jobs could be defined; each says why above")
         return list(results)
 
 
@@ -81,7 +84,5 @@ def _values(override: Override) -> list[str]:
     if not override.is_sweep_override():
         return [override.input_line]
     if not override.is_discrete_sweep():
-        from inn_lab.config import ConfigError
-
         raise ConfigError(f"{override.input_line}: an interval is no list of values; give one, as R=0.1,0.2 or seed=range(0,3)")
     return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
