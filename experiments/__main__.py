@@ -50,11 +50,12 @@ def main() -> None:
     arguments = parser.parse_args()
     wanted = dict(word.split("=", 1) for word in arguments.names if "=" in word)
     chosen = [word for word in arguments.names if "=" not in word]
+    console = Console(width=None if sys.stdout.isatty() else 140)
     try:
         for name in chosen:
             if name not in names():
                 raise ConfigError(f"{name}: there is no such report{near(name, names())}")
-        drawn = [draw(name, wanted, arguments.outputs, Console()) for name in chosen or names()]
+        drawn = [draw(name, wanted, arguments.outputs, console) for name in chosen or names()]
         if not any(drawn):
             where = tracking.uri(arguments.outputs)
             raise ConfigError(f"no runs of {', '.join(chosen or names())} in {where}; run one: python -m inn_lab experiment=…")

@@ -75,9 +75,10 @@ def curve(axes: Axes, runs: pd.DataFrame, metric: str, label: str, **style: obje
     """The mean over seeds by epoch, and a band of one standard deviation where there are two seeds or more."""
     by_epoch = runs.groupby("epoch")[metric]
     mean, std = by_epoch.mean(), by_epoch.std()
-    (line,) = axes.plot(mean.index, mean, label=label, **style)
+    after = mean.index + 1  # epochs are counted from 0
+    (line,) = axes.plot(after, mean, label=label, **style)
     if runs["run_id"].nunique() > 1:
-        axes.fill_between(mean.index, mean - std, mean + std, color=line.get_color(), alpha=0.2, linewidth=0)
+        axes.fill_between(after, mean - std, mean + std, color=line.get_color(), alpha=0.2, linewidth=0)
 
 
 def level(runs: pd.DataFrame, metric: str = "val/acc_end") -> float:

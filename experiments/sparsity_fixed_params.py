@@ -99,7 +99,7 @@ def undefined_above(runs: pd.DataFrame) -> tuple[str, str]:
 def ahead_of_the_lstm(runs: pd.DataFrame) -> tuple[str, str]:
     inn = levels(runs, 1_000_000)
     lstm = level(runs[(runs["model"] == "lstm") & (runs["n_weights"] == 1_307_540) & (runs["state"] == "finished")])
-    text = f"INN {_text(inn)}; LSTM {lstm:.2f}"
+    text = f"INN {_text(inn)}; LSTM {'no runs' if lstm != lstm else f'{lstm:.2f}'}"
     return judge(text, bool(inn.min() > lstm) if len(inn) and lstm == lstm else None)
 
 
