@@ -103,6 +103,7 @@ class INN:
     bias: bool = MISSING
     init: str = MISSING
     init_std: float = MISSING
+    linear: str = MISSING
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Masked: a dense product with a mask, in value and in gradient, whose fixed entries stay exactly zero."""
+"""The weight matrices: every kind holds the same matrix, in value and in every gradient, and trains only its own entries."""
 
 import copy
 
@@ -8,101 +8,231 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from inn_lab.linear import Masked
+from inn_lab.config import ConfigError
+from inn_lab.linear import CSR, KINDS, Dense, LowRank, Masked, Stepwise, WeightMatrix, csr, from_entries
+from inn_lab.linear.low_rank import rank
 from inn_lab.patterns import draw_exact
 from inn_lab.seeding import generator
 
 steady = settings(deadline=None, derandomize=True)  # the same examples each time, however busy the machine
 OUT, IN = 7, 11
+SPARSE = [Masked, Stepwise, CSR]
 
 
-def masked(n: int, seed: int = 0) -> tuple[Masked, Tensor]:
-    """A Masked of n entries in float64, and the same matrix written out."""
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=generator(seed, "x"), dtype=torch.float64)
+
+
+def entries(n: int, seed: int = 0, out: int = OUT, width: int = IN) -> tuple[Tensor, Tensor, Tensor]:
+    """n entries in float64, and the same matrix written out, one by one."""
     g = generator(seed)
-    indices = draw_exact(OUT, IN, n, g)
+    indices = draw_exact(out, width, n, g)
     values = torch.randn(n, generator=g, dtype=torch.float64)
-    dense = torch.zeros(OUT, IN, dtype=torch.float64)
+    dense = torch.zeros(out, width, dtype=torch.float64)
     for index, value in zip(indices.tolist(), values.tolist(), strict=True):
-        dense[index // IN, index % IN] = value
-    return Masked(OUT, IN, indices, values), dense
+        dense[index // width, index % width] = value
+    return indices, values, dense
+
+
+def at_entries(matrix: WeightMatrix, gradient: Tensor, indices: Tensor) -> Tensor:
+    """The gradient of the trainable entries, in order, from that of the parameter."""
+    return gradient if isinstance(matrix, CSR) else gradient.flatten()[indices]
+
+
+@pytest.mark.parametrize("kind", SPARSE)
+@steady
+@given(st.integers(0, OUT * IN), st.integers(0, 2**30))
+def test_forward_equals_the_dense_product_in_value_and_gradient(kind, n: int, seed: int) -> None:
+    indices, values, dense = entries(n, seed)
+    matrix = kind(OUT, IN, indices, values)
+    x, back = drawn(2, 3, IN, seed=seed).requires_grad_(), drawn(2, 3, OUT, seed=seed + 1)
+    (parameter,) = matrix.parameters()
+    grad, grad_x = torch.autograd.grad(matrix(x), [parameter, x], back)
+    assert torch.allclose(matrix(x), torch.einsum("oi,bti->bto", dense, x), atol=1e-12, rtol=0)
+    assert torch.allclose(grad_x, torch.einsum("oi,bto->bti", dense, back), atol=1e-12, rtol=0)
+    expected = torch.einsum("bto,bti->oi", back, x).flatten()[indices]
+    assert torch.allclose(at_entries(matrix, grad, indices), expected, atol=1e-12, rtol=0)
+    assert matrix.n_weights == n == int((dense != 0).sum())
 
 
 @steady
-@given(st.integers(0, OUT * IN), st.integers(0, 2**30))
-def test_equals_the_dense_product_in_value_and_gradient(n: int, seed: int) -> None:
-    module, dense = masked(n, seed)
-    g = generator(seed, "x")
-    x = torch.randn(2, 3, IN, generator=g, dtype=torch.float64, requires_grad=True)
-    back = torch.randn(2, 3, OUT, generator=g, dtype=torch.float64)
-    grad_weight, grad_x = torch.autograd.grad(module(x), [module.weight, x], back)
-    assert torch.allclose(module(x), torch.einsum("oi,bti->bto", dense, x), atol=1e-12, rtol=0)
-    assert torch.allclose(grad_x, torch.einsum("oi,bto->bti", dense, back), atol=1e-12, rtol=0)
-    pattern = dense != 0
-    assert torch.allclose(grad_weight, torch.einsum("bto,bti->oi", back, x) * pattern, atol=1e-12, rtol=0)
-    assert module.n_weights == n == int(pattern.sum())
+@given(
+    st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 40)),  # inputs, outputs and hidden rows
+    st.tuples(st.integers(1, 6), st.integers(1, 5)),  # steps, batch
+    st.floats(0, 1),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 2**30),
+)
+def test_iterating_is_the_same_for_every_kind(sizes, shape, density, still, with_bias, seed) -> None:
+    """CSR, masked and dense agree with the slow twin in output and every gradient; empty rows and columns included."""
+    (n_inputs, n_linear, hidden), (steps, batch) = sizes, shape
+    rows, width = hidden + n_linear, n_inputs + hidden + n_linear
+    n = round(density * rows * width)
+    indices, values, _ = entries(n, seed, rows, width)
+    values /= max(1.0, n / rows) ** 0.5  # keeps many steps within the same order of magnitude
+    one_image = drawn(batch, 1 if still else steps, n_inputs, seed=seed)
+    back = drawn(batch, steps, n_linear, seed=seed + 1)
+    results = []
+    for kind in [*SPARSE, *([Dense] if n == rows * width else [])]:
+        matrix = kind(rows, width, indices, values)
+        x = one_image.clone().requires_grad_()
+        bias = drawn(rows, seed=seed + 2).requires_grad_() if with_bias else None
+        y = matrix.iterate(x.expand(batch, steps, n_inputs), bias, n_linear)
+        (parameter,) = matrix.parameters()
+        wanted = [parameter, x, *([bias] if with_bias else [])]
+        grad, *others = torch.autograd.grad(y, wanted, back, allow_unused=True)
+        grad = torch.zeros_like(parameter) if grad is None else grad
+        others = [torch.zeros_like(p) if g is None else g for p, g in zip(wanted[1:], others, strict=True)]
+        results.append([y, at_entries(matrix, grad, indices), *others])
+    for result in results[1:]:
+        for one, other in zip(results[0], result, strict=True):
+            assert torch.allclose(one, other, atol=1e-10, rtol=1e-10)
+
+
+def test_gradcheck_of_the_sequence() -> None:
+    indices, values, _ = entries(40, out=6, width=11)
+    matrix = CSR(6, 11, indices, values)
+    x, bias = drawn(2, 3, 5).requires_grad_(), drawn(6).requires_grad_()
+    blocks = matrix.blocks(5)
+    assert torch.autograd.gradcheck(lambda *a: csr._Iterate.apply(*a, blocks, 2), (x, matrix.values, bias))
+    assert torch.autograd.gradcheck(lambda *a: csr._Product.apply(*a, blocks[1]), (drawn(4, 6).requires_grad_(), matrix.values))
+
+
+@steady
+@given(st.integers(0, OUT * IN), st.integers(0, IN), st.integers(1, 40), st.integers(0, 2**30))
+def test_the_kernels_equal_torch_sparse(n: int, columns: int, c: int, seed: int) -> None:
+    indices, values, _ = entries(n, seed)
+    for block in CSR(OUT, IN, indices, values).blocks(columns):
+        x, g = drawn(block.n_columns, c, seed=seed), drawn(OUT, c, seed=seed + 1)
+        assert torch.allclose(csr.product(block, values, x), csr.torch_product(block, values, x), atol=1e-12, rtol=0)
+        transposed, places = block.transposed
+        expected = csr.torch_product(transposed, values[places], g)
+        assert torch.allclose(csr.product(transposed, values[places], g), expected, atol=1e-12, rtol=0)
+        ours, theirs = torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
+        csr.sampled(block, g, x, ours)
+        csr.torch_sampled(block, g, x, theirs)
+        assert torch.allclose(ours, theirs, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("columns", [0, 4, IN])
-@pytest.mark.parametrize("n", [30, OUT * IN])
-def test_split_sums_to_forward_in_value_and_gradient(columns: int, n: int) -> None:
-    module, _ = masked(n)
-    x = torch.randn(2, 3, IN, generator=generator(1), dtype=torch.float64)
-    left, right = module.split(columns)
+@pytest.mark.parametrize("make", [*SPARSE, "low_rank"])
+def test_split_sums_to_forward_in_value_and_gradient(columns: int, make) -> None:
+    matrix = LowRank(OUT, IN, 0.5, 0.1, generator(0)).double() if make == "low_rank" else make(OUT, IN, *entries(30)[:2])
+    x = drawn(2, 3, IN)
+    left, right = matrix.split(columns)
     cut = left(x[..., :columns]) + right(x[..., columns:])
-    assert torch.allclose(cut, module(x), atol=1e-12, rtol=0)
+    assert torch.allclose(cut, matrix(x), atol=1e-12, rtol=0)
     for one, other in zip(
-        torch.autograd.grad(cut.square().sum(), module.parameters()),
-        torch.autograd.grad(module(x).square().sum(), module.parameters()),
+        torch.autograd.grad(cut.square().sum(), matrix.parameters()),
+        torch.autograd.grad(matrix(x).square().sum(), matrix.parameters()),
         strict=True,
     ):
         assert torch.allclose(one, other, atol=1e-11, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        lambda p: torch.optim.Adam(p, lr=0.1, weight_decay=0.1),
-        lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.1),
-        lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.1),
-    ],
-    ids=["Adam", "AdamW", "SGD"],
-)
-def test_fixed_entries_stay_exactly_zero_and_the_others_move(optimizer) -> None:
-    module, dense = masked(30)
-    before = module.weight.detach().clone()
-    x = torch.randn(5, IN, generator=generator(2), dtype=torch.float64)
-    steps = optimizer(module.parameters())
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("other", KINDS)
+def test_every_kind_takes_over_the_entries_of_every_other(kind: str, other: str) -> None:
+    indices, values, dense = entries(OUT * IN if "dense" in (kind, other) else 30)
+    one = from_entries(kind, OUT, IN, indices, values)
+    two = from_entries(other, OUT, IN, *one.entries())
+    assert torch.equal(two.entries()[0], indices) and torch.equal(two.entries()[1], values)
+    assert torch.allclose(two(torch.eye(IN, dtype=torch.float64)).T, dense, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(("n", "kind"), [(OUT * IN, Dense), (OUT * IN - 1, Masked), (5, CSR)])
+def test_auto_goes_by_density(n: int, kind) -> None:
+    assert type(from_entries("auto", OUT, IN, *entries(n)[:2])) is kind
+
+
+def test_unknown_and_impossible_kinds() -> None:
+    with pytest.raises(ConfigError, match=r"model.linear=crs: .*did you mean csr"):
+        from_entries("crs", OUT, IN, *entries(5)[:2])
+    with pytest.raises(ConfigError, match=r"model.linear=dense: every entry trains.*set R=1"):
+        from_entries("dense", OUT, IN, *entries(5)[:2])
+
+
+OPTIMIZERS = {
+    "Adam": lambda p: torch.optim.Adam(p, lr=0.1, weight_decay=0.1, fused=True),
+    "AdamW": lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.1),
+    "SGD": lambda p: torch.optim.SGD(p, lr=1e-4, momentum=0.9, weight_decay=0.1),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("kind", SPARSE)
+def test_fixed_entries_stay_exactly_zero_and_the_others_move(kind, optimizer: str) -> None:
+    indices, values, dense = entries(30)
+    matrix = kind(OUT, IN, indices, values)
+    steps = OPTIMIZERS[optimizer](matrix.parameters())
     for _ in range(5):
         steps.zero_grad()
-        left, right = module.split(4)
-        (left(x[:, :4]) + right(x[:, 4:])).square().sum().backward()
+        matrix.iterate(drawn(5, 3, IN - OUT), None, 3).square().sum().backward()
+        matrix(drawn(5, IN)).square().sum().backward()
         steps.step()
-    assert bool((module.weight[dense == 0] == 0).all())
-    assert bool((module.weight != before)[dense != 0].all())
+    now = matrix(torch.eye(IN, dtype=torch.float64)).T
+    assert bool((now[dense == 0] == 0).all()) and bool((now != dense)[dense != 0].all())
 
 
 def test_a_loaded_state_is_cut_to_its_pattern() -> None:
-    module, dense = masked(30)
-    state = {**module.state_dict(), "weight": torch.full((OUT, IN), 3.0, dtype=torch.float64)}
-    copied = copy.deepcopy(module)
-    for loaded in (module, copied):
+    indices, values, dense = entries(30)
+    matrix = Masked(OUT, IN, indices, values)
+    state = {**matrix.state_dict(), "weight": torch.full((OUT, IN), 3.0, dtype=torch.float64)}
+    for loaded in (matrix, copy.deepcopy(matrix)):
         loaded.load_state_dict(state)
         assert torch.equal(loaded.weight, 3.0 * (dense != 0))
-    assert torch.nn.Sequential(module).load_state_dict({f"0.{key}": value for key, value in state.items()})
-    assert torch.equal(module.weight, 3.0 * (dense != 0))
 
 
-def test_a_state_brings_its_pattern() -> None:
-    module, other = masked(30)[0], masked(20, seed=1)[0]
-    module.load_state_dict(other.state_dict())
-    x = torch.randn(4, IN, generator=generator(3), dtype=torch.float64)
-    assert torch.equal(module(x), other(x))
-    assert module.n_weights == 20
+@pytest.mark.parametrize("kind", SPARSE)
+def test_a_state_brings_its_pattern(kind) -> None:
+    matrix, other = (kind(OUT, IN, *entries(20, seed)[:2]) for seed in (0, 1))
+    x = drawn(4, 3, IN - OUT)
+    matrix.iterate(x, None, 2)  # what it keeps of its own pattern must not survive
+    matrix.load_state_dict(copy.deepcopy(other.state_dict()))
+    assert torch.equal(matrix.iterate(x, None, 2), other.iterate(x, None, 2))
+    assert torch.equal(matrix.entries()[0], other.entries()[0])
 
 
-def test_a_full_pattern_carries_no_mask() -> None:
-    full, dense = masked(OUT * IN)
-    assert full.mask is None
-    assert full.n_weights == OUT * IN
-    assert torch.equal(full.weight, dense)
-    assert masked(OUT * IN - 1)[0].mask is not None
+def test_csr_holds_nothing_of_the_size_of_the_matrix() -> None:
+    indices, values, _ = entries(50, out=2000, width=3000)
+    matrix = CSR(2000, 3000, indices, values)
+    matrix.iterate(drawn(2, 3, 1000), None, 5).sum().backward()
+    held = [*matrix.parameters(), *matrix.buffers()]
+    held += [t for pair in matrix._blocks.values() for b in pair for t in vars(b).values() if isinstance(t, Tensor)]
+    assert max(tensor.numel() for tensor in held) < 3002
+
+
+@pytest.mark.parametrize(
+    ("out", "width", "R", "k"), [(300, 2500, 0.05, 13), (20, 300, 0.02, 1), (10, 20, 0.5, 3), (4, 4, 0.01, 1)]
+)
+def test_the_rank_holds_about_the_share_of_the_weights(out: int, width: int, R: float, k: int) -> None:
+    assert rank(out, width, R) == k  # max(1, round(R · mn / (m + n)))
+    assert LowRank(out, width, R, 0.1, generator(0)).n_weights == k * (out + width)
+
+
+def test_low_rank_is_the_product_of_its_factors() -> None:
+    matrix = LowRank(60, 80, 0.5, 0.05, generator(0)).double()
+    x, bias = drawn(3, 4, 20), drawn(60)
+    dense = Dense(60, 80, torch.arange(60 * 80), matrix.matrix().detach().flatten())
+    assert torch.allclose(matrix(drawn(5, 80)), dense(drawn(5, 80)), atol=1e-12, rtol=0)
+    assert torch.allclose(matrix.iterate(x, bias, 6), dense.iterate(x, bias, 6), atol=1e-10, rtol=0)
+    assert abs(float(matrix.matrix().detach().std()) / 0.05 - 1) < 0.15
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("still", [False, True])
+def test_csr_on_a_gpu_equals_the_cpu(still: bool) -> None:
+    indices, values, _ = entries(900, out=60, width=100)
+    x = drawn(3, 1 if still else 5, 40)
+    results = []
+    for device in ("cpu", "cuda"):
+        matrix = CSR(60, 100, indices, values).to(device)
+        bias = drawn(60).to(device).requires_grad_()
+        here = x.to(device).requires_grad_()
+        y = matrix.iterate(here.expand(3, 5, 40), bias, 7)
+        grads = torch.autograd.grad(y.square().sum(), [matrix.values, bias, here])
+        results.append([tensor.cpu() for tensor in (y, *grads)])
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, atol=1e-10, rtol=1e-10)

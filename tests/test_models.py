@@ -5,9 +5,8 @@ import torch
 from torch import Tensor
 
 from inn_lab.config import ConfigError
-from inn_lab.linear import Masked
+from inn_lab.linear import is_still
 from inn_lab.models import GRU, INN, LSTM, MLP, RNN
-from inn_lab.models.base import is_still
 from inn_lab.models.inn import fan_in_std
 from inn_lab.seeding import generator
 
@@ -15,6 +14,7 @@ B, T, I, O = 3, 5, 12, 4  # noqa: E741
 
 MODELS = {
     "inn": lambda g: INN(I, O, n_weights=150, R=0.3, generator=g),
+    "inn_low_rank": lambda g: INN(I, O, depth=20, R=0.3, linear="low_rank", generator=g),
     "inn_bernoulli": lambda g: INN(I, O, R=0.3, depth=20, draw="bernoulli", init="fan_in", generator=g),
     "lstm": lambda g: LSTM(I, O, n_weights=700, generator=g),
     "rnn": lambda g: RNN(I, O, n_weights=700, nonlinearity="relu", generator=g),
@@ -47,7 +47,7 @@ def same(one: list[Tensor], other: list[Tensor], atol: float) -> bool:
 def slow_inn(model: INN, x: Tensor) -> Tensor:
     """x̄ = [x; h], h ← σ(W x̄ + b), literally."""
     depth, outputs = model.space.depth, model.space.n_outputs
-    weight = model.map.weight if model.map.mask is None else model.map.weight * model.map.mask
+    weight = model.map.matrix()
     h, ys = x.new_zeros(x.shape[0], depth), []
     for t in range(x.shape[1]):
         total = torch.cat([x[:, t], h], dim=1) @ weight.T  # (B, I + H) -> (B, H)
@@ -74,7 +74,7 @@ def slow_inn(model: INN, x: Tensor) -> Tensor:
 )
 @pytest.mark.parametrize("still", [False, True], ids=["moving", "still"])
 def test_inn_equals_its_slow_twin_in_value_and_every_gradient(options: dict, still: bool) -> None:
-    model = INN(I, O, **options, init_std=0.3, generator=generator(0)).double()
+    model = INN(I, O, **options, init_std=0.3, linear="masked", generator=generator(0)).double()
     x = draw(B, 1 if still else T, I).requires_grad_()
     steps = x.expand(B, T, I) if still else x
     assert is_still(steps) == still
@@ -121,7 +121,7 @@ def test_torchs_rnn_is_an_inn_with_dense_hidden_rows() -> None:
 
 
 def test_inn_draws_what_it_is_asked_for() -> None:
-    exact = INN(100, 10, n_weights=5000, R=0.2, generator=generator(0))
+    exact = INN(100, 10, n_weights=5000, R=0.2, linear="masked", generator=generator(0))
     assert exact.n_weights == 5000
     space, size = exact.space, exact.size()
     assert size == {
@@ -139,18 +139,20 @@ def test_inn_draws_what_it_is_asked_for() -> None:
 
 
 def test_inn_initialisation_has_its_law() -> None:
-    normal = INN(400, 10, n_weights=40_000, R=0.2, init_std=0.05, generator=generator(0))
+    normal = INN(400, 10, n_weights=40_000, R=0.2, init_std=0.05, linear="masked", generator=generator(0))
     values = normal.map.weight[normal.map.weight != 0].detach()
     assert abs(float(values.mean())) < 4 * 0.05 / 200
     assert abs(float(values.std()) / 0.05 - 1) < 4 / 282
     assert float(normal.bias.detach().abs().max()) == 0
-    fan_in = INN(400, 10, n_weights=40_000, R=0.2, init="fan_in", generator=generator(0))
+    fan_in = INN(400, 10, n_weights=40_000, R=0.2, init="fan_in", linear="masked", generator=generator(0))
     per_row = (fan_in.map.weight != 0).sum(1)
     scaled = fan_in.map.weight.detach() * (per_row[:, None] / 2).sqrt()  # N(0, 1) in every row, however many weights it has
     assert int(per_row.min()) < int(per_row.max())
     assert abs(float(scaled.square().sum(1).div(per_row).mean()) - 1) < 0.03
     assert fan_in_std(torch.tensor([0, 1, 3, 6, 8]), width=4).tolist() == torch.tensor([2 / 3] * 3 + [2, 2]).sqrt().tolist()
-    sparse = INN(400, 10, R=0.002, depth=300, init="fan_in", generator=generator(0))  # rows with no weight at all
+    sparse = INN(
+        400, 10, R=0.002, depth=300, init="fan_in", linear="masked", generator=generator(0)
+    )  # rows with no weight at all
     assert bool(sparse.map.weight.isfinite().all())
 
 
@@ -237,7 +239,7 @@ def test_the_generator_alone_fixes_the_parameters(name: str) -> None:
     torch.manual_seed(1)
     again, other = MODELS[name](generator(0)).state_dict(), MODELS[name](generator(1)).state_dict()
     assert all(torch.equal(one[key], again[key]) for key in one)
-    weights = [key for key in one if "weight" in key]
+    weights = [key for key in one if "weight" in key or key in ("map.values", "map.A", "map.B")]
     assert weights
     assert not any(one[key].shape == other[key].shape and torch.equal(one[key], other[key]) for key in weights)
 
@@ -298,22 +300,11 @@ def test_cuda_equals_cpu(name: str) -> None:
     assert same([y.cpu(), *(grad.cpu() for grad in got)], expected, 1e-9)
 
 
-def test_the_inn_uses_its_map_through_the_seam_only() -> None:
-    """Another engine takes Masked's place by `n_weights` and `split` alone."""
-
-    class Plain(torch.nn.Module):
-        n_weights = 7
-
-        def __init__(self, map: Masked) -> None:
-            super().__init__()
-            self.matrix = (map.weight * map.mask).detach()
-
-        def split(self, columns: int):
-            return lambda x: x @ self.matrix[:, :columns].T, lambda h: h @ self.matrix[:, columns:].T
-
-    model = INN(I, O, n_weights=150, R=0.3, generator=generator(0)).double()
+@pytest.mark.parametrize("linear", ["csr", "stepwise", "auto"])
+def test_the_same_seed_is_the_same_network_however_it_is_held(linear: str) -> None:
     x = draw(B, T, I)
-    expected = model(x)
-    model.map = Plain(model.map)
-    assert torch.allclose(model(x), expected, atol=1e-12, rtol=0)
-    assert model.size()["weights"] == 7
+    masked, other = (
+        INN(I, O, n_weights=150, R=0.3, linear=kind, generator=generator(0)).double() for kind in ("masked", linear)
+    )
+    assert torch.allclose(masked(x), other(x), atol=1e-12, rtol=0)
+    assert masked.size() == other.size()

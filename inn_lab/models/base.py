@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
 
 
 class Model(torch.nn.Module):
@@ -18,11 +17,6 @@ class Model(torch.nn.Module):
     def size(self) -> dict[str, float]:
         """For the log. "weights" is `n_weights`, "parameters" every number that trains."""
         return {"weights": self.n_weights, "parameters": self.n_weights}
-
-
-def is_still(x: Tensor) -> bool:
-    """Whether the T steps of (B, T, I) are one image, expanded: what depends on the input alone need be computed only once."""
-    return x.shape[1] == 1 or x.stride(1) == 0
 
 
 def drawn(kind: type[torch.nn.Module], *args: Any, bound: float, generator: torch.Generator, **options: Any) -> torch.nn.Module:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from inn_lab.config import ConfigError, near
-from inn_lab.linear import Masked
-from inn_lab.models.base import Model, is_still
+from inn_lab.linear import LowRank, from_entries
+from inn_lab.models.base import Model
 from inn_lab.patterns import draw_bernoulli, draw_exact
 from inn_lab.sizing import weight_space
 
@@ -32,6 +32,7 @@ class INN(Model):
         draw: "exact" draws exactly N entries, "bernoulli" each entry by itself with the space's density, as the source does.
         init: "normal" draws the weights from N(0, init_std²), as the source; "fan_in" from N(0, 2/k), k the trainable entries
             in the row (He et al. 2015), whatever `init_std`. Biases start at zero.
+        linear: how W is held: "csr", "masked", "dense" (all entries train), "stepwise" (as the sources multiply) or "auto".
         generator: the pattern and then the weights are drawn from it.
 
     Raises ConfigError for sizes that fix no weight space, and for an unknown `draw` or `init`.
@@ -50,6 +51,7 @@ class INN(Model):
         bias: bool = True,
         init: str = "normal",
         init_std: float = 0.05,
+        linear: str = "auto",
         generator: torch.Generator,
     ) -> None:
         super().__init__()
@@ -60,14 +62,15 @@ class INN(Model):
             raise ConfigError(f"model.init_std={init_std}: a standard deviation is positive; e.g. model.init_std=0.05")
         self.space = weight_space(n_inputs, n_outputs, n_weights=n_weights, R=R, depth=depth, aspect_ratio=aspect_ratio)
         depth, width = self.space.depth, self.space.width
-        if draw == "exact":
-            indices = draw_exact(depth, width, self.space.n_weights, generator)
+        if linear == "low_rank":
+            self.map = LowRank(depth, width, self.space.density, init_std, generator)
         else:
-            indices = draw_bernoulli(depth, width, self.space.density, generator)
-        values = torch.randn(len(indices), generator=generator, device=generator.device)
-        values *= init_std if init == "normal" else fan_in_std(indices, width)
-        self.map = Masked(depth, width, indices, values)
-        self.bias = torch.nn.Parameter(values.new_zeros(depth)) if bias else None
+            pattern = draw_exact if draw == "exact" else draw_bernoulli
+            indices = pattern(depth, width, self.space.n_weights if draw == "exact" else self.space.density, generator)
+            values = torch.randn(len(indices), generator=generator, device=generator.device)
+            values *= init_std if init == "normal" else fan_in_std(indices, width)
+            self.map = from_entries(linear, depth, width, indices, values)
+        self.bias = torch.nn.Parameter(torch.zeros(depth, device=generator.device)) if bias else None
 
     @property
     def n_weights(self) -> int:
@@ -82,25 +85,7 @@ class INN(Model):
         return {"weights": weights, "parameters": weights + biases, "depth": depth, "width": width, "density": density}
 
     def forward(self, x: Tensor) -> Tensor:
-        from_input, from_state = self.map.split(self.space.n_inputs)
-        # The input's part of W x̄ + b doesn't depend on the state: one product for all steps, or for the one still image.
-        still = is_still(x)
-        drive = self._biased(from_input(x[:, 0] if still else x))  # (B, I) -> (B, H), or (B, T, I) -> (B, T, H)
-        drives = [drive] * x.shape[1] if still else drive.unbind(1)  # T × (B, H)
-        state, output = self._activate(drives[0])  # h = 0 before
-        outputs = [output]
-        for drive in drives[1:]:
-            state, output = self._activate(from_state(state) + drive)
-            outputs.append(output)
-        return torch.stack(outputs, dim=1)  # (B, T, O)
-
-    def _biased(self, drive: Tensor) -> Tensor:
-        return drive if self.bias is None else drive + self.bias
-
-    def _activate(self, total: Tensor) -> tuple[Tensor, Tensor]:
-        """σ: the new state (B, H), and the output (B, O) that ends it."""
-        hidden, output = total.split([self.space.depth - self.space.n_outputs, self.space.n_outputs], dim=-1)
-        return torch.cat([hidden.relu(), output], dim=-1), output
+        return self.map.iterate(x, self.bias, self.space.n_outputs)  # (B, T, I) -> (B, T, O)
 
 
 def fan_in_std(indices: Tensor, width: int) -> Tensor:

@@ -6,7 +6,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from inn_lab.models.base import Model, is_still, linear
+from inn_lab.linear import is_still
+from inn_lab.models.base import Model, linear
 from inn_lab.sizing import exactly_one, mlp_hidden, whole
 
 

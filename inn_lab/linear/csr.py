@@ -1,0 +1,258 @@
+"""A sparse weight matrix that costs what its trainable entries cost: compressed sparse rows, with derivatives of its own.
+
+torch's CSR tensors are no parameters (their gradients leak memory or turn dense; pytorch #109445, #98929, #41128), so here the
+*values* are the parameter, an ordinary vector, and the pattern stands beside it. Nothing of size out × in is ever made.
+"""
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from inn_lab.linear.base import Map, WeightMatrix, is_still
+
+CHUNKS = 64  # pieces of about equally many entries, dealt out to the threads
+
+
+class Block:
+    """A pattern by row: row i's entries are starts[i] … stops[i] − 1 of `columns`, and of W's values. All int32.
+
+    W's columns [first, last) are a block of W, counted from `first`, whose entries stand where they stand in W.
+    """
+
+    def __init__(self, starts: Tensor, stops: Tensor, columns: Tensor, n_columns: int) -> None:
+        self.starts, self.stops, self.columns, self.n_columns = starts, stops, columns, n_columns
+        self.n_rows = len(starts)
+
+    @functools.cached_property
+    def chunks(self) -> Tensor:
+        """The first rows of pieces of about equally many entries; on the CPU."""
+        counts = (self.stops - self.starts).cumsum(0).cpu()
+        marks = torch.arange(1, CHUNKS) * (int(counts[-1]) if len(counts) else 0) // CHUNKS
+        return torch.tensor([0, *torch.searchsorted(counts, marks).tolist(), self.n_rows], dtype=torch.int32)
+
+    @functools.cached_property
+    def entries(self) -> tuple[Tensor, Tensor]:
+        """The row of each of the block's entries, and its place among W's values: (n,), (n,), int32, in order."""
+        counts = (self.stops - self.starts).long()
+        rows = torch.arange(self.n_rows, device=counts.device, dtype=torch.int32).repeat_interleave(counts)
+        shift = self.starts - (counts.cumsum(0) - counts).int()
+        return rows, torch.arange(len(rows), device=rows.device, dtype=torch.int32) + shift[rows]
+
+    @functools.cached_property
+    def transposed(self) -> tuple["Block", Tensor]:
+        """The block's transpose, and which of W's values each of its entries is (n,)."""
+        rows, places = self.entries
+        columns = self.columns[places]
+        order = columns.argsort(stable=True)
+        counts = columns.bincount(minlength=self.n_columns)
+        ends = counts.cumsum(0)
+        return Block((ends - counts).int(), ends.int(), rows[order], self.n_rows), places[order]
+
+    @functools.cached_property
+    def pointers(self) -> Tensor:
+        """The block by itself, as torch.sparse wants it: where each row begins, (n_rows + 1,)."""
+        return torch.cat([self.starts.new_zeros(1), (self.stops - self.starts).cumsum(0).int()])
+
+    def tensor(self, values: Tensor) -> Tensor:
+        """A torch.sparse matrix of the block's values (its own, in order)."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            shape = (self.n_rows, self.n_columns)
+            return torch.sparse_csr_tensor(self.pointers, self.own_columns, values, shape, check_invariants=False)
+
+    @functools.cached_property
+    def own_columns(self) -> Tensor:
+        return self.columns[self.entries[1]]
+
+
+def product(block: Block, values: Tensor, x: Tensor) -> Tensor:
+    """The block times x: (in, C) -> (out, C)."""
+    if x.device.type != "cpu":
+        return torch_product(block, values, x)
+    out = x.new_empty(block.n_rows, x.shape[1])
+    _numba("product")(*_arrays(block), values.numpy(), x.numpy(), out.numpy())
+    return out
+
+
+def sampled(block: Block, g: Tensor, x: Tensor, out: Tensor) -> None:
+    """Writes the entries of g xᵀ at the block's pattern to their places in `out`: (out, C), (in, C), all of W's values."""
+    if x.device.type != "cpu":
+        return torch_sampled(block, g, x, out)
+    _numba("sampled")(*_arrays(block), g.numpy(), x.numpy(), out.numpy())
+    return None
+
+
+def torch_product(block: Block, values: Tensor, x: Tensor) -> Tensor:
+    """`product` by torch.sparse: cuSPARSE on CUDA; on the CPU, MKL, it is the twin of the kernel."""
+    return block.tensor(values[block.entries[1]]) @ x
+
+
+def torch_sampled(block: Block, g: Tensor, x: Tensor, out: Tensor) -> None:
+    """`sampled` by torch.sparse, likewise."""
+    places = block.entries[1]
+    zeros = block.tensor(torch.zeros_like(places, dtype=out.dtype))
+    out[places] = torch.sparse.sampled_addmm(zeros, g, x.T, beta=0.0).values()
+
+
+def _numba(name: str) -> Callable[..., None]:
+    """A compiled kernel. numba is imported when the first product is taken."""
+    import numba
+
+    from inn_lab.linear import kernels
+
+    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    return getattr(kernels, name)
+
+
+def _arrays(block: Block) -> tuple[Any, ...]:
+    return block.chunks.numpy(), block.starts.numpy(), block.stops.numpy(), block.columns.numpy()
+
+
+class CSR(WeightMatrix):
+    """W by compressed sparse rows. One vector of values is the parameter; any optimizer works on it.
+
+    indices: the flat positions (row · in + column) of the entries that train, (n,), sorted; values: theirs, (n,).
+    """
+
+    def __init__(self, out_features: int, in_features: int, indices: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.values = torch.nn.Parameter(values.clone())
+        rows = (indices // in_features).bincount(minlength=out_features).cumsum(0)
+        self.register_buffer("pointers", torch.cat([rows.new_zeros(1), rows]).int())
+        self.register_buffer("columns", (indices % in_features).int())
+        self.register_load_state_dict_post_hook(lambda module, _: module._blocks.clear())
+        self._blocks: dict[int, tuple[Block, Block]] = {}
+
+    @property
+    def n_weights(self) -> int:
+        return self.values.numel()
+
+    def entries(self) -> tuple[Tensor, Tensor]:
+        """The flat indices (n,) of what trains, sorted, and the values (n,)."""
+        counts = self.pointers.diff().long()
+        rows = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+        return rows * self.in_features + self.columns, self.values.detach()
+
+    def blocks(self, columns: int) -> tuple[Block, Block]:
+        """The patterns of the first `columns` columns and of the others; made once, then kept."""
+        if columns not in self._blocks:
+            starts, stops = self.pointers[:-1], self.pointers[1:]
+            left = torch.zeros(len(self.columns) + 1, dtype=torch.int32, device=self.columns.device)
+            left[1:] = (self.columns < columns).cumsum(0)  # how many of the entries before lie left
+            between = starts + (left[stops] - left[starts])
+            right = self.columns - columns
+            self._blocks[columns] = (
+                Block(starts, between, self.columns, columns),
+                Block(between, stops, right, self.in_features - columns),
+            )
+        return self._blocks[columns]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _Product.apply(x, self.values, self.blocks(self.in_features)[0])  # (…, in) -> (…, out)
+
+    def split(self, columns: int) -> tuple[Map, Map]:
+        left, right = self.blocks(columns)
+        return lambda x: _Product.apply(x, self.values, left), lambda h: _Product.apply(h, self.values, right)
+
+    def iterate(self, x: Tensor, bias: Tensor | None, n_linear: int) -> Tensor:
+        return _Iterate.apply(x, self.values, bias, self.blocks(x.shape[2]), n_linear)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "CSR":
+        self._blocks.clear()  # they would stay on the old device
+        return super()._apply(*args, **kwargs)
+
+
+class _Product(torch.autograd.Function):
+    """x Wᵀ for a block of W: (…, in) -> (…, out)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, values: Tensor, block: Block) -> Tensor:
+        columns = x.detach().flatten(0, -2).T.contiguous()  # (…, in) -> (in, C)
+        ctx.save_for_backward(columns, values)
+        ctx.block, ctx.shape = block, x.shape
+        return product(block, values.detach(), columns).T.reshape(*x.shape[:-1], block.n_rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        columns, values = ctx.saved_tensors
+        g = grad.reshape(-1, ctx.block.n_rows).T.contiguous()  # (…, out) -> (out, C)
+        dx = dvalues = None
+        if ctx.needs_input_grad[0]:
+            block, places = ctx.block.transposed
+            dx = product(block, values[places], g).T.reshape(ctx.shape)
+        if ctx.needs_input_grad[1]:
+            dvalues = torch.zeros_like(values)
+            sampled(ctx.block, g, columns, dvalues)
+        return dx, dvalues, None
+
+
+class _Iterate(torch.autograd.Function):
+    """`WeightMatrix.iterate` as one function, with its derivative by hand.
+
+    With the states s_t = [x_t; h_{t−1}], W s_t + b = a_t and h_t = σ(a_t), the backward pass is the recurrence
+    g_t = σ'(a_t) ⊙ (Wₕᵀ g_{t+1} + dL/dh_t), and dL/dW = Σ_t g_t s_tᵀ is wanted at the pattern only: one sampled product over
+    all steps. All states are kept as (rows, T, B), so that this is a product of long rows.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, blocks: tuple[Block, Block], n_linear: int) -> Tensor:
+        batch, steps, n_inputs = x.shape
+        by_input, by_state = blocks
+        n_relu = by_state.n_rows - n_linear
+        still = is_still(x)
+        seen = (x[:, :1] if still else x).detach().permute(2, 1, 0).contiguous()  # (B, T, I) -> (I, T or 1, B)
+        weights = values.detach()
+        drive = product(by_input, weights, seen.view(n_inputs, -1))  # (H, T · B)
+        if bias is not None:
+            drive += bias.detach()[:, None]
+        drive = drive.view(-1, seen.shape[1], batch)  # (H, T or 1, B)
+        before = x.new_zeros(by_state.n_rows, steps, batch)  # (H, T, B): the state before each step
+        outputs = x.new_empty(batch, steps, n_linear)
+        state = x.new_zeros(by_state.n_rows, batch)  # (H, B)
+        for t in range(steps):
+            recurrent = product(by_state, weights, state) if t else state
+            state = recurrent.add_(drive[:, 0 if still else t])
+            state[:n_relu].relu_()
+            outputs[:, t] = state[n_relu:].T
+            if t + 1 < steps:
+                before[:, t + 1] = state
+        ctx.save_for_backward(seen, values, before)
+        ctx.blocks, ctx.still = blocks, still
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+        seen, values, before = ctx.saved_tensors
+        by_input, by_state = ctx.blocks
+        rows, steps, batch = before.shape
+        n_relu = rows - grad.shape[2]
+        transposed, places = by_state.transposed
+        weights = values[places]
+        g = torch.zeros(rows, batch, dtype=grad.dtype, device=grad.device)
+        all_g = torch.empty_like(before)  # (H, T, B)
+        for t in reversed(range(steps)):
+            if t + 1 < steps:
+                g = product(transposed, weights, g)  # (H, B)
+                g[:n_relu] *= before[:n_relu, t + 1] > 0
+            g[n_relu:] += grad[:, t].T
+            all_g[:, t] = g
+        dx = dvalues = dbias = None
+        if ctx.needs_input_grad[0]:
+            block, places = by_input.transposed
+            dx = product(block, values[places], all_g.view(rows, -1)).view(-1, steps, batch).permute(2, 1, 0)  # (B, T, I)
+        if ctx.needs_input_grad[1]:
+            dvalues = torch.empty_like(values)  # each entry stands in one of the two blocks
+            sampled(by_state, all_g.view(rows, -1), before.view(rows, -1), dvalues)
+            over_steps = all_g.sum(1) if ctx.still else all_g.view(rows, -1)
+            sampled(by_input, over_steps, seen.view(len(seen), -1), dvalues)
+        if ctx.needs_input_grad[2]:
+            dbias = all_g.sum((1, 2))
+        return dx, dvalues, dbias, None, None

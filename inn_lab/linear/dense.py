@@ -1,0 +1,88 @@
+"""Weight matrices that are stored densely: all entries, with a mask or without, hoisted or as the sources multiply."""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from inn_lab.linear.base import Map, WeightMatrix
+
+
+class Dense(WeightMatrix):
+    """A matrix whose every entry trains; those not among `indices` start at zero.
+
+    indices: the flat positions (row · in + column) of the entries, (n,), sorted; values: theirs, (n,).
+    """
+
+    def __init__(self, out_features: int, in_features: int, indices: Tensor, values: Tensor) -> None:
+        super().__init__()
+        weight = values.new_zeros(out_features * in_features)
+        weight[indices] = values
+        self.weight = torch.nn.Parameter(weight.view(out_features, in_features))
+
+    @property
+    def n_weights(self) -> int:
+        return self.weight.numel()
+
+    def matrix(self) -> Tensor:
+        """W (out, in), as autograd sees it."""
+        return self.weight
+
+    def entries(self) -> tuple[Tensor, Tensor]:
+        """The flat indices (n,) of what trains, sorted, and the values (n,)."""
+        return torch.arange(self.weight.numel(), device=self.weight.device), self.weight.detach().flatten()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.matrix())  # (…, in) -> (…, out)
+
+    def split(self, columns: int) -> tuple[Map, Map]:
+        left, right = self.matrix().split([columns, self.weight.shape[1] - columns], dim=1)
+        return partial(linear, weight=left), partial(linear, weight=right)
+
+
+class Masked(Dense):
+    """A sparse matrix W = weight ⊙ mask. The mask is applied once a sequence, in `split`; it costs what a dense matrix costs.
+
+    The optimizer sees a dense parameter, zero outside the pattern, whose gradient is zero there too. A loaded state is cut to
+    the pattern.
+
+    indices: the flat positions (row · in + column) of the entries that train, (n,), sorted; values: theirs, (n,).
+    """
+
+    def __init__(self, out_features: int, in_features: int, indices: Tensor, values: Tensor) -> None:
+        super().__init__(out_features, in_features, indices, values)
+        mask = values.new_zeros(out_features * in_features)  # as floats: a product with booleans takes many times as long
+        mask[indices] = 1
+        self.register_buffer("mask", mask.view(out_features, in_features))
+        self.register_load_state_dict_post_hook(_cut_to_pattern)
+
+    @property
+    def n_weights(self) -> int:
+        return int(self.mask.count_nonzero())
+
+    def matrix(self) -> Tensor:
+        return self.weight * self.mask
+
+    def entries(self) -> tuple[Tensor, Tensor]:
+        indices = self.mask.flatten().nonzero().flatten()
+        return indices, self.weight.detach().flatten()[indices]
+
+
+@torch.no_grad()
+def _cut_to_pattern(module: Masked, _keys: object) -> None:
+    module.weight.masked_fill_(module.mask == 0, 0)
+
+
+class Stepwise(Masked):
+    """The way of the sources, kept to compare with: each step applies the mask and multiplies [x; h] by the whole of W."""
+
+    def iterate(self, x: Tensor, bias: Tensor | None, n_linear: int) -> Tensor:
+        state = x.new_zeros(len(x), len(self.weight))  # (B, H)
+        outputs = []
+        for now in x.unbind(1):
+            total = linear(torch.cat([now, state], dim=1), self.matrix(), bias)  # (B, I + H) -> (B, H)
+            hidden, output = total.split([total.shape[1] - n_linear, n_linear], dim=1)
+            state = torch.cat([hidden.relu(), output], dim=1)
+            outputs.append(output)
+        return torch.stack(outputs, dim=1)
