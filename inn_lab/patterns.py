@@ -44,3 +44,28 @@ def draw_bernoulli(rows: int, columns: int, R: float, generator: torch.Generator
     total = torch.tensor(float(rows * columns), dtype=torch.float64, device=generator.device)
     count = torch.binomial(total, torch.full_like(total, R), generator=generator)
     return draw_exact(rows, columns, int(count), generator)
+
+
+def effective(indices: Tensor, n_inputs: int, width: int, n_outputs: int, steps: int) -> int:
+    """How many of the entries lie on a path from an input to an output within `steps` applications of the matrix.
+
+    Only those can move the loss: an entry (i, j) is on such a path if j is reached from an input in a applications, an output
+    from i in b more, and a + 1 + b ≤ steps. Found by breadth-first search over the entries; no matrix is made. (Hershey 2023,
+    3.4.2, blames weights "disconnected from the gradient path" for the collapse at low density; this counts them.)
+
+    indices (n,): flat, row · width + column, of the depth × width space (width = n_inputs + depth), outputs the last rows.
+    """
+    rows, columns = indices // width + n_inputs, indices % width  # both as places in [x; h]
+    never = 2 * steps + 2
+    from_input = torch.full((width,), never, device=indices.device)
+    from_input[:n_inputs] = 0
+    to_output = torch.full((width,), never, device=indices.device)
+    to_output[width - n_outputs :] = 0
+    for distance, start, end in ((from_input, columns, rows), (to_output, rows, columns)):
+        for level in range(1, steps):
+            reached = end[distance[start] == level - 1]
+            new = reached[distance[reached] == never]
+            if not len(new):
+                break
+            distance[new] = level
+    return int((from_input[columns] + 1 + to_output[rows] <= steps).sum())

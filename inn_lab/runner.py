@@ -53,7 +53,7 @@ def run(cfg: DictConfig) -> str:
         tags["device"] = f"{job.device} ({torch.cuda.get_device_name(job.device)})"
     with tracking.Run(cfg.outputs, experiment, name, tags) as job.run:
         job.run.params(cfg)
-        job.run.metrics({f"model/{key}": value for key, value in job.model.size().items()})
+        job.run.metrics({f"model/{key}": value for key, value in job.model.size(job.data.steps).items()})
         _made(cfg.study)(job)
     return "finished"
 

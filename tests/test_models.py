@@ -123,9 +123,10 @@ def test_torchs_rnn_is_an_inn_with_dense_hidden_rows() -> None:
 def test_inn_draws_what_it_is_asked_for() -> None:
     exact = INN(100, 10, n_weights=5000, R=0.2, linear="masked", generator=generator(0))
     assert exact.n_weights == 5000
-    space, size = exact.space, exact.size()
+    space, size = exact.space, exact.size(T)
     assert size == {
         "weights": 5000,
+        "weights_effective": 5000,  # at this density everything is connected
         "parameters": 5000 + space.depth,
         "depth": space.depth,
         "width": space.width,
@@ -135,7 +136,7 @@ def test_inn_draws_what_it_is_asked_for() -> None:
     counts = {INN(100, 10, n_weights=5000, R=0.2, draw="bernoulli", generator=generator(s)).n_weights for s in range(8)}
     assert len(counts) > 4  # binomial: 5000 ± 63
     assert all(abs(count - 5000) < 5 * 63 for count in counts)
-    assert INN(100, 10, n_weights=5000, R=0.2, bias=False, generator=generator(0)).size()["parameters"] == 5000
+    assert INN(100, 10, n_weights=5000, R=0.2, bias=False, generator=generator(0)).size(T)["parameters"] == 5000
 
 
 def test_inn_initialisation_has_its_law() -> None:
@@ -161,7 +162,7 @@ def test_inn_initialisation_has_its_law() -> None:
 
 def test_the_lstm_has_the_sources_parameters() -> None:
     assert LSTM(2500, 10, hidden_size=130, generator=generator(0)).n_weights == 1_307_540
-    assert LSTM(2500, 10, n_weights=1_307_540, generator=generator(0)).size() == {
+    assert LSTM(2500, 10, n_weights=1_307_540, generator=generator(0)).size(T) == {
         "weights": 1_307_540,
         "parameters": 1_307_540,
         "depth": 130,
@@ -170,7 +171,7 @@ def test_the_lstm_has_the_sources_parameters() -> None:
 
 def test_the_mlp_is_the_sources_at_its_size() -> None:
     by_size = MLP(2500, 10, n_weights=1_371_810, generator=generator(0))
-    assert by_size.size() == {"weights": 1_371_810, "parameters": 1_371_810, "depth": 810, "width": 3310}
+    assert by_size.size(T) == {"weights": 1_371_810, "parameters": 1_371_810, "depth": 810, "width": 3310}
     by_hidden = MLP(2500, 10, hidden=[500, 200, 100], generator=generator(0))
     assert same(list(by_size.parameters()), list(by_hidden.parameters()), 0)
 
@@ -307,4 +308,4 @@ def test_the_same_seed_is_the_same_network_however_it_is_held(linear: str) -> No
         INN(I, O, n_weights=150, R=0.3, linear=kind, generator=generator(0)).double() for kind in ("masked", linear)
     )
     assert torch.allclose(masked(x), other(x), atol=1e-12, rtol=0)
-    assert masked.size() == other.size()
+    assert masked.size(T) == other.size(T)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inn_lab.patterns import draw_bernoulli, draw_exact
+from inn_lab.patterns import draw_bernoulli, draw_exact, effective
 from inn_lab.seeding import generator
 
 steady = settings(deadline=None, derandomize=True)  # the same examples each time, however busy the machine
@@ -87,3 +87,32 @@ def test_bernoulli_entries_are_independent_of_each_other() -> None:
 
 def test_density_one_is_every_entry() -> None:
     assert torch.equal(draw_bernoulli(5, 7, 1.0, generator(8)), torch.arange(35))
+
+
+# ------------------------------------------------------------------------------------------------------ effective weights
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 8), st.floats(0, 0.6), st.integers(1, 7), st.integers(0, 2**30))
+@settings(deadline=None, derandomize=True)
+def test_effective_weights_are_those_that_the_outputs_feel(n_inputs, n_outputs, hidden, density, steps, seed) -> None:
+    """Against differentiation: a linear network of positive weights, all steps read, has a gradient exactly there."""
+    depth = hidden + n_outputs
+    width = n_inputs + depth
+    indices = draw_exact(depth, width, round(density * depth * width), generator(seed))
+    weight = torch.zeros(depth * width, dtype=torch.float64)
+    weight[indices] = 1.0
+    weight.requires_grad_()
+    matrix, h, y = weight.view(depth, width), torch.zeros(depth, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    for _ in range(steps):
+        h = matrix @ torch.cat([torch.ones(n_inputs, dtype=torch.float64), h])
+        y = y + h[hidden:].sum()
+    y.backward()
+    felt = int((weight.grad[indices] != 0).sum())
+    assert effective(indices, n_inputs, width, n_outputs, steps) == felt
+
+
+def test_effective_weights_of_a_chain() -> None:
+    """x → h1 → h2 → y takes three applications; a weight from h2 to a unit that leads nowhere never counts."""
+    width = 1 + 4  # x | h1 h2 dead y
+    chain = torch.tensor([0 * width + 0, 1 * width + 1, 2 * width + 2, 3 * width + 2])
+    assert [effective(chain, 1, width, 1, steps) for steps in (1, 2, 3, 4)] == [0, 0, 3, 3]

@@ -14,8 +14,8 @@ class Model(torch.nn.Module):
         """What trains, biases included, as Hershey 2023 counts the LSTM's 1,307,540."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def size(self) -> dict[str, float]:
-        """For the log. "weights" is `n_weights`, "parameters" every number that trains."""
+    def size(self, steps: int) -> dict[str, float]:
+        """For the log, of sequences of T = `steps`. "weights" is `n_weights`, "parameters" every number that trains."""
         return {"weights": self.n_weights, "parameters": self.n_weights}
 
 

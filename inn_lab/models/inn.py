@@ -8,7 +8,7 @@ from torch import Tensor
 from inn_lab.config import ConfigError, near
 from inn_lab.linear import LowRank, from_entries
 from inn_lab.models.base import Model
-from inn_lab.patterns import draw_bernoulli, draw_exact
+from inn_lab.patterns import draw_bernoulli, draw_exact, effective
 from inn_lab.sizing import weight_space
 
 DRAWS = ("exact", "bernoulli")
@@ -77,12 +77,22 @@ class INN(Model):
         """The trainable entries of the weight space; biases aside, as in Eq. 3.1."""
         return self.map.n_weights
 
-    def size(self) -> dict[str, float]:
-        """As every model; also the weight space's "depth", "width" and "density" (as drawn)."""
-        depth, width, weights = self.space.depth, self.space.width, self.n_weights
-        biases = 0 if self.bias is None else depth
-        density = weights / (depth * width)
-        return {"weights": weights, "parameters": weights + biases, "depth": depth, "width": width, "density": density}
+    def size(self, steps: int) -> dict[str, float]:
+        """As every model; also the weight space's "depth", "width" and "density" (as drawn), and "weights_effective".
+
+        Effective weights lie on a path from an input to an output within T = `steps`; see `inn_lab.patterns.effective`.
+        """
+        space, weights = self.space, self.n_weights
+        low_rank = isinstance(self.map, LowRank)  # every entry of the product is there
+        reach = (space.n_inputs, space.width, space.n_outputs, steps)
+        return {
+            "weights": weights,
+            "weights_effective": weights if low_rank else effective(self.map.entries()[0], *reach),
+            "parameters": weights + (0 if self.bias is None else space.depth),
+            "depth": space.depth,
+            "width": space.width,
+            "density": weights / (space.depth * space.width),
+        }
 
     def forward(self, x: Tensor) -> Tensor:
         return self.map.iterate(x, self.bias, self.space.n_outputs)  # (B, T, I) -> (B, T, O)

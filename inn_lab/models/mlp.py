@@ -41,9 +41,9 @@ class MLP(Model):
             layers += [linear(before, after, generator), torch.nn.ReLU()]
         self.layers = torch.nn.Sequential(*layers[:-1])  # the outputs are linear
 
-    def size(self) -> dict[str, float]:
+    def size(self, steps: int) -> dict[str, float]:
         """As every model; also the "depth" and "width" of the weight space that it is when iterated (Hershey 2023, 2.1.3)."""
-        return {**super().size(), "depth": sum(self.widths[1:]), "width": sum(self.widths)}
+        return {**super().size(steps), "depth": sum(self.widths[1:]), "width": sum(self.widths)}
 
     def forward(self, x: Tensor) -> Tensor:
         if is_still(x):

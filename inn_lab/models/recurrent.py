@@ -43,9 +43,9 @@ class Recurrent(Model):
         self.core = drawn(kind, n_inputs, hidden_size, batch_first=True, bound=bound, generator=generator, **options)
         self.readout = torch.nn.Identity() if "proj_size" in options else linear(hidden_size, n_outputs, generator)
 
-    def size(self) -> dict[str, float]:
+    def size(self, steps: int) -> dict[str, float]:
         """As every model; "depth" is the hidden size."""
-        return {**super().size(), "depth": self.core.hidden_size}
+        return {**super().size(steps), "depth": self.core.hidden_size}
 
     def forward(self, x: Tensor) -> Tensor:
         states = self.core(x)[0]  # (B, T, I) -> (B, T, H); of the projected LSTM (B, T, O)
