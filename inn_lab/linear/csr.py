@@ -81,10 +81,44 @@ def product(block: Block, values: Tensor, x: Tensor) -> Tensor:
 
 def sampled(block: Block, g: Tensor, x: Tensor, out: Tensor) -> None:
     """Writes the entries of g xᵀ at the block's pattern to their places in `out`: (out, C), (in, C), all of W's values."""
-    if x.device.type != "cpu":
-        return torch_sampled(block, g, x, out)
-    _numba("sampled")(*_arrays(block), g.numpy(), x.numpy(), out.numpy())
-    return None
+    if x.device.type == "cpu":
+        _numba("sampled")(*_arrays(block), g.numpy(), x.numpy(), out.numpy())
+    else:
+        torch_sampled(block, g, x, out)
+
+
+def forward_step(block: Block, values: Tensor, state: Tensor, drive: Tensor, n_relu: int, t: int, before: Tensor) -> Tensor:
+    """σ(drive[:, t] + W state) (H, B), kept in before[:, t + 1] too; see the kernel."""
+    out = torch.empty_like(state)
+    if state.device.type == "cpu":
+        arrays = (values, state, drive)
+        _numba("forward_step")(*_arrays(block), *(a.numpy() for a in arrays), n_relu, t, before.numpy(), out.numpy())
+        return out
+    now = drive[:, min(t, drive.shape[1] - 1)]
+    out = now + product(block, values, state) if t else now.clone()
+    out[:n_relu].relu_()
+    if t + 1 < before.shape[1]:
+        before[:, t + 1] = out
+    return out
+
+
+def backward_step(
+    block: Block, values: Tensor, g: Tensor, grad: Tensor, n_relu: int, t: int, before: Tensor, all_g: Tensor
+) -> Tensor:
+    """σ'(a_t) ⊙ (W g + dL/dh_t) (H, B), kept in all_g[:, t] too; see the kernel."""
+    if g.device.type == "cpu":
+        out = torch.empty_like(g)
+        arrays = (a.numpy() for a in (values, g, grad))
+        _numba("backward_step")(*_arrays(block), *arrays, n_relu, t, before.numpy(), all_g.numpy(), out.numpy())
+        return out
+    if t + 1 < before.shape[1]:
+        out = product(block, values, g)
+        out[:n_relu] *= before[:n_relu, t + 1] > 0
+    else:
+        out = torch.zeros_like(g)
+    out[n_relu:] += grad[t]
+    all_g[:, t] = out
+    return out
 
 
 def torch_product(block: Block, values: Tensor, x: Tensor) -> Tensor:
@@ -215,14 +249,10 @@ class _Iterate(torch.autograd.Function):
         drive = drive.view(-1, seen.shape[1], batch)  # (H, T or 1, B)
         before = x.new_zeros(by_state.n_rows, steps, batch)  # (H, T, B): the state before each step
         outputs = x.new_empty(batch, steps, n_linear)
-        state = x.new_zeros(by_state.n_rows, batch)  # (H, B)
+        state = x.new_empty(by_state.n_rows, batch)  # (H, B)
         for t in range(steps):
-            recurrent = product(by_state, weights, state) if t else state
-            state = recurrent.add_(drive[:, 0 if still else t])
-            state[:n_relu].relu_()
+            state = forward_step(by_state, weights, state, drive, n_relu, t, before)
             outputs[:, t] = state[n_relu:].T
-            if t + 1 < steps:
-                before[:, t + 1] = state
         ctx.save_for_backward(seen, values, before)
         ctx.blocks, ctx.still = blocks, still
         return outputs
@@ -236,14 +266,11 @@ class _Iterate(torch.autograd.Function):
         n_relu = rows - grad.shape[2]
         transposed, places = by_state.transposed
         weights = values[places]
-        g = torch.zeros(rows, batch, dtype=grad.dtype, device=grad.device)
+        outputs = grad.permute(1, 2, 0).contiguous()  # (B, T, O) -> (T, O, B)
         all_g = torch.empty_like(before)  # (H, T, B)
+        g = torch.empty_like(before[:, 0])  # (H, B)
         for t in reversed(range(steps)):
-            if t + 1 < steps:
-                g = product(transposed, weights, g)  # (H, B)
-                g[:n_relu] *= before[:n_relu, t + 1] > 0
-            g[n_relu:] += grad[:, t].T
-            all_g[:, t] = g
+            g = backward_step(transposed, weights, g, outputs, n_relu, t, before, all_g)
         dx = dvalues = dbias = None
         if ctx.needs_input_grad[0]:
             block, places = by_input.transposed
