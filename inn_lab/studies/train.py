@@ -21,7 +21,7 @@ import pytorch_lightning as L
 def train(job: Job) -> None:
     """Trains for `trainer.max_epochs` (or `trainer.max_time` seconds), logs each epoch, tests, logs the confusion matrix."""
     cfg = job.cfg.trainer
-    module = Training(job.model, job.data, job.objective, job.cfg.lr)
+    module = Training(job.model, job.data, job.objective, job.cfg.lr, cfg.gradient_clip_val)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     trainer = L.Trainer(
         accelerator="gpu" if job.device.type == "cuda" else "cpu",
@@ -29,10 +29,9 @@ def train(job: Job) -> None:
         max_epochs=cfg.max_epochs,
         max_time={"seconds": cfg.max_time} if cfg.max_time else None,
         precision=cfg.precision,
-        gradient_clip_val=cfg.gradient_clip_val,
         reload_dataloaders_every_n_epochs=1,  # training sequences are drawn anew each epoch
         num_sanity_val_steps=0,
-        log_every_n_steps=1,  # nothing is logged by step; the default warns of epochs shorter than 50
+        log_every_n_steps=1,
         logger=ToMLflow(job.run),
         callbacks=[ShowProgress(job.title)] if cfg.progress else [],
         enable_progress_bar=False,

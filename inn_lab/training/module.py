@@ -1,6 +1,7 @@
 """The one LightningModule: any model, any data, any objective."""
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from inn_lab import _torchvision  # noqa: F401  (before Lightning, which imports torchvision through torchmetrics)
@@ -21,65 +22,79 @@ class Training(L.LightningModule):
     Logs by epoch PART/loss, PART/acc_end, PART/acc_seq (Hershey 2023, Eqs. 2.19, 2.20) for train and val, and time/epoch_s,
     the seconds that drawing and training on an epoch take; at the end those of test. `answers` then holds the test's logits
     and true classes.
+
+    Lightning is handed a whole epoch as one batch: its loop costs about as much per step as a small sparse network does, so
+    the batches are looped over here, and Lightning keeps the epochs, the devices, logging, and stopping.
     """
 
-    def __init__(self, model: torch.nn.Module, data: Any, objective: Objective, lr: float) -> None:
+    automatic_optimization = False
+
+    def __init__(self, model: torch.nn.Module, data: Any, objective: Objective, lr: float, clip: float | None = None) -> None:
         super().__init__()
-        self.model, self.data, self.objective, self.lr = model, data, objective, lr
-        self.sums: Tensor | None = None
+        self.model, self.data, self.objective, self.lr, self.clip = model, data, objective, lr, clip
         self.answers: list[tuple[Tensor, Tensor]] = []
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.model.parameters(), lr=self.lr, fused=True)
 
     # The data are tensors on the device already: batches by index, no worker processes.
-    def train_dataloader(self) -> Any:
-        return self.data.batches("train", self.current_epoch)
+    def train_dataloader(self) -> "Pass":
+        return Pass(self.data.batches("train", self.current_epoch))
 
-    def val_dataloader(self) -> Any:
-        return self.data.batches("val")
+    def val_dataloader(self) -> "Pass":
+        return Pass(self.data.batches("val"))
 
-    def test_dataloader(self) -> Any:
-        return self.data.batches("test")
+    def test_dataloader(self) -> "Pass":
+        return Pass(self.data.batches("test"))
 
-    def step(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        x, y = batch
-        outputs = self.model(x)  # (B, T, O)
-        loss = self.objective.loss(outputs, y)
-        with torch.no_grad():  # summed on the device, read once an epoch: no wait for the device at each step
-            end, seq = self.objective.correct(outputs, y)
-            sums = torch.stack([loss.detach() * len(y), end, seq, torch.full_like(seq, len(y))])
-            self.sums = sums if self.sums is None else self.sums + sums
-        return loss, outputs
+    def training_step(self, batches: Any, _: int) -> None:
+        start = time.perf_counter()
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        for loss in self.losses("train", batches):
+            optimizer.zero_grad()
+            loss.backward()
+            if self.clip:
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+            optimizer.step()
+        self.log("time/epoch_s", time.perf_counter() - start, on_step=False, on_epoch=True, batch_size=1)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        return self.step(batch)[0]
+    def validation_step(self, batches: Any, _: int) -> None:
+        for _loss in self.losses("val", batches):
+            pass
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        self.step(batch)
+    def test_step(self, batches: Any, _: int) -> None:
+        for _loss in self.losses("test", batches):
+            pass
 
-    def test_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        _, outputs = self.step(batch)
-        self.answers.append((self.objective.answer(outputs).float().cpu(), batch[1].cpu()))
+    def losses(self, part: str, batches: Any) -> Iterator[Tensor]:
+        """The loss of each batch, one after the other; logs their mean and the accuracies when all have been taken."""
+        sums: Tensor | float = 0.0
+        for x, y in batches:
+            outputs = self.model(x)  # (B, T, O)
+            loss = self.objective.loss(outputs, y)
+            with torch.no_grad():  # summed on the device, read once a pass: no wait for the device at each step
+                end, seq = self.objective.correct(outputs, y)
+                sums = sums + torch.stack([loss.detach() * len(y), end, seq, torch.full_like(seq, len(y))])
+            if part == "test":
+                self.answers.append((self.objective.answer(outputs).float().cpu(), y.cpu()))
+            yield loss
+        loss_sum, end, seq, n = sums.tolist()
+        values = {"loss": loss_sum / n, "acc_end": end / n, "acc_seq": seq / n}
+        logged = {f"{part}/{key}": value for key, value in values.items()}
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
 
-    def report(self, part: str) -> None:
-        loss, end, seq, n = self.sums.tolist()
-        self.sums = None
-        self.log_dict({f"{part}/loss": loss / n, f"{part}/acc_end": end / n, f"{part}/acc_seq": seq / n})
 
-    def on_train_epoch_start(self) -> None:
-        self.started = time.perf_counter()
+class Pass:
+    """What Lightning takes for a loader with one batch: all the batches of one pass over the data."""
 
-    def on_validation_epoch_start(self) -> None:
-        if self.sums is not None:  # Lightning validates inside the training epoch: what is summed so far is the training's
-            self.report("train")
-            self.log("time/epoch_s", time.perf_counter() - self.started)
+    def __init__(self, batches: Any) -> None:
+        self.batches = batches
 
-    def on_validation_epoch_end(self) -> None:
-        self.report("val")
+    def __len__(self) -> int:
+        return 1
 
-    def on_test_epoch_end(self) -> None:
-        self.report("test")
+    def __iter__(self) -> Iterator[Any]:
+        yield self.batches
 
 
 class ToMLflow(Logger):

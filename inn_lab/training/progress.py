@@ -26,12 +26,8 @@ class ShowProgress(L.Callback):
         if sys.stdout.isatty():
             columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn()]
             self.bar = Progress(*columns, console=Console(file=sys.stdout))
-            self.task = self.bar.add_task(self.title, total=trainer.max_epochs * trainer.num_training_batches, note="")
+            self.task = self.bar.add_task(self.title, total=trainer.max_epochs, note="")
             self.bar.start()
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        if self.bar:
-            self.bar.update(self.task, completed=trainer.global_step)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
         done, total = trainer.current_epoch + 1, trainer.max_epochs
@@ -39,7 +35,7 @@ class ShowProgress(L.Callback):
         note = f"epoch {done}/{total} · val acc_end {values['val/acc_end']:.3f} · loss {values['val/loss']:.3f}"
         note += f" · {values['time/epoch_s']:.2f} s/epoch"
         if self.bar:
-            self.bar.update(self.task, note=note)
+            self.bar.update(self.task, completed=done, note=note)
         elif done == total or done % max(1, total // LINES) == 0:
             left = (time.perf_counter() - self.started) / done * (total - done)
             print(f"{self.title} · {note} · {left:.0f} s left", flush=True)
