@@ -19,6 +19,17 @@ AGREES, DIFFERS, TOO_FEW = "agrees", "differs", "not enough runs"
 SCALARS = {field.name for field in fields(Config) if field.type is not Any}  # R, lr, …: not the groups
 LSTM = "crimson"  # the baseline's colour in every figure of the lab; densities go from dark (sparse) to light (dense)
 
+WAYS = {  # to hold a matrix: the line of each, the same in every figure
+    "stepwise": {"color": "black", "marker": "v"},
+    "masked": {"color": "tab:blue", "marker": "s"},
+    "dense": {"color": "tab:blue", "marker": "D"},
+    "csr": {"color": "tab:orange", "marker": "o"},
+    "auto": {"color": "tab:green", "marker": "x", "linestyle": "--"},
+    "torch_csr": {"color": "tab:purple", "marker": "^"},
+    "torch_csc": {"color": "tab:brown", "marker": "v"},
+    "low_rank": {"color": "tab:pink", "marker": "P"},
+}
+
 
 def colour(R: float) -> tuple[float, ...]:
     """The colour of a density, the same in every figure: by its logarithm, from 0.005 to 1."""
@@ -26,7 +37,10 @@ def colour(R: float) -> tuple[float, ...]:
 
 
 def settings(runs: pd.DataFrame, axes: Iterable[str]) -> list[str]:
-    """The columns that must be alike in one figure: every param but the axes, the seed, and what is no science."""
+    """The columns that must be alike in one figure: every param but the axes, the seed, and what is no science.
+
+    Tags named like params, with a dot, are settings too: `machine.threads` of the runs that take times.
+    """
     free = {"seed", "model._target_", *NOT_SCIENCE, *axes, *(f"model.{axis}" for axis in axes)}
     return [column for column in runs if ("." in column or column in SCALARS) and column not in free]
 
@@ -91,11 +105,15 @@ def level(runs: pd.DataFrame, metric: str = "val/acc_end") -> float:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a source says, and how to measure it: `measure(runs)` returns the measured value and a verdict."""
+    """What a source says, and how to measure it: `measure(runs)` returns the measured value and a verdict.
+
+    `images`: whether it depends on the images. What a step costs doesn't; what is learnt does.
+    """
 
     source: str
     sentence: str
     measure: Callable[[pd.DataFrame], tuple[str, str]]
+    images: bool = True
 
 
 def judge(measured: str, holds: bool | None) -> tuple[str, str]:
@@ -110,26 +128,30 @@ def provenance(runs: pd.DataFrame) -> str:
     def values(column: str) -> str:
         return ", ".join(map(str, sorted(done[column].dropna().unique()))) if column in done else "?"
 
-    seeds, commits = done["seed"].nunique(), sorted({commit[:7] for commit in done["commit"]})
+    seeds, commits = done["seed"].nunique(), sorted({commit[:7] + commit[40:] for commit in done["commit"]})  # 40: -dirty
+    timed = "machine.threads" in done  # runs that take times: what counts is the machine, not how long was trained
+    images = set(done["data"]) != {"none"}
     parts = [
-        f"source {values('source')}",
+        *([f"source {values('source')}"] if images else []),
         f"scale {values('scale')}",
-        f"{values('data')}, length {values('seq_len')}",
-        f"lr {values('lr')}",
-        f"{values('trainer.max_epochs')} epochs",
+        *([f"{values('data')}, length {values('seq_len')}"] if images else []),
+        *([] if timed else [f"lr {values('lr')}", f"{values('trainer.max_epochs')} epochs"]),
         f"{done['run_id'].nunique()} runs, {seeds} seed{'s' * (seeds != 1)}",
-        values("device"),
+        f"{values('machine.processor')}, {values('machine.threads')} threads" if timed else values("device"),
         f"commit {', '.join(commits)}",
     ]
     return " · ".join(parts)
 
 
 def claims_table(claims: Iterable[Claim], runs: pd.DataFrame) -> pd.DataFrame:
-    """One row a claim. A verdict on a source's claim takes the source's images (MNIST) and size; others only get measured."""
-    faithful = set(runs["source"]) == {"mnist"} and set(runs["scale"]) == {"paper"}
+    """One row a claim. A verdict takes the source's size and, where the claim depends on them, its images (MNIST).
+
+    Runs of another size or on other images are only measured: "not enough runs".
+    """
     rows = []
     for claim in claims:
         measured, verdict = claim.measure(runs)
+        faithful = set(runs["scale"]) == {"paper"} and (not claim.images or set(runs["source"]) == {"mnist"})
         rows.append((claim.source, claim.sentence, measured, verdict if faithful else TOO_FEW))
     table = pd.DataFrame(rows, columns=["source", "sentence", "measured", "verdict"])
     return table.assign(measured_on=provenance(runs))

@@ -131,6 +131,19 @@ class Study:
 
 
 @dataclass
+class TimeStep(Study):
+    repeats: int = MISSING
+    seconds: float = MISSING
+
+
+@dataclass
+class TimeProduct(TimeStep):
+    R: float | None = MISSING
+    depth: int | None = MISSING
+    columns: int = MISSING
+
+
+@dataclass
 class Trainer:
     accelerator: str = MISSING
     device: int = MISSING
@@ -159,6 +172,8 @@ SCHEMAS = {
     "rnn_schema": RNN,
     "mlp_schema": MLP,
     "study_schema": Study,
+    "time_step_schema": TimeStep,
+    "time_product_schema": TimeProduct,
     "trainer_schema": Trainer,
     "scale_schema": Scale,
 }
@@ -185,6 +200,7 @@ RANGES = {  # key: (is it allowed?, what is allowed, an example)
     "trainer.max_epochs": (lambda v: v >= 1, "at least one epoch", "trainer.max_epochs=100"),
     "trainer.max_time": (lambda v: v is None or v > 0, "seconds, or null for no limit", "trainer.max_time=300"),
     "trainer.accelerator": (lambda v: v in ("auto", "cpu", "gpu"), "one of auto, cpu, gpu", "trainer=auto"),
+    "trainer.precision": (lambda v: v in ("32-true", "bf16-mixed"), "32-true or bf16-mixed", "trainer.precision=32-true"),
     "source.std": (lambda v: v > 0, "a standard deviation is positive", "source.std=0.3081"),
     "scale.weights": (lambda v: v > 0, "a positive factor on n_weights", "scale=paper"),
 }

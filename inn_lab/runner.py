@@ -1,6 +1,7 @@
 """One job, from its configuration to a logged run. The only place that builds objects from the configuration."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from inn_lab import config, signals, tracking
 from inn_lab.config import ConfigError
@@ -29,8 +30,9 @@ def run(cfg: DictConfig) -> str:
     in_sweep = hydra.mode == RunMode.MULTIRUN
     experiment = hydra.runtime.choices.get("experiment") or "adhoc"
     title = " ".join(o for o in hydra.overrides.task if not o.startswith("experiment=")) or experiment
-    choices = {group: str(hydra.runtime.choices[group]) for group in ("model", "data", "study")}
-    tags = {**choices, "source": cfg.source.name, "scale": cfg.scale.name, "commit": tracking.commit(), "job": "0"}
+    choices = {group: hydra.runtime.choices[group] or "none" for group in ("model", "data", "study")}
+    source = "none" if choices["data"] == "none" else cfg.source.name
+    tags = {**choices, "source": source, "scale": cfg.scale.name, "commit": tracking.commit(), "job": "0"}
     if in_sweep:
         sweep = Path(hydra.sweep.dir).name
         parent, jobs = tracking.parent(cfg.outputs, experiment, sweep)
@@ -53,7 +55,8 @@ def run(cfg: DictConfig) -> str:
         tags["device"] = f"{job.device} ({torch.cuda.get_device_name(job.device)})"
     with tracking.Run(cfg.outputs, experiment, name, tags) as job.run:
         job.run.params(cfg)
-        job.run.metrics({f"model/{key}": value for key, value in job.model.size(job.data.steps).items()})
+        if job.model:
+            job.run.metrics({f"model/{key}": value for key, value in job.model.size(job.data.steps).items()})
         _made(cfg.study)(job)
     return "finished"
 
@@ -62,6 +65,8 @@ def build(cfg: DictConfig, title: str) -> Job:
     """The objects of a job. Raises ConfigError where the configuration does not define them."""
     config.check(cfg)
     device = pick_device(cfg.trainer)
+    if OmegaConf.select(cfg, "model._target_") is None:
+        return Job(cfg, title, device)
     source = cfg.source
     data = _made(cfg.data)(
         images=load(source.name, source.root),
@@ -71,8 +76,8 @@ def build(cfg: DictConfig, title: str) -> Job:
         seed=cfg.seed,
         device=device,
     )
-    model = _made(cfg.model)(data.n_inputs, data.n_outputs, generator=generator(cfg.seed, "model"))
-    return Job(cfg, title, device, data, model, _made(cfg.objective)())
+    make = partial(_made(cfg.model), data.n_inputs, data.n_outputs)
+    return Job(cfg, title, device, data, make(generator=generator(cfg.seed, "model")), make, _made(cfg.objective)())
 
 
 def _made(node: DictConfig) -> Callable[..., Any]:

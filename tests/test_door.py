@@ -24,7 +24,7 @@ def test_help_shows_groups_choices_and_examples_without_heavy_imports():
         "source: digits, fashion_mnist, mnist",
         "scale: paper, smoke",
         "trainer: auto, cpu, gpu",
-        "study: train",
+        "study: time_product, time_step, train",
     ):
         assert line in out
     assert out.count("python -m inn_lab ") == 4  # three examples, and where the flags are listed

@@ -1,5 +1,6 @@
 """What a job does with a model and its data. A study is a function of a Job; the runner calls the one that `study=` names."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +14,15 @@ from inn_lab.tracking import Run
 class Job:
     """What a study gets: the parts that the runner has built, and the MLflow run to log to.
 
-    `title` is how the job is called on the screen and in pictures.
+    `title` is how the job is called on the screen and in pictures. `make(generator=…)` builds the model again. In a study that
+    brings its own objects (`model: null` in its experiment) there is no data, model, make or objective.
     """
 
     cfg: DictConfig
     title: str
     device: torch.device
-    data: Any
-    model: torch.nn.Module
-    objective: Any
+    data: Any = None
+    model: torch.nn.Module | None = None
+    make: Callable[..., torch.nn.Module] | None = None
+    objective: Any = None
     run: Run | None = None

@@ -1,0 +1,86 @@
+"""Kale 2024, 3.1: the time of W x for a dense, a sparse and a low-rank W of growing size (Figs. 4 and 5).
+
+K measured on one GPU, forward only; the layers here also run backward. K's sparse matrices are CSC, torch_csc here. Times are
+the least of a run's repeats: what else a machine does only ever adds to them.
+"""
+
+from collections.abc import Callable
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments.report import WAYS, Claim, judge
+
+AXES = ("R", "depth", "study.R", "study.depth")
+FIGURES = {"product": "W x", "layer": "a layer, forward and backward"}
+LARGE = 5000  # rows from which the largest size measured can stand for K's
+TEN = (10**0.5, 10**1.5)  # "about 10 times", "an order of magnitude": nearer to 10 than to 1 or 100
+
+
+def figures(runs: pd.DataFrame) -> dict[str, Figure]:
+    """One figure for bare products and one for layers: time by size, a panel for each density, a line for each way."""
+    shares = sorted(runs["R"].unique(), reverse=True)
+    made = {}
+    for what, title in FIGURES.items():
+        figure = Figure(figsize=(6 * len(shares), 4.5), layout="constrained")
+        panels = figure.subplots(1, len(shares), squeeze=False, sharey=True)[0]
+        for axes, R in zip(panels, shares, strict=True):
+            for way, at in times(runs, what, R).items():
+                axes.loglog(at.index.astype(float) ** 2, at, label=way, **WAYS[way])
+            axes.set(title=f"{100 * R:g} % of the weights", xlabel="entries of W (m × n)", ylabel=f"milliseconds: {title}")
+            axes.grid(alpha=0.3)
+        panels[0].legend(title="the matrix is held", fontsize=8, title_fontsize=8)
+        made[f"matmul_speed_{what}"] = figure
+    return made
+
+
+def times(runs: pd.DataFrame, what: str, R: float) -> pd.DataFrame:
+    """The mean over seeds of the time of a "product" or a "layer" at a density: a row for each depth, a column for each way."""
+    here = runs[(runs["R"] == R) & (runs["state"] == "finished")]
+    named = {f"{what}_ms_min/{way}": way for way in WAYS if f"{what}_ms_min/{way}" in here}
+    return here.groupby("study.depth")[list(named)].mean().rename(columns=named)
+
+
+def largest(runs: pd.DataFrame, what: str, R: float) -> pd.Series | None:
+    """The times by way at the largest depth, if they can be judged by: on a GPU as K's, and of a size that can stand for K's."""
+    at = times(runs, what, R)
+    gpu = runs["device"].astype(str).str.startswith("cuda").all()
+    return at.loc[at.index.max()] if gpu and len(at) and at.index.max() >= LARGE else None
+
+
+def ratio(R: float, way: str, to: str, low: float, high: float) -> Callable[[pd.DataFrame], tuple[str, str]]:
+    """Claim: bare, `way` is between `low` and `high` times as fast as `to`, at the largest size; the others stand beside."""
+
+    def measure(runs: pd.DataFrame) -> tuple[str, str]:
+        at = times(runs, "product", R)
+        faster = at[to] / at[way] if len(at) else pd.Series(dtype=float)
+        text = ", ".join(f"{value:.3g} at {depth:g}²" for depth, value in faster.items()) or "no runs"
+        return judge(text, None if largest(runs, "product", R) is None else bool(low <= faster.iloc[-1] <= high))
+
+    return measure
+
+
+def same_trend(runs: pd.DataFrame) -> tuple[str, str]:
+    """Of dense, sparse (as a layer torch_csr, which has a sparse gradient) and low-rank the same one is the fastest."""
+    words, same = [], []
+    for R in (0.01, 0.001):
+        bare, layers = largest(runs, "product", R), largest(runs, "layer", R)
+        if bare is not None and layers is not None:
+            fastest = bare[["dense", "torch_csc", "low_rank"]].idxmin(), layers[["dense", "torch_csr", "low_rank"]].idxmin()
+            words.append(f"fastest at {100 * R:g} %: {fastest[0]} bare, {fastest[1]} as a layer")
+            same.append(fastest[0].replace("csc", "csr") == fastest[1])
+    return judge("; ".join(words) or "no runs", all(same) if len(same) == 2 else None)
+
+
+def kale(where: str, sentence: str, measure: Callable[[pd.DataFrame], tuple[str, str]]) -> Claim:
+    return Claim(f"K 3.1, {where} (one GPU)", sentence, measure, images=False)
+
+
+INF = float("inf")
+CLAIMS = [
+    kale("Fig. 4", "At 1 % low-rank is about 10 times as fast as dense", ratio(0.01, "low_rank", "dense", *TEN)),
+    kale("Fig. 4", "At 1 % sparse and dense are about as fast", ratio(0.01, "torch_csc", "dense", 1 / 2, 2)),
+    kale("Fig. 5", "At 0.1 % sparse is faster than dense", ratio(0.001, "torch_csc", "dense", 1.1, INF)),
+    kale("Fig. 5", "At 0.1 % low-rank is about 10 times as fast as sparse", ratio(0.001, "low_rank", "torch_csc", *TEN)),
+    kale("Figs. 4, 5", "As layers they follow the same trend", same_trend),
+]

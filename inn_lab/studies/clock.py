@@ -1,0 +1,42 @@
+"""What the studies that take times share: a clock, and the words for the machine whose times they are."""
+
+import platform
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+WARM = 2  # calls before the clock starts: the first ones pay for what is made once and kept
+LEAST = 3  # calls that are timed, however long they take
+
+
+def times(work: Callable[[], object], repeats: int, seconds: float, device: torch.device) -> list[float]:
+    """The milliseconds of each call of `work`: `repeats` calls, fewer where those so far took `seconds`, at least 3."""
+    taken: list[float] = []
+    total = 0.0
+    while len(taken) < LEAST or (len(taken) < repeats and total < seconds):
+        wait(device)
+        start = time.perf_counter()
+        work()
+        wait(device)
+        taken.append(1000 * (time.perf_counter() - start))
+        total += taken[-1] / 1000
+    return taken
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def machine(device: torch.device) -> dict[str, str]:
+    """The tags of a run that takes times. With their dots they are settings to a report: it never mixes two machines."""
+    if device.type == "cuda":
+        return {"machine.processor": torch.cuda.get_device_name(device), "machine.threads": str(torch.get_num_threads())}
+    info = Path("/proc/cpuinfo")
+    name = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
+    processor = name[1] if name else platform.processor() or platform.machine()
+    return {"machine.processor": processor, "machine.threads": str(torch.get_num_threads())}
