@@ -42,7 +42,7 @@ def times(runs: pd.DataFrame, what: str, R: float) -> pd.DataFrame:
 
 
 def largest(runs: pd.DataFrame, what: str, R: float) -> pd.Series | None:
-    """The times by way at the largest depth, if they can be judged by: on a GPU as K's, and of a size that can stand for K's."""
+    """The times by way at the largest depth, if they can be judged by: on a GPU, as K's, and at a size that stands for K's."""
     at = times(runs, what, R)
     gpu = runs["device"].astype(str).str.startswith("cuda").all()
     return at.loc[at.index.max()] if gpu and len(at) and at.index.max() >= LARGE else None

@@ -76,7 +76,8 @@ def build(cfg: DictConfig, title: str) -> Job:
         seed=cfg.seed,
         device=device,
     )
-    make = partial(_made(cfg.model), data.n_inputs, data.n_outputs)
+    where = {"device": device} if "linear" in cfg.model else {}  # which way to hold a matrix is fastest depends on it
+    make = partial(_made(cfg.model), data.n_inputs, data.n_outputs, **where)
     return Job(cfg, title, device, data, make(generator=generator(cfg.seed, "model")), make, _made(cfg.objective)())
 
 

@@ -1,6 +1,8 @@
 """The weight matrices: every kind holds the same matrix, in value and in every gradient, and trains only its own entries."""
 
 import copy
+import resource
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,13 +11,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from inn_lab.config import ConfigError
-from inn_lab.linear import CSR, KINDS, Dense, LowRank, Masked, Stepwise, WeightMatrix, csr, from_entries
+from inn_lab.linear import CSR, KINDS, Dense, LowRank, Masked, Stepwise, WeightMatrix, csr, fastest, from_entries
 from inn_lab.linear.low_rank import rank
 from inn_lab.patterns import draw_exact
 from inn_lab.seeding import generator
 
 steady = settings(deadline=None, derandomize=True)  # the same examples each time, however busy the machine
 OUT, IN = 7, 11
+STATM = Path("/proc/self/statm")
 SPARSE = [Masked, Stepwise, CSR]
 
 
@@ -142,8 +145,16 @@ def test_every_kind_takes_over_the_entries_of_every_other(kind: str, other: str)
 
 
 @pytest.mark.parametrize(("n", "kind"), [(OUT * IN, Dense), (OUT * IN - 1, Masked), (5, CSR)])
-def test_auto_goes_by_density(n: int, kind) -> None:
+def test_auto_goes_by_density_on_the_cpu(n: int, kind) -> None:
     assert type(from_entries("auto", OUT, IN, *entries(n)[:2])) is kind
+
+
+def test_auto_goes_by_size_on_cuda() -> None:
+    """There a small matrix waits for launches, however sparse it is."""
+    cuda = torch.device("cuda")
+    assert fastest(1000, 1_000_000, cuda) == "masked"
+    assert fastest(1_000_000, 200_000_000, cuda) == "csr"
+    assert type(from_entries("auto", OUT, IN, *entries(5)[:2], cuda)) is Masked
 
 
 def test_unknown_and_impossible_kinds() -> None:
@@ -201,6 +212,25 @@ def test_csr_holds_nothing_of_the_size_of_the_matrix() -> None:
     held = [*matrix.parameters(), *matrix.buffers()]
     held += [t for pair in matrix._blocks.values() for b in pair for t in vars(b).values() if isinstance(t, Tensor)]
     assert max(tensor.numel() for tensor in held) < 3002
+
+
+@pytest.mark.skipif(not STATM.exists(), reason="resident memory is read from Linux's /proc")
+def test_a_thousand_training_steps_leave_memory_flat() -> None:
+    """CSR tensors as parameters leak here (pytorch #109445); a leak of the values alone would show as 80 MB."""
+    indices, values, _ = entries(20_000, out=500, width=900)
+    matrix = CSR(500, 900, indices, values.float())
+    optimizer = torch.optim.Adam(matrix.parameters(), fused=True)
+    x = drawn(4, 5, 400).float()
+
+    def train(steps: int) -> int:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            matrix.iterate(x, None, 5).square().sum().backward()
+            optimizer.step()
+        return int(STATM.read_text().split()[1]) * resource.getpagesize()
+
+    before = train(100)
+    assert train(1000) - before < 8e6
 
 
 @pytest.mark.parametrize(

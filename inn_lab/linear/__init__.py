@@ -4,6 +4,7 @@ The family's one call shape: every weight matrix is (out, in) and maps (…, in)
 `iterate` applies the matrix again and again, to its own output and an input. A model uses nothing else of it.
 """
 
+import torch
 from torch import Tensor
 
 from inn_lab.config import ConfigError, near
@@ -13,25 +14,39 @@ from inn_lab.linear.dense import Dense, Masked, Stepwise
 from inn_lab.linear.low_rank import LowRank
 
 KINDS = {"dense": Dense, "masked": Masked, "csr": CSR, "stepwise": Stepwise}  # of entries; low_rank has none
-DENSE_FROM = 0.4  # the density from which a masked product is faster than CSR on the CPU (docs/results.md)
+DENSE_FROM = 0.5  # CPU: the density from which masked is faster than csr
+SPARSE_FROM = 50_000_000  # CUDA: the entries from which csr is faster than masked; below, both wait for launches
 
 
-def from_entries(kind: str, out_features: int, in_features: int, indices: Tensor, values: Tensor) -> WeightMatrix:
-    """A weight matrix of one of `KINDS` (or `auto`, the fastest) from its trainable entries, flat and sorted, and their values.
+def fastest(n: int, entries: int, device: torch.device) -> str:
+    """The kind that `auto` takes for n trainable entries of a matrix of `entries`; measured in docs/results.md.
 
-    All kinds hold the same matrix: `from_entries("csr", out, in, *masked.entries())` is exact. `auto` decides by density,
-    not by a trial, so that the same command takes the same way each time.
+    It goes by the size and not by a trial, so that the same command takes the same way each time.
     """
-    full = len(indices) == out_features * in_features
+    if n == entries:
+        return "dense"
+    sparse = n < DENSE_FROM * entries if device.type == "cpu" else entries > SPARSE_FROM
+    return "csr" if sparse else "masked"
+
+
+def from_entries(
+    kind: str, out_features: int, in_features: int, indices: Tensor, values: Tensor, device: torch.device | None = None
+) -> WeightMatrix:
+    """A weight matrix of one of `KINDS` (or `auto`) from its trainable entries, flat and sorted, and their values.
+
+    All kinds hold the same matrix: `from_entries("csr", out, in, *masked.entries())` is exact. `device` is where it will run
+    (where the values are, unless said otherwise); only `auto` cares.
+    """
+    entries = out_features * in_features
     if kind == "auto":
-        kind = "dense" if full else "csr" if len(indices) < DENSE_FROM * out_features * in_features else "masked"
+        kind = fastest(len(indices), entries, device or values.device)
     if kind not in KINDS:
         raise ConfigError(
             f"model.linear={kind}: there is no such way to hold a matrix{near(kind, ['auto', 'low_rank', *KINDS])}"
         )
-    if kind == "dense" and not full:
+    if kind == "dense" and len(indices) != entries:
         raise ConfigError("model.linear=dense: every entry trains in a dense matrix; set R=1, or take masked, csr or auto")
     return KINDS[kind](out_features, in_features, indices, values)
 
 
-__all__ = ["CSR", "KINDS", "Dense", "LowRank", "Masked", "Stepwise", "WeightMatrix", "from_entries", "is_still"]
+__all__ = ["CSR", "KINDS", "Dense", "LowRank", "Masked", "Stepwise", "WeightMatrix", "fastest", "from_entries", "is_still"]

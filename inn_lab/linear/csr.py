@@ -61,7 +61,7 @@ class Block:
     def tensor(self, values: Tensor) -> Tensor:
         """A torch.sparse matrix of the block's values (its own, in order)."""
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            warnings.filterwarnings("ignore", message="Sparse (CSR tensor support is in beta|invariant checks are implicitly)")
             shape = (self.n_rows, self.n_columns)
             return torch.sparse_csr_tensor(self.pointers, self.own_columns, values, shape, check_invariants=False)
 

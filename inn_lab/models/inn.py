@@ -33,6 +33,7 @@ class INN(Model):
         init: "normal" draws the weights from N(0, init_std²), as the source; "fan_in" from N(0, 2/k), k the trainable entries
             in the row (He et al. 2015), whatever `init_std`. Biases start at zero.
         linear: how W is held: "csr", "masked", "dense" (all entries train), "stepwise" (as the sources multiply) or "auto".
+        device: where the model will run, if not where the generator is; only "auto" cares.
         generator: the pattern and then the weights are drawn from it.
 
     Raises ConfigError for sizes that fix no weight space, and for an unknown `draw` or `init`.
@@ -52,6 +53,7 @@ class INN(Model):
         init: str = "normal",
         init_std: float = 0.05,
         linear: str = "auto",
+        device: torch.device | None = None,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
@@ -69,7 +71,7 @@ class INN(Model):
             indices = pattern(depth, width, self.space.n_weights if draw == "exact" else self.space.density, generator)
             values = torch.randn(len(indices), generator=generator, device=generator.device)
             values *= init_std if init == "normal" else fan_in_std(indices, width)
-            self.map = from_entries(linear, depth, width, indices, values)
+            self.map = from_entries(linear, depth, width, indices, values, device)
         self.bias = torch.nn.Parameter(torch.zeros(depth, device=generator.device)) if bias else None
 
     @property
