@@ -79,41 +79,43 @@ def product(block: Block, values: Tensor, x: Tensor) -> Tensor:
     return out
 
 
-def sampled(block: Block, g: Tensor, x: Tensor, out: Tensor) -> None:
-    """Writes the entries of g xᵀ at the block's pattern to their places in `out`: (out, C), (in, C), all of W's values."""
+def sampled(block: Block, g: Tensor, x: Tensor, out: Tensor, lag: int = 0) -> None:
+    """Writes the entries of g[:, lag:] x[:, :−lag]ᵀ at the block's pattern to their places in `out`, all of W's values.
+
+    (out, C), (in, C). A lag pairs each g with what stood `lag` columns before.
+    """
     if x.device.type == "cpu":
-        _numba("sampled")(*_arrays(block), g.numpy(), x.numpy(), out.numpy())
+        _numba("sampled")(*_arrays(block), g.numpy(), x.numpy(), lag, out.numpy())
     else:
-        torch_sampled(block, g, x, out)
+        torch_sampled(block, g[:, lag:], x[:, : x.shape[1] - lag], out)
 
 
-def forward_step(block: Block, values: Tensor, state: Tensor, drive: Tensor, n_relu: int, t: int, before: Tensor) -> Tensor:
-    """σ(drive[:, t] + W state) (H, B), kept in before[:, t + 1] too; see the kernel."""
-    out = torch.empty_like(state)
+def forward_step(block: Block, values: Tensor, state: Tensor, drive: Tensor, n_relu: int, t: int, states: Tensor) -> Tensor:
+    """σ(drive[:, t] + W state) (H, B), kept in states[:, t] too; see the kernel."""
     if state.device.type == "cpu":
+        out = torch.empty_like(state)
         arrays = (values, state, drive)
-        _numba("forward_step")(*_arrays(block), *(a.numpy() for a in arrays), n_relu, t, before.numpy(), out.numpy())
+        _numba("forward_step")(*_arrays(block), *(a.numpy() for a in arrays), n_relu, t, states.numpy(), out.numpy())
         return out
     now = drive[:, min(t, drive.shape[1] - 1)]
     out = now + product(block, values, state) if t else now.clone()
     out[:n_relu].relu_()
-    if t + 1 < before.shape[1]:
-        before[:, t + 1] = out
+    states[:, t] = out
     return out
 
 
 def backward_step(
-    block: Block, values: Tensor, g: Tensor, grad: Tensor, n_relu: int, t: int, before: Tensor, all_g: Tensor
+    block: Block, values: Tensor, g: Tensor, grad: Tensor, n_relu: int, t: int, states: Tensor, all_g: Tensor
 ) -> Tensor:
     """σ'(a_t) ⊙ (W g + dL/dh_t) (H, B), kept in all_g[:, t] too; see the kernel."""
     if g.device.type == "cpu":
         out = torch.empty_like(g)
         arrays = (a.numpy() for a in (values, g, grad))
-        _numba("backward_step")(*_arrays(block), *arrays, n_relu, t, before.numpy(), all_g.numpy(), out.numpy())
+        _numba("backward_step")(*_arrays(block), *arrays, n_relu, t, states.numpy(), all_g.numpy(), out.numpy())
         return out
-    if t + 1 < before.shape[1]:
+    if t + 1 < states.shape[1]:
         out = product(block, values, g)
-        out[:n_relu] *= before[:n_relu, t + 1] > 0
+        out[:n_relu] *= states[:n_relu, t] > 0
     else:
         out = torch.zeros_like(g)
     out[n_relu:] += grad[t]
@@ -247,37 +249,38 @@ class _Iterate(torch.autograd.Function):
         if bias is not None:
             drive += bias.detach()[:, None]
         drive = drive.view(-1, seen.shape[1], batch)  # (H, T or 1, B)
-        before = x.new_zeros(by_state.n_rows, steps, batch)  # (H, T, B): the state before each step
+        # Each step's drive is read once: the states take its place, and the array of both is half as large.
+        states = x.new_empty(by_state.n_rows, steps, batch) if still else drive  # (H, T, B)
         outputs = x.new_empty(batch, steps, n_linear)
         state = x.new_empty(by_state.n_rows, batch)  # (H, B)
         for t in range(steps):
-            state = forward_step(by_state, weights, state, drive, n_relu, t, before)
+            state = forward_step(by_state, weights, state, drive, n_relu, t, states)
             outputs[:, t] = state[n_relu:].T
-        ctx.save_for_backward(seen, values, before)
+        ctx.save_for_backward(seen, values, states)
         ctx.blocks, ctx.still = blocks, still
         return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
-        seen, values, before = ctx.saved_tensors
+        seen, values, states = ctx.saved_tensors
         by_input, by_state = ctx.blocks
-        rows, steps, batch = before.shape
+        rows, steps, batch = states.shape
         n_relu = rows - grad.shape[2]
         transposed, places = by_state.transposed
         weights = values[places]
         outputs = grad.permute(1, 2, 0).contiguous()  # (B, T, O) -> (T, O, B)
-        all_g = torch.empty_like(before)  # (H, T, B)
-        g = torch.empty_like(before[:, 0])  # (H, B)
+        all_g = torch.empty_like(states)  # (H, T, B)
+        g = states.new_empty(rows, batch)  # (H, B)
         for t in reversed(range(steps)):
-            g = backward_step(transposed, weights, g, outputs, n_relu, t, before, all_g)
+            g = backward_step(transposed, weights, g, outputs, n_relu, t, states, all_g)
         dx = dvalues = dbias = None
         if ctx.needs_input_grad[0]:
             block, places = by_input.transposed
             dx = product(block, values[places], all_g.view(rows, -1)).view(-1, steps, batch).permute(2, 1, 0)  # (B, T, I)
         if ctx.needs_input_grad[1]:
             dvalues = torch.empty_like(values)  # each entry stands in one of the two blocks
-            sampled(by_state, all_g.view(rows, -1), before.view(rows, -1), dvalues)
+            sampled(by_state, all_g.view(rows, -1), states.view(rows, -1), dvalues, lag=batch)  # h_{t−1}
             over_steps = all_g.sum(1) if ctx.still else all_g.view(rows, -1)
             sampled(by_input, over_steps, seen.view(len(seen), -1), dvalues)
         if ctx.needs_input_grad[2]:

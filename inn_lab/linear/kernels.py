@@ -47,15 +47,16 @@ def product(chunks, starts, stops, columns, values, x, out):
 
 
 @njit(**COMPILE)
-def forward_step(chunks, starts, stops, columns, values, state, drive, n_relu, t, before, out):
-    """out = σ(drive[:, t] + W state), also kept as before[:, t + 1]; σ is ReLU on the first `n_relu` rows.
+def forward_step(chunks, starts, stops, columns, values, state, drive, n_relu, t, states, out):
+    """out = σ(drive[:, t] + W state), also kept as states[:, t]; σ is ReLU on the first `n_relu` rows.
 
-    (H, B), (H, T or 1, B) -> (H, B), and (H, T, B). The first step has no state; of the last only the linear rows are wanted.
+    (H, B), (H, T or 1, B) -> (H, B), and (H, T, B), which may be `drive` itself. The first step has no state before it; of the
+    last only the linear rows are wanted.
     """
-    steps, now = before.shape[1], min(t, drive.shape[1] - 1)
+    last_step, now = states.shape[1] - 1, min(t, drive.shape[1] - 1)
     for chunk in prange(len(chunks) - 1):
         for i in range(chunks[chunk], chunks[chunk + 1]):
-            if t + 1 == steps and i < n_relu:
+            if t == last_step and i < n_relu:
                 continue
             total = out[i]
             total[:] = drive[i, now]
@@ -65,45 +66,44 @@ def forward_step(chunks, starts, stops, columns, values, state, drive, n_relu, t
             if i < n_relu:
                 for c in range(len(total)):
                     total[c] = max(total[c], 0)
-            if t + 1 < steps:
-                before[i, t + 1] = total
+            states[i, t] = total
 
 
 @njit(**COMPILE)
-def backward_step(chunks, starts, stops, columns, values, g, grad, n_relu, t, before, all_g, out):
+def backward_step(chunks, starts, stops, columns, values, g, grad, n_relu, t, states, all_g, out):
     """out = σ'(a_t) ⊙ (W g + dL/dh_t), also kept as all_g[:, t]; W is the transposed state block.
 
-    (H, B) -> (H, B), and (H, T, B); `grad` (T, O, B) is the outputs'. ReLU's derivative is read off the state after step t,
-    before[:, t + 1]. The last step's g is zero but in the linear rows, whose entries end each row of the transpose.
+    (H, B) -> (H, B), and (H, T, B); `grad` (T, O, B) is the outputs'. ReLU's derivative is read off the state, states[:, t].
+    The last step's g is zero but in the linear rows, whose entries end each row of the transpose.
     """
-    steps = before.shape[1]
+    last_step = states.shape[1] - 1
     for chunk in prange(len(chunks) - 1):
         for i in range(chunks[chunk], chunks[chunk + 1]):
             total = out[i]
             total[:] = 0
             if i >= n_relu:
                 total[:] = grad[t, i - n_relu]
-            if t + 1 < steps:
+            if t < last_step:
                 first, last = starts[i], stops[i]
-                if t + 2 == steps:
+                if t + 1 == last_step:
                     first = last
                     while first > starts[i] and columns[first - 1] >= n_relu:
                         first -= 1
                 add_row(total, values[first:last], columns[first:last], g)
                 if i < n_relu:
-                    after = before[i, t + 1]
+                    state = states[i, t]
                     for c in range(len(total)):
-                        if after[c] <= 0:
+                        if state[c] <= 0:
                             total[c] = 0
             all_g[i, t] = total
 
 
 @njit(**COMPILE)
-def sampled(chunks, starts, stops, columns, g, x, out):
-    """out[k] = g[row of k] · x[column of k]: the entries of g xᵀ at the pattern, and no others."""
+def sampled(chunks, starts, stops, columns, g, x, lag, out):
+    """out[k] = g[row of k, lag:] · x[column of k, :−lag]: the entries of a product at the pattern, and no others."""
     for chunk in prange(len(chunks) - 1):
         for i in range(chunks[chunk], chunks[chunk + 1]):
-            row, first, last = g[i], starts[i], stops[i]
+            row, first, last = g[i, lag:], starts[i], stops[i]
             whole = last - (last - first) % 4
             for k in range(first, whole, 4):
                 x0, x1 = x[unsigned(columns[k])], x[unsigned(columns[k + 1])]
