@@ -32,7 +32,7 @@ def figures(runs: pd.DataFrame) -> dict[str, Figure]:
         undefined = runs[(runs["state"] == "undefined") & (runs["n_weights"] == count) & (runs["model"] == "inn")]["R"]
         note = f" (undefined: R={', '.join(f'{R:g}' for R in sorted(undefined.unique()))})" if len(undefined) else ""
         axes.set(title=f"{count:,} weights{note}", xlabel="epoch", ylabel="validation ACC_end", ylim=(0, 1))
-        axes.legend(fontsize=7, title="density (weights)", title_fontsize=7)
+        axes.legend(fontsize=7, title="density (weights)", title_fontsize=7, loc="upper left")
     return {"sparsity_fixed_params": figure}
 
 
