@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,13 +27,13 @@ def run(cfg: DictConfig) -> str:
     signals.listen()
     hydra = HydraConfig.get()
     in_sweep = hydra.mode == RunMode.MULTIRUN
-    experiment = hydra.runtime.choices.get("experiment") or "adhoc"
+    experiment = tracking.experiment_name(hydra)
     title = " ".join(o for o in hydra.overrides.task if not o.startswith("experiment=")) or experiment
     choices = {group: hydra.runtime.choices[group] or "none" for group in ("model", "data", "study")}
     source = "none" if choices["data"] == "none" else cfg.source.name
     tags = {**choices, "source": source, "scale": cfg.scale.name, "commit": tracking.commit(), "job": "0"}
     if in_sweep:
-        sweep = Path(hydra.sweep.dir).name
+        sweep = tracking.sweep_id(hydra)
         parent, jobs = tracking.parent(cfg.outputs, experiment, sweep)
         tags |= {tracking.PARENT: parent, "sweep": sweep, "job": str(hydra.job.num)}
         name, title = title, f"job {hydra.job.num + 1} of {jobs} · {title}"

@@ -127,13 +127,14 @@ class Run:
 def sweep(cfg: DictConfig, jobs: int) -> Iterator[Run]:
     """The parent run of a sweep, opened before its first job (and with it the database, so that no two jobs make it)."""
     overrides = " ".join(cfg.hydra.overrides.task)
-    tags = {"sweep": sweep_id(cfg), "jobs": str(jobs), "commit": commit(), "overrides": overrides}
-    with Run(cfg.outputs, experiment_name(cfg), f"sweep of {jobs}: {overrides}"[:200], tags) as run:
+    tags = {"sweep": sweep_id(cfg.hydra), "jobs": str(jobs), "commit": commit(), "overrides": overrides}
+    with Run(cfg.outputs, experiment_name(cfg.hydra), f"sweep of {jobs}: {overrides}"[:200], tags) as run:
         yield run
 
 
-def sweep_id(cfg: DictConfig) -> str:
-    return Path(cfg.hydra.sweep.dir).name
+def sweep_id(hydra: DictConfig) -> str:
+    """The name of the sweep's folder, which its parent run and its jobs share."""
+    return Path(hydra.sweep.dir).name
 
 
 def parent(outputs: str | Path, experiment: str, sweep: str) -> tuple[str, int]:
@@ -143,9 +144,9 @@ def parent(outputs: str | Path, experiment: str, sweep: str) -> tuple[str, int]:
     return found[0].info.run_id, int(found[0].data.tags["jobs"])
 
 
-def experiment_name(cfg: DictConfig) -> str:
+def experiment_name(hydra: DictConfig) -> str:
     """An MLflow experiment is named as the YAML in conf/experiment; runs without one are `adhoc`."""
-    return cfg.hydra.runtime.choices.get("experiment") or "adhoc"
+    return hydra.runtime.choices.get("experiment") or "adhoc"
 
 
 def flat(cfg: DictConfig, path: str = "") -> dict[str, object]:
@@ -199,10 +200,13 @@ def read(outputs: str | Path, experiment: str) -> pd.DataFrame:
         token = page.token
         if not token:
             break
-    frame = pd.DataFrame(rows)
-    for column in frame.columns:
-        if frame[column].dtype not in ("float64", "int64"):
-            numbers = pd.to_numeric(frame[column].replace("null", None), errors="coerce")
-            if numbers.notna().sum() == frame[column].replace("null", None).notna().sum():
-                frame[column] = numbers
-    return frame
+    return pd.DataFrame(rows).apply(_numbers)
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """MLflow keeps params as text: a column of which every value that is there is a number becomes one of numbers."""
+    if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
+        return column
+    there = column.replace("null", None)
+    numbers = pd.to_numeric(there, errors="coerce")
+    return numbers if numbers.notna().equals(there.notna()) else column

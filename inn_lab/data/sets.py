@@ -62,8 +62,8 @@ class ImageData(ABC):
     """What the data groups share: the images of each part, resized once, and batches made of them.
 
     images: a source's images, as `load` gives them.
-    n_train, n_val, n_test: how many examples each part has, and of how many images they are made. Where the source has fewer
-        images, the training part makes do with what is left (see `split`).
+    n_train, n_val, n_test: how many examples each part has. They are made of as many images; where the source has fewer, the
+        training part makes do with what is left (see `split`).
     image_size: the images are resized to image_size × image_size; all of them are kept so (10 kB an image at 50 × 50).
     mean, std: of the source's pixels; pixels in [0, 1] leave as (pixel − mean) / std.
     device: where the images are kept and transformed.
