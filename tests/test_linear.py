@@ -102,20 +102,48 @@ def test_gradcheck_of_the_sequence() -> None:
     assert torch.autograd.gradcheck(lambda *a: csr._Product.apply(*a, blocks[1]), (drawn(4, 6).requires_grad_(), matrix.values))
 
 
+def same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize("cache", [2**20, 200])  # bytes: `sampled` takes all of x at once, or a row or two at a time
 @steady
-@given(st.integers(0, OUT * IN), st.integers(0, IN), st.integers(1, 40), st.integers(0, 2**30))
-def test_the_kernels_equal_torch_sparse(n: int, columns: int, c: int, seed: int) -> None:
+@given(st.integers(0, OUT * IN), st.integers(0, IN), st.integers(1, 3), st.integers(1, 75), st.integers(0, 2**30))
+def test_the_kernels_equal_torch_sparse(cache: int, n: int, columns: int, s: int, c: int, seed: int) -> None:
+    """For any number of columns: the kernels take 32, 8 and single ones."""
     indices, values, _ = entries(n, seed)
     for block in CSR(OUT, IN, indices, values).blocks(columns):
-        x, g = drawn(block.n_columns, c, seed=seed), drawn(OUT, c, seed=seed + 1)
-        assert torch.allclose(csr.product(block, values, x), csr.torch_product(block, values, x), atol=1e-12, rtol=0)
+        x, g = drawn(s, block.n_columns, c, seed=seed), drawn(s, OUT, c, seed=seed + 1)
+        assert same(csr.product(block, values, x), csr.torch_product(block, values, x))
         transposed, places = block.transposed
-        expected = csr.torch_product(transposed, values[places], g)
-        assert torch.allclose(csr.product(transposed, values[places], g), expected, atol=1e-12, rtol=0)
+        turned = csr.gather(values, places)
+        assert torch.equal(turned, values[places])
+        assert same(csr.product(transposed, turned, g), csr.torch_product(transposed, turned, g))
         ours, theirs = torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
-        csr.sampled(block, g, x, ours)
+        csr.sampled(block, g, x, ours, cache)
         csr.torch_sampled(block, g, x, theirs)
-        assert torch.allclose(ours, theirs, atol=1e-12, rtol=0)
+        assert same(ours, theirs)
+
+
+@steady
+@given(
+    st.integers(0, OUT * OUT),
+    st.integers(1, OUT),
+    st.tuples(st.integers(1, 5), st.integers(1, 75)),
+    st.booleans(),
+    st.integers(0),
+)
+def test_the_recurrent_steps_equal_torch_sparse(n: int, n_linear: int, shape, still: bool, seed: int) -> None:
+    """What CUDA runs, on the CPU: only the hidden rows of the last state may differ, which nothing reads."""
+    (steps, batch), n_relu = shape, OUT - n_linear
+    indices, values, _ = entries(n, seed % 2**30, OUT, OUT)
+    block = CSR(OUT, OUT, indices, values).blocks(OUT)[0]
+    drive = drawn(1 if still else steps, OUT, batch, seed=seed % 2**30)
+    theirs = csr.torch_forward_steps(block, values, drive, n_relu, steps)
+    ours = csr.forward_steps(block, values, drive.clone(), n_relu, steps)
+    assert same(ours[:-1], theirs[:-1]) and same(ours[-1, n_relu:], theirs[-1, n_relu:])
+    grad = drawn(steps, n_linear, batch, seed=seed % 2**30 + 1)
+    assert same(csr.backward_steps(block, values, grad, ours), csr.torch_backward_steps(block, values, grad, theirs))
 
 
 @pytest.mark.parametrize("columns", [0, 4, IN])

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from inn_lab.linear.base import Map, WeightMatrix, is_still
 
-CHUNKS = 64  # pieces of about equally many entries, dealt out to the threads
+CACHE = 2**20  # bytes of a core's second-level cache that are counted on
 
 
 class Block:
@@ -30,9 +30,10 @@ class Block:
 
     @functools.cached_property
     def chunks(self) -> Tensor:
-        """The first rows of pieces of about equally many entries; on the CPU."""
+        """The first rows of pieces of about equally many entries, one for each thread; on the CPU."""
         counts = (self.stops - self.starts).cumsum(0).cpu()
-        marks = torch.arange(1, CHUNKS) * (int(counts[-1]) if len(counts) else 0) // CHUNKS
+        pieces = torch.get_num_threads()
+        marks = torch.arange(1, pieces) * (int(counts[-1]) if len(counts) else 0) // pieces
         return torch.tensor([0, *torch.searchsorted(counts, marks).tolist(), self.n_rows], dtype=torch.int32)
 
     @functools.cached_property
@@ -71,68 +72,98 @@ class Block:
 
 
 def product(block: Block, values: Tensor, x: Tensor) -> Tensor:
-    """The block times x: (in, C) -> (out, C)."""
+    """The block times each of x's S matrices: (S, in, C) -> (S, out, C)."""
     if x.device.type != "cpu":
         return torch_product(block, values, x)
-    out = x.new_empty(block.n_rows, x.shape[1])
+    out = x.new_empty(len(x), block.n_rows, x.shape[2])
     _numba("product")(*_arrays(block), values.numpy(), x.numpy(), out.numpy())
     return out
 
 
-def sampled(block: Block, g: Tensor, x: Tensor, out: Tensor, lag: int = 0) -> None:
-    """Writes the entries of g[:, lag:] x[:, :−lag]ᵀ at the block's pattern to their places in `out`, all of W's values.
+def sampled(block: Block, g: Tensor, x: Tensor, out: Tensor, cache: int = CACHE) -> None:
+    """Writes the entries of Σ_s g[s] x[s]ᵀ at the block's pattern to their places in `out`, all of W's values.
 
-    (out, C), (in, C). A lag pairs each g with what stood `lag` columns before.
+    (S, out, C), (S, in, C).
     """
     if x.device.type == "cpu":
-        _numba("sampled")(*_arrays(block), g.numpy(), x.numpy(), lag, out.numpy())
+        _numba("sampled")(*_arrays(block), g.numpy(), x.numpy(), out.numpy(), cache)
     else:
-        torch_sampled(block, g[:, lag:], x[:, : x.shape[1] - lag], out)
+        torch_sampled(block, g, x, out)
 
 
-def forward_step(block: Block, values: Tensor, state: Tensor, drive: Tensor, n_relu: int, t: int, states: Tensor) -> Tensor:
-    """σ(drive[:, t] + W state) (H, B), kept in states[:, t] too; see the kernel."""
-    if state.device.type == "cpu":
-        out = torch.empty_like(state)
-        arrays = (values, state, drive)
-        _numba("forward_step")(*_arrays(block), *(a.numpy() for a in arrays), n_relu, t, states.numpy(), out.numpy())
-        return out
-    now = drive[:, min(t, drive.shape[1] - 1)]
-    out = now + product(block, values, state) if t else now.clone()
-    out[:n_relu].relu_()
-    states[:, t] = out
-    return out
+def forward_steps(block: Block, values: Tensor, drive: Tensor, n_relu: int, steps: int) -> Tensor:
+    """h_t = σ(drive_t + W h_{t−1}) for all t: (T or 1, H, B) -> (T, H, B). Of the last only the linear rows are right.
+
+    A step's drive is read once: where there is one for each, the states take its place.
+    """
+    if drive.device.type != "cpu":
+        return torch_forward_steps(block, values, drive, n_relu, steps)
+    states = drive if len(drive) == steps else drive.new_empty(steps, *drive.shape[1:])
+    step, arrays = _numba("forward_step"), (*_arrays(block), values.numpy(), drive.numpy())
+    for t in range(steps):
+        step(*arrays, n_relu, t, states.numpy())
+    return states
 
 
-def backward_step(
-    block: Block, values: Tensor, g: Tensor, grad: Tensor, n_relu: int, t: int, states: Tensor, all_g: Tensor
-) -> Tensor:
-    """σ'(a_t) ⊙ (W g + dL/dh_t) (H, B), kept in all_g[:, t] too; see the kernel."""
-    if g.device.type == "cpu":
-        out = torch.empty_like(g)
-        arrays = (a.numpy() for a in (values, g, grad))
-        _numba("backward_step")(*_arrays(block), *arrays, n_relu, t, states.numpy(), all_g.numpy(), out.numpy())
-        return out
-    if t + 1 < states.shape[1]:
-        out = product(block, values, g)
-        out[:n_relu] *= states[:n_relu, t] > 0
-    else:
-        out = torch.zeros_like(g)
-    out[n_relu:] += grad[t]
-    all_g[:, t] = out
+def backward_steps(block: Block, values: Tensor, grad: Tensor, states: Tensor) -> Tensor:
+    """g_t = σ'(a_t) ⊙ (Wᵀ g_{t+1} + dL/dh_t) for all t (T, H, B); `grad` (T, O, B) is the gradient of the linear rows."""
+    if states.device.type != "cpu":
+        return torch_backward_steps(block, values, grad, states)
+    transposed, places = block.transposed
+    g = torch.empty_like(states)
+    step, arrays = _numba("backward_step"), (*_arrays(transposed), gather(values, places).numpy(), grad.numpy())
+    for t in reversed(range(len(states))):
+        step(*arrays, states.shape[1] - grad.shape[1], t, states.numpy(), g.numpy())
+    return g
+
+
+def gather(values: Tensor, places: Tensor) -> Tensor:
+    """values[places], (n,)."""
+    if values.device.type != "cpu":
+        return values[places]
+    out = values.new_empty(len(places))
+    _numba("gather")(values.numpy(), places.numpy(), out.numpy())
     return out
 
 
 def torch_product(block: Block, values: Tensor, x: Tensor) -> Tensor:
     """`product` by torch.sparse: cuSPARSE on CUDA; on the CPU, MKL, it is the twin of the kernel."""
-    return block.tensor(values[block.entries[1]]) @ x
+    wide = block.tensor(values[block.entries[1]]) @ _side_by_side(x)
+    return wide.unflatten(1, (len(x), x.shape[2])).transpose(0, 1).contiguous()
 
 
 def torch_sampled(block: Block, g: Tensor, x: Tensor, out: Tensor) -> None:
     """`sampled` by torch.sparse, likewise."""
     places = block.entries[1]
     zeros = block.tensor(torch.zeros_like(places, dtype=out.dtype))
-    out[places] = torch.sparse.sampled_addmm(zeros, g, x.T, beta=0.0).values()
+    out[places] = torch.sparse.sampled_addmm(zeros, _side_by_side(g), _side_by_side(x).T, beta=0.0).values()
+
+
+def torch_forward_steps(block: Block, values: Tensor, drive: Tensor, n_relu: int, steps: int) -> Tensor:
+    """`forward_steps` by torch.sparse, likewise."""
+    matrix = block.tensor(values[block.entries[1]])
+    states = drive.new_empty(steps, *drive.shape[1:])
+    for t, now in enumerate(drive.expand(steps, -1, -1)):
+        states[t] = now + matrix @ states[t - 1] if t else now
+        states[t, :n_relu].relu_()
+    return states
+
+
+def torch_backward_steps(block: Block, values: Tensor, grad: Tensor, states: Tensor) -> Tensor:
+    """`backward_steps` by torch.sparse, likewise."""
+    transposed, places = block.transposed
+    matrix = transposed.tensor(values[places])
+    n_relu = states.shape[1] - grad.shape[1]
+    g = torch.zeros_like(states)
+    g[:, n_relu:] = grad
+    for t in reversed(range(len(states) - 1)):
+        g[t] += matrix @ g[t + 1]
+        g[t, :n_relu] *= states[t, :n_relu] > 0
+    return g
+
+
+def _side_by_side(x: Tensor) -> Tensor:
+    return x.transpose(0, 1).flatten(1)  # (S, rows, C) -> (rows, S · C)
 
 
 def _numba(name: str) -> Callable[..., None]:
@@ -209,20 +240,20 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, values: Tensor, block: Block) -> Tensor:
-        columns = x.detach().flatten(0, -2).T.contiguous()  # (…, in) -> (in, C)
+        columns = x.detach().flatten(0, -2).T.contiguous()[None]  # (…, in) -> (1, in, C)
         ctx.save_for_backward(columns, values)
         ctx.block, ctx.shape = block, x.shape
-        return product(block, values.detach(), columns).T.reshape(*x.shape[:-1], block.n_rows)
+        return product(block, values.detach(), columns)[0].T.reshape(*x.shape[:-1], block.n_rows)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         columns, values = ctx.saved_tensors
-        g = grad.reshape(-1, ctx.block.n_rows).T.contiguous()  # (…, out) -> (out, C)
+        g = grad.reshape(-1, ctx.block.n_rows).T.contiguous()[None]  # (…, out) -> (1, out, C)
         dx = dvalues = None
         if ctx.needs_input_grad[0]:
             block, places = ctx.block.transposed
-            dx = product(block, values[places], g).T.reshape(ctx.shape)
+            dx = product(block, gather(values, places), g)[0].T.reshape(ctx.shape)
         if ctx.needs_input_grad[1]:
             dvalues = torch.zeros_like(values)
             sampled(ctx.block, g, columns, dvalues)
@@ -233,56 +264,39 @@ class _Iterate(torch.autograd.Function):
     """`WeightMatrix.iterate` as one function, with its derivative by hand.
 
     With the states s_t = [x_t; h_{t−1}], W s_t + b = a_t and h_t = σ(a_t), the backward pass is the recurrence
-    g_t = σ'(a_t) ⊙ (Wₕᵀ g_{t+1} + dL/dh_t), and dL/dW = Σ_t g_t s_tᵀ is wanted at the pattern only: one sampled product over
-    all steps. All states are kept as (rows, T, B), so that this is a product of long rows.
+    g_t = σ'(a_t) ⊙ (Wₕᵀ g_{t+1} + dL/dh_t), and dL/dW = Σ_t g_t s_tᵀ is wanted at the pattern only. All states are kept as
+    (T, rows, B): a step's is one contiguous matrix.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, blocks: tuple[Block, Block], n_linear: int) -> Tensor:
-        batch, steps, n_inputs = x.shape
         by_input, by_state = blocks
         n_relu = by_state.n_rows - n_linear
         still = is_still(x)
-        seen = (x[:, :1] if still else x).detach().permute(2, 1, 0).contiguous()  # (B, T, I) -> (I, T or 1, B)
+        seen = (x[:, :1] if still else x).detach().permute(1, 2, 0).contiguous()  # (B, T, I) -> (T or 1, I, B)
         weights = values.detach()
-        drive = product(by_input, weights, seen.view(n_inputs, -1))  # (H, T · B)
+        drive = product(by_input, weights, seen)  # (T or 1, H, B)
         if bias is not None:
             drive += bias.detach()[:, None]
-        drive = drive.view(-1, seen.shape[1], batch)  # (H, T or 1, B)
-        # Each step's drive is read once: the states take its place, and the array of both is half as large.
-        states = x.new_empty(by_state.n_rows, steps, batch) if still else drive  # (H, T, B)
-        outputs = x.new_empty(batch, steps, n_linear)
-        state = x.new_empty(by_state.n_rows, batch)  # (H, B)
-        for t in range(steps):
-            state = forward_step(by_state, weights, state, drive, n_relu, t, states)
-            outputs[:, t] = state[n_relu:].T
+        states = forward_steps(by_state, weights, drive, n_relu, x.shape[1])  # (T, H, B)
         ctx.save_for_backward(seen, values, states)
-        ctx.blocks, ctx.still = blocks, still
-        return outputs
+        ctx.blocks = blocks
+        return states[:, n_relu:].permute(2, 0, 1).contiguous()  # (B, T, O)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         seen, values, states = ctx.saved_tensors
         by_input, by_state = ctx.blocks
-        rows, steps, batch = states.shape
-        n_relu = rows - grad.shape[2]
-        transposed, places = by_state.transposed
-        weights = values[places]
-        outputs = grad.permute(1, 2, 0).contiguous()  # (B, T, O) -> (T, O, B)
-        all_g = torch.empty_like(states)  # (H, T, B)
-        g = states.new_empty(rows, batch)  # (H, B)
-        for t in reversed(range(steps)):
-            g = backward_step(transposed, weights, g, outputs, n_relu, t, states, all_g)
+        g = backward_steps(by_state, values, grad.permute(1, 2, 0).contiguous(), states)  # (T, H, B)
         dx = dvalues = dbias = None
         if ctx.needs_input_grad[0]:
             block, places = by_input.transposed
-            dx = product(block, values[places], all_g.view(rows, -1)).view(-1, steps, batch).permute(2, 1, 0)  # (B, T, I)
+            dx = product(block, gather(values, places), g).permute(2, 0, 1)  # (B, T, I)
         if ctx.needs_input_grad[1]:
             dvalues = torch.empty_like(values)  # each entry stands in one of the two blocks
-            sampled(by_state, all_g.view(rows, -1), states.view(rows, -1), dvalues, lag=batch)  # h_{t−1}
-            over_steps = all_g.sum(1) if ctx.still else all_g.view(rows, -1)
-            sampled(by_input, over_steps, seen.view(len(seen), -1), dvalues)
+            sampled(by_state, g[1:], states[:-1], dvalues)
+            sampled(by_input, g if len(seen) == len(g) else g.sum(0, keepdim=True), seen, dvalues)
         if ctx.needs_input_grad[2]:
-            dbias = all_g.sum((1, 2))
+            dbias = g.sum((0, 2))
         return dx, dvalues, dbias, None, None

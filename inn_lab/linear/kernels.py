@@ -1,85 +1,191 @@
 """Products with a sparse matrix on the CPU, compiled by numba.
 
-A matrix is given by row: entries starts[i] … stops[i] − 1 of `columns` and `values` are row i's. Dense operands are (rows, C),
-contiguous: each entry works on a whole contiguous row of C numbers, eight (or four) entries at a time, so that what
-is summed is read and written once for all of them. Rows are dealt out in `chunks` of about equally many entries.
+A matrix is given by row: entries starts[i] … stops[i] − 1 of `columns` and `values` are row i's. Dense operands are S matrices,
+(S, rows, C), contiguous. Rows are dealt out in `chunks`, one for each thread.
 
-torch.sparse does the same (see csr.py) and is the twin that the tests compare with; at 320 columns it takes two to three times
-as long.
+torch.sparse does the same (see csr.py) and is the twin that the tests compare with.
+
+Sums over a row's entries stay in vector registers: LLVM's vector types, handed to numba as intrinsics. numba vectorises plain
+loops too, but reads and writes the sum for every few entries and tests each time whether arrays overlap: half as fast. (They
+stand in this file because numba's cache on disk asks only whether the file of the compiled function has changed.)
 """
 
+from contextlib import contextmanager
+
 import numpy as np
-from numba import njit, prange
+from llvmlite import ir
+from numba import njit, prange, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 COMPILE = {"parallel": True, "fastmath": True, "cache": True, "error_model": "numpy"}
-unsigned = np.uintp  # a row taken by an unsigned index needs no test for Python's negative ones
+WIDE, NARROW = (
+    32,
+    8,
+)  # lanes: the sources' batch in one go, and what is left of another; LLVM takes as many registers as it needs
 
 
-@njit(fastmath=True, inline="always")
-def add_row(total, values, columns, x):
-    """total += Σ values[k] x[columns[k]] over a row's entries."""
-    whole = len(values) - len(values) % 8
-    for k in range(0, whole, 8):
-        v0, v1, v2, v3 = values[k], values[k + 1], values[k + 2], values[k + 3]
-        v4, v5, v6, v7 = values[k + 4], values[k + 5], values[k + 6], values[k + 7]
-        x0, x1 = x[unsigned(columns[k])], x[unsigned(columns[k + 1])]
-        x2, x3 = x[unsigned(columns[k + 2])], x[unsigned(columns[k + 3])]
-        x4, x5 = x[unsigned(columns[k + 4])], x[unsigned(columns[k + 5])]
-        x6, x7 = x[unsigned(columns[k + 6])], x[unsigned(columns[k + 7])]
-        for c in range(len(total)):
-            total[c] += ((v0 * x0[c] + v1 * x1[c]) + (v2 * x2[c] + v3 * x3[c])) + (
-                (v4 * x4[c] + v5 * x5[c]) + (v6 * x6[c] + v7 * x7[c])
-            )
-    for k in range(whole, len(values)):
-        v, row = values[k], x[unsigned(columns[k])]
-        for c in range(len(total)):
-            total[c] += v * row[c]
+class _Lanes:
+    """The instructions for vectors of `lanes` numbers of one kind."""
+
+    def __init__(self, builder, kind, lanes):
+        self.builder, self.kind, self.vector = builder, kind, ir.VectorType(kind, lanes)
+        self.zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+        name = f"llvm.vector.reduce.fadd.v{lanes}{'f32' if kind == ir.FloatType() else 'f64'}"
+        self.reduce = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind, self.vector]), name)
+
+    def load(self, data, at):
+        where = self.builder.bitcast(self.builder.gep(data, [at]), self.vector.as_pointer())
+        return self.builder.load(where, align=4)
+
+    def store(self, vector, data, at):
+        where = self.builder.bitcast(self.builder.gep(data, [at]), self.vector.as_pointer())
+        self.builder.store(vector, where, align=4)
+
+    def spread(self, number):
+        nothing = ir.Constant(self.vector, ir.Undefined)
+        first = self.builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
+        return self.builder.shuffle_vector(first, nothing, self.zeros)
+
+    def times(self, a, b):
+        return self.builder.fmul(a, b, flags=["fast"])
+
+    def plus(self, a, b):
+        return self.builder.fadd(a, b, flags=["fast"])
+
+    def total(self, start, vector):
+        return self.builder.call(self.reduce, [start, vector], fastmath=["fast"])
+
+
+def _data(context, builder, signature, args, n):
+    """The data pointers of the first n arguments."""
+    return [context.make_array(signature.args[j])(context, builder, args[j]).data for j in range(n)]
+
+
+@contextmanager
+def _entries(builder, columns, first, last, stride, at):
+    """A loop over entries `first` … `last` − 1; gives an entry, and where its row's column `at` stands in a dense array."""
+    with cgutils.for_range_slice(builder, first, last, ir.Constant(first.type, 1), intp=first.type) as (k, _):
+        column = builder.zext(builder.load(builder.gep(columns, [k])), first.type)
+        yield k, builder.add(builder.mul(column, stride), at)
+
+
+def _add_row(lanes):
+    @intrinsic
+    def add_row(typing, total, values, columns, x, first, last, stride, at):
+        """total[at:at + lanes] += Σ values[k] x[columns[k], at:at + lanes], k from `first` to `last`; x is `stride` wide."""
+
+        def emit(context, builder, signature, args):
+            total, values, columns, x = _data(context, builder, signature, args, 4)
+            first, last, stride, at = args[4:]
+            vectors = _Lanes(builder, total.type.pointee, lanes)
+            summed = cgutils.alloca_once(builder, vectors.vector)
+            builder.store(vectors.load(total, at), summed)
+            with _entries(builder, columns, first, last, stride, at) as (k, place):
+                value = vectors.spread(builder.load(builder.gep(values, [k])))
+                builder.store(vectors.plus(builder.load(summed), vectors.times(value, vectors.load(x, place))), summed)
+            vectors.store(builder.load(summed), total, at)
+            return context.get_dummy_value()
+
+        return types.void(total, values, columns, x, *[types.intp] * 4), emit
+
+    return add_row
+
+
+def _dots(lanes):
+    @intrinsic
+    def dots(typing, g, columns, x, out, first, last, shape, row, start, stop):
+        """out[k] += Σ_s g[s, row, start:stop] · x[s, columns[k], start:stop] for k from `first` to `last`.
+
+        shape: how many rows g and x have, S, and how many columns C. `lanes` divides stop − start.
+        """
+
+        def emit(context, builder, signature, args):
+            g, columns, x, out = _data(context, builder, signature, args, 4)
+            first, last, shape, row, start, stop = args[4:]
+            g_rows, x_rows, matrices, stride = cgutils.unpack_tuple(builder, shape, 4)
+            vectors, number = _Lanes(builder, g.type.pointee, lanes), first.type
+            zero, step = ir.Constant(number, 0), ir.Constant(number, lanes)
+            g_size, x_size = builder.mul(g_rows, stride), builder.mul(x_rows, stride)
+            begin = builder.mul(row, stride)
+            summed = cgutils.alloca_once(builder, vectors.vector)
+            with _entries(builder, columns, first, last, stride, zero) as (k, place):
+                builder.store(ir.Constant(vectors.vector, [0.0] * lanes), summed)
+                with cgutils.for_range(builder, matrices, intp=number) as loop:
+                    mine = builder.add(begin, builder.mul(loop.index, g_size))
+                    theirs = builder.add(place, builder.mul(loop.index, x_size))
+                    with cgutils.for_range_slice(builder, start, stop, step, intp=number) as (at, _):
+                        pair = vectors.load(g, builder.add(mine, at)), vectors.load(x, builder.add(theirs, at))
+                        builder.store(vectors.plus(builder.load(summed), vectors.times(*pair)), summed)
+                dot = builder.gep(out, [k])
+                builder.store(vectors.total(builder.load(dot), builder.load(summed)), dot)
+            return context.get_dummy_value()
+
+        return types.void(g, columns, x, out, types.intp, types.intp, shape, *[types.intp] * 3), emit
+
+    return dots
+
+
+add_row_wide, add_row_narrow, add_row_one = (_add_row(lanes) for lanes in (WIDE, NARROW, 1))
+dots_wide, dots_narrow, dots_one = (_dots(lanes) for lanes in (WIDE, NARROW, 1))
+
+CACHE = 2**20
+
+
+@njit(inline="always")
+def add_row(total, values, columns, x, first, last):
+    """total += Σ values[k] x[columns[k]] over the entries k from `first` to `last`."""
+    c, wide, narrow = len(total), len(total) - len(total) % WIDE, len(total) - len(total) % NARROW
+    for at in range(0, wide, WIDE):
+        add_row_wide(total, values, columns, x, first, last, c, at)
+    for at in range(wide, narrow, NARROW):
+        add_row_narrow(total, values, columns, x, first, last, c, at)
+    for at in range(narrow, c):
+        add_row_one(total, values, columns, x, first, last, c, at)
 
 
 @njit(**COMPILE)
 def product(chunks, starts, stops, columns, values, x, out):
-    """out = W x: (in, C) -> (out, C)."""
+    """out[s] = W x[s]: (S, in, C) -> (S, out, C)."""
     for chunk in prange(len(chunks) - 1):
-        for i in range(chunks[chunk], chunks[chunk + 1]):
-            first, last = starts[i], stops[i]
-            out[i] = 0
-            add_row(out[i], values[first:last], columns[first:last], x)
+        for s in range(len(x)):
+            for i in range(chunks[chunk], chunks[chunk + 1]):
+                out[s, i] = 0
+                add_row(out[s, i], values, columns, x[s], starts[i], stops[i])
 
 
 @njit(**COMPILE)
-def forward_step(chunks, starts, stops, columns, values, state, drive, n_relu, t, states, out):
-    """out = σ(drive[:, t] + W state), also kept as states[:, t]; σ is ReLU on the first `n_relu` rows.
+def forward_step(chunks, starts, stops, columns, values, drive, n_relu, t, states):
+    """states[t] = σ(drive[t] + W states[t − 1]); σ is ReLU on the first `n_relu` rows.
 
-    (H, B), (H, T or 1, B) -> (H, B), and (H, T, B), which may be `drive` itself. The first step has no state before it; of the
-    last only the linear rows are wanted.
+    (T or 1, H, B) -> (T, H, B), which may be `drive` itself. The first step has no state before it; of the last only the linear
+    rows are wanted.
     """
-    last_step, now = states.shape[1] - 1, min(t, drive.shape[1] - 1)
+    last_step, now = len(states) - 1, min(t, len(drive) - 1)
     for chunk in prange(len(chunks) - 1):
         for i in range(chunks[chunk], chunks[chunk + 1]):
             if t == last_step and i < n_relu:
                 continue
-            total = out[i]
-            total[:] = drive[i, now]
+            total = states[t, i]
+            total[:] = drive[now, i]
             if t > 0:
-                first, last = starts[i], stops[i]
-                add_row(total, values[first:last], columns[first:last], state)
+                add_row(total, values, columns, states[t - 1], starts[i], stops[i])
             if i < n_relu:
                 for c in range(len(total)):
                     total[c] = max(total[c], 0)
-            states[i, t] = total
 
 
 @njit(**COMPILE)
-def backward_step(chunks, starts, stops, columns, values, g, grad, n_relu, t, states, all_g, out):
-    """out = σ'(a_t) ⊙ (W g + dL/dh_t), also kept as all_g[:, t]; W is the transposed state block.
+def backward_step(chunks, starts, stops, columns, values, grad, n_relu, t, states, g):
+    """g[t] = σ'(a_t) ⊙ (W g[t + 1] + dL/dh_t); W is the transposed state block.
 
-    (H, B) -> (H, B), and (H, T, B); `grad` (T, O, B) is the outputs'. ReLU's derivative is read off the state, states[:, t].
-    The last step's g is zero but in the linear rows, whose entries end each row of the transpose.
+    `grad` (T, O, B) is the outputs', the others (T, H, B). ReLU's derivative is read off the state. The last step's g is zero
+    but in the linear rows, whose entries end each row of the transpose.
     """
-    last_step = states.shape[1] - 1
+    last_step = len(states) - 1
     for chunk in prange(len(chunks) - 1):
         for i in range(chunks[chunk], chunks[chunk + 1]):
-            total = out[i]
+            total, state = g[t, i], states[t, i]
             total[:] = 0
             if i >= n_relu:
                 total[:] = grad[t, i - n_relu]
@@ -89,35 +195,42 @@ def backward_step(chunks, starts, stops, columns, values, g, grad, n_relu, t, st
                     first = last
                     while first > starts[i] and columns[first - 1] >= n_relu:
                         first -= 1
-                add_row(total, values[first:last], columns[first:last], g)
+                add_row(total, values, columns, g[t + 1], first, last)
                 if i < n_relu:
-                    state = states[i, t]
                     for c in range(len(total)):
                         if state[c] <= 0:
                             total[c] = 0
-            all_g[i, t] = total
 
 
 @njit(**COMPILE)
-def sampled(chunks, starts, stops, columns, g, x, lag, out):
-    """out[k] = g[row of k, lag:] · x[column of k, :−lag]: the entries of a product at the pattern, and no others."""
+def sampled(chunks, starts, stops, columns, g, x, out, cache):
+    """out[k] = Σ_s g[s, row of k] · x[s, column of k]: the entries of a product at the pattern, and no others.
+
+    x is taken some rows at a time, as many as `cache` bytes hold of all matrices.
+    """
+    shape = g.shape[1], x.shape[1], x.shape[0], x.shape[2]
+    c = x.shape[2]
+    wide, narrow = c - c % WIDE, c - c % NARROW
+    tile = max(1, cache // (x.itemsize * max(1, len(x) * c)))
     for chunk in prange(len(chunks) - 1):
-        for i in range(chunks[chunk], chunks[chunk + 1]):
-            row, first, last = g[i, lag:], starts[i], stops[i]
-            whole = last - (last - first) % 4
-            for k in range(first, whole, 4):
-                x0, x1 = x[unsigned(columns[k])], x[unsigned(columns[k + 1])]
-                x2, x3 = x[unsigned(columns[k + 2])], x[unsigned(columns[k + 3])]
-                s0 = s1 = s2 = s3 = out.dtype.type(0)
-                for c in range(len(row)):
-                    s0 += row[c] * x0[c]
-                    s1 += row[c] * x1[c]
-                    s2 += row[c] * x2[c]
-                    s3 += row[c] * x3[c]
-                out[k], out[k + 1], out[k + 2], out[k + 3] = s0, s1, s2, s3
-            for k in range(whole, last):
-                x0 = x[unsigned(columns[k])]
-                s0 = out.dtype.type(0)
-                for c in range(len(row)):
-                    s0 += row[c] * x0[c]
-                out[k] = s0
+        top, bottom = chunks[chunk], chunks[chunk + 1]
+        done = starts[top:bottom].copy()  # how far each row's entries have come
+        for end in range(tile, x.shape[1] + tile, tile):
+            for i in range(top, bottom):
+                first = last = done[i - top]
+                while last < stops[i] and columns[last] < end:
+                    out[last] = 0
+                    last += 1
+                done[i - top] = last
+                dots_wide(g, columns, x, out, first, last, shape, i, 0, wide)
+                if wide < c:
+                    dots_narrow(g, columns, x, out, first, last, shape, i, wide, narrow)
+                    dots_one(g, columns, x, out, first, last, shape, i, narrow, c)
+
+
+@njit(**COMPILE)
+def gather(values, places, out):
+    """out = values[places]. torch's takes three times as long where the values are not in a cache."""
+    for chunk in prange(64):
+        for k in range(len(places) * chunk // 64, len(places) * (chunk + 1) // 64):
+            out[k] = values[np.uintp(places[k])]

@@ -71,7 +71,7 @@ def ways(depth: int, R: float, columns: int, seed: int, device: torch.device) ->
     W, A, B = dense.weight.detach(), low_rank.A.detach(), low_rank.B.detach()
     bare = {
         "dense": lambda: W @ x,
-        "csr": lambda: product(block, values, x),
+        "csr": lambda: product(block, values, x[None])[0],
         "torch_csr": lambda: torch_csr @ x,
         "torch_csc": lambda: torch_csc @ x,
         "low_rank": lambda: A @ (B @ x),
