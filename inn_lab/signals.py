@@ -1,6 +1,10 @@
 """Ctrl-C and SIGTERM end a run in one and the same way."""
 
+import os
 import signal
+import subprocess
+
+ending = False  # whether the end has begun: no further SIGTERM cuts off the last checkpoint
 
 
 class Interrupted(BaseException):
@@ -12,10 +16,36 @@ class Interrupted(BaseException):
 
 
 def listen() -> None:
-    """From here on SIGINT and SIGTERM raise Interrupted in the main thread."""
+    """From here on SIGINT and SIGTERM raise Interrupted in the main thread; SIGTERM once, for SLURM sends several."""
+    global ending
+    ending = False
 
     def stop(signum: int, frame: object) -> None:
+        global ending
+        if signum == signal.SIGTERM:
+            if ending:
+                return
+            if _preempted():
+                signal.raise_signal(signal.SIGUSR2)  # submitit's handler: it queues the job again, and exits
+                return
+        ending = True
         raise Interrupted(signum, frame)
 
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, stop)
+
+
+def _preempted() -> bool:
+    """Whether this is a job of submitit's on SLURM which SLURM still counts as running.
+
+    Then SIGTERM is the beginning of a preemption's grace time, and a job that just ended would not be queued again. A job that
+    is cancelled, requeued or out of time is COMPLETING by now, and SLURM knows what to do with it.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if os.environ.get("SUBMITIT_EXECUTOR") != "slurm" or job is None:
+        return False
+    ask = ["squeue", "--noheader", "--job", job, "--format=%T"]
+    try:
+        return subprocess.run(ask, capture_output=True, text=True, timeout=10).stdout.strip() == "RUNNING"
+    except (OSError, subprocess.SubprocessError):
+        return False

@@ -1,0 +1,87 @@
+"""SLURM: hydra-submitit-launcher's launcher, with a bound on how long it waits for jobs that are gone."""
+
+import importlib.util
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+
+GONE = 60  # seconds in which a job that has left SLURM's queue must show its result (network file systems are late)
+
+if importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
+    from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher as Submitit
+
+    class SlurmLauncher(Submitit):
+        """As submitit's, but:
+
+        - a job's state comes from squeue, which every cluster has, not from sacct, which needs accounting. Without it submitit
+          would wait for ever for a job that died;
+        - a job that died (killed, out of memory, cancelled) is one job's loss: the others' results are waited for;
+        - SLURM's SIGTERM, which follows at once when submitit requeues a job, does not cut its last checkpoint off.
+        """
+
+        def checkpoint(self, *args: Any, **kwargs: Any) -> Any:
+            """submitit calls this in the job's main thread upon SIGUSR2, before `scontrol requeue` and sys.exit."""
+            from inn_lab import signals
+
+            signals.ending = True
+            return super().checkpoint(*args, **kwargs)
+
+        def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+            from submitit import SlurmJob
+            from submitit.core.utils import UncompletedJobError
+
+            results = SlurmJob.results
+            overrides = iter(job_overrides)
+
+            def results_or_killed(job: Any) -> list[JobReturn]:  # submitit asks the jobs in their order
+                mine = list(next(overrides))
+                try:
+                    return results(job)
+                except UncompletedJobError:
+                    return [killed(mine, f"SLURM job {job.job_id} left no result; see {job.paths.stderr}")]
+
+            watcher, SlurmJob.watcher, SlurmJob.results = SlurmJob.watcher, squeue_watcher(), results_or_killed
+            try:
+                return super().launch(job_overrides, initial_job_idx)
+            finally:
+                SlurmJob.watcher, SlurmJob.results = watcher, results
+
+
+def killed(overrides: list[str], reason: str) -> JobReturn:
+    """What stands for the result of a job that left none."""
+    from inn_lab.records import Outcome
+
+    print(f"{' '.join(overrides)} · killed: {reason}", flush=True)
+    done = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
+    done.return_value = Outcome("killed", reason=reason)
+    return done
+
+
+def squeue_watcher() -> Any:
+    """A submitit watcher that asks squeue, every 15 seconds at most, for all jobs at once."""
+    from submitit.slurm.slurm import SlurmInfoWatcher
+
+    class SqueueWatcher(SlurmInfoWatcher):
+        missing: dict[str, float] = {}  # since when a job is no longer in the queue
+
+        def update(self) -> None:
+            self._num_calls += 1
+            self._last_status_check = time.time()
+            command = ["squeue", "--me", "--noheader", "--array", "--format=%i|%T"]
+            try:
+                lines = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+            except (OSError, subprocess.SubprocessError):
+                return  # SLURM does not answer: nothing is known, and we ask again
+            queued = dict(line.split("|") for line in lines)
+            for job in self._registered - self._finished:
+                if job in queued:
+                    self.missing.pop(job, None)
+                    self._info_dict[job] = {"JobID": job, "State": queued[job]}
+                elif time.time() - self.missing.setdefault(job, time.time()) > GONE:
+                    self._info_dict[job] = {"JobID": job, "State": "GONE"}  # any word that is not a state of a live job
+                    self._finished.add(job)
+
+    return SqueueWatcher(delay_s=15)

@@ -1,0 +1,104 @@
+"""Sweeps through submitit: on this machine, and on a real SLURM (`tests/slurm/start.sh` makes one; `pytest -m slurm`)."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import SMOKE
+from test_survive import everything, measured, run, start
+
+pytest.importorskip("submitit", reason="hydra-submitit-launcher is not installed")
+
+ON_SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2"]
+A_MINUTE = [*SMOKE, "trainer=cpu", "trainer.progress=false", "trainer.max_epochs=500", "trainer.checkpoint_s=2"]
+JOBS = ["-m", "R=0.1,0.2", "seed=0,1"]
+
+
+def test_a_sweep_by_submitit_on_this_machine(tmp_path):
+    words = [*SMOKE, "hydra/launcher=submitit_local", "hydra.launcher.cpus_per_task=1", "-m", "R=0.1,0.2"]
+    code, out = run(tmp_path, *words)
+    assert code == 0 and "2 finished" in out, out
+    assert len(measured(tmp_path)) == 2 * 2
+    assert [run.info.status for run in everything(tmp_path)] == ["FINISHED"] * 3
+
+
+slurm = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(not shutil.which("sinfo"), reason="there is no SLURM here; tests/slurm/start.sh makes one"),
+]
+
+
+def at_work() -> list[str]:
+    """The ids of one's jobs that have been running for a while: before submitit listens, any signal ends a process."""
+    command = ["squeue", "--me", "--noheader", "--array", "--states=RUNNING", "--format=%i %M"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    times = {job: time.split(":") for job, time in map(str.split, lines)}
+    return [job for job, (minutes, seconds) in times.items() if 60 * int(minutes) + int(seconds) >= 15]
+
+
+@pytest.fixture
+def no_jobs_left():
+    yield
+    subprocess.run(["scancel", "--me"], check=False)
+
+
+@pytest.mark.parametrize("how", [["scancel", "--signal=USR2"], ["scancel", "--signal=TERM"], ["scontrol", "requeue"]])
+class TestSlurm:
+    pytestmark = slurm
+
+    def test_jobs_that_are_preempted_again_and_again_end_as_if_nothing_had_happened(self, tmp_path, no_jobs_left, how):
+        """USR2 is what a time limit sends, TERM what a preemption with a grace time does."""
+        code, out = run(tmp_path / "undisturbed", *A_MINUTE, *JOBS)
+        assert code == 0, out
+        process = start(tmp_path / "slurm", *A_MINUTE, *ON_SLURM, *JOBS)
+        moments, hit = random.Random(0), []
+        until = time.time() + 900
+        while process.poll() is None and time.time() < until:
+            time.sleep(moments.uniform(2, 6))
+            for job in at_work():
+                if hit.count(job) < 2 and moments.random() < 0.9:
+                    done = subprocess.run([*how, job], capture_output=True)  # fails where the job has just ended
+                    hit += [job] if done.returncode == 0 else []
+        out, _ = process.communicate(timeout=30)
+        assert process.returncode == 0 and "4 finished" in out, out
+        assert len(hit) >= 4, "hardly a job was disturbed"
+        pd.testing.assert_frame_equal(measured(tmp_path / "slurm"), measured(tmp_path / "undisturbed"), check_exact=True)
+        assert len(everything(tmp_path / "slurm")) == 5
+
+
+@pytest.mark.slurm
+@pytest.mark.skipif(not shutil.which("sinfo"), reason="there is no SLURM here; tests/slurm/start.sh makes one")
+def test_a_job_that_dies_on_slurm_ends_as_killed_and_the_same_command_mends_it(tmp_path, no_jobs_left):
+    """Without accounting SLURM forgets such a job, and submitit alone would wait for ever."""
+    words = [*A_MINUTE, *ON_SLURM, "-m", "seed=0,1"]
+    process = start(tmp_path, *words)
+    while len(list(tmp_path.glob("jobs/adhoc/*/heartbeat"))) < 3:
+        assert process.poll() is None
+        time.sleep(0.2)
+    victims = [pid for pid in processes("submitit.core._submit") if f"{tmp_path}/sweeps" in pid[1]]
+    os.kill(victims[0][0], signal.SIGKILL)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 1 and "1 finished" in out and "1 killed" in out, out
+    assert {run.info.status for run in everything(tmp_path)} == {"FINISHED", "KILLED"}
+    code, out = run(tmp_path, *words)
+    assert code == 0 and "2 finished" in out, out
+
+
+def processes(word: str) -> list[tuple[int, str]]:
+    """(pid, command line) of the Python processes whose command line has a word in it."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if word in line and line.startswith(sys.executable):
+            found.append((int(path.parent.name), line))
+    return found
