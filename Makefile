@@ -1,9 +1,8 @@
 # Needs Python 3.11 or newer and make; everything else is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-OUTPUTS := $(or $(INN_LAB_OUTPUTS),outputs)
 
-.PHONY: help run test figures ui lint
+.PHONY: help run test figures ui doctor lint
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -19,7 +18,10 @@ figures: .venv/installed ## every figure and claim, from the runs in MLflow
 	$(BIN)/python -m experiments
 
 ui: .venv/installed ## browse the runs
-	$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath $(OUTPUTS))/mlflow.db}"
+	$(BIN)/python -m inn_lab.ui
+
+doctor: .venv/installed ## what the lab finds on this machine
+	$(BIN)/python -m inn_lab.doctor
 
 lint: .venv/installed ## ruff: style and format
 	$(BIN)/ruff check .

@@ -1,0 +1,114 @@
+"""`python -m inn_lab.doctor`: what the lab finds on this machine, a line each. Exit code 1 if a sweep would not run."""
+
+import os
+import platform
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "mlflow", "numba")
+OPTIONAL = ("hydra-submitit-launcher", "hydra-joblib-launcher")
+
+
+def versions() -> str:
+    missing = []
+
+    def of(name: str) -> str:
+        try:
+            return f"{name} {version(name)}"
+        except PackageNotFoundError:
+            missing.append(name)
+            return ""
+
+    found = [of(name) for name in PACKAGES]
+    if missing:
+        raise RuntimeError(f"not installed: {', '.join(missing)}; pip install -e . in the lab's folder")
+    found += filter(None, map(of, OPTIONAL))
+    return f"Python {platform.python_version()}, " + ", ".join(found)
+
+
+def code() -> str:
+    from inn_lab import __version__, tracking
+
+    return f"inn_lab {__version__}, commit {tracking.commit()}, in {Path(__file__).parent.parent}"
+
+
+def devices() -> str:
+    import torch
+
+    from hydra_plugins.inn_lab_local.launcher import available_cores
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return f"{available_cores()} cores; {', '.join(gpus) or 'no CUDA device: trainer=auto takes the CPU'}"
+
+
+def data() -> str:
+    from inn_lab.data.sources import FILES
+
+    root = Path(os.environ.get("INN_LAB_DATA", "data"))
+    found = ["digits (bundled)"]
+    for name, folder in (("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")):
+        there = all((root / folder / "raw" / file).is_file() for file in FILES)
+        found.append(f"{name} ({root / folder if there else 'not here; its first run downloads it to ' + str(root)})")
+    return ", ".join(found)
+
+
+def outputs() -> str:
+    folder = Path(os.environ.get("INN_LAB_OUTPUTS", "outputs"))
+    folder.mkdir(parents=True, exist_ok=True)
+    trial = folder / f".doctor.{os.getpid()}"
+    trial.write_text("")
+    trial.unlink()
+    return f"{folder.resolve()}, {_free(folder)} GB free"
+
+
+def _free(folder: Path) -> int:
+    import shutil
+
+    return shutil.disk_usage(folder).free // 10**9
+
+
+def runs() -> str:
+    from inn_lab import records, tracking
+
+    folder = os.environ.get("INN_LAB_OUTPUTS", "outputs")
+    experiments = tracking.client(folder).search_experiments()
+    waiting = len(records.unfinished(folder))
+    rest = f"; {waiting} jobs are running or cut off" if waiting else ""
+    return f"{tracking.uri(folder)} answers, {len(experiments)} experiments{rest}"
+
+
+def plugins() -> str:
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
+
+    Plugins.instance()
+    found = {
+        kind: [name.removesuffix(".yaml") for name in ConfigStore.instance().list(f"hydra/{kind}")]
+        for kind in ("launcher", "sweeper")
+    }
+    if "local" not in found["launcher"] or "grid" not in found["sweeper"]:
+        raise RuntimeError(f"the lab's own are not seen, only {found}; pip install -e . in the lab's folder")
+    return f"launchers {', '.join(sorted(found['launcher']))}; sweepers {', '.join(sorted(found['sweeper']))}"
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "versions": versions, "code": code, "devices": devices, "data": data, "outputs": outputs, "runs": runs, "plugins": plugins,
+}  # fmt: skip
+
+
+def main() -> int:
+    """Prints a line for each check; one that fails doesn't hide the others."""
+    ill = 0
+    for name, check in CHECKS.items():
+        try:
+            print(f"ok   {name:9} {check()}", flush=True)
+        except Exception as error:  # whatever is wrong with this machine
+            ill = 1
+            print(f"ILL  {name:9} {str(error).splitlines()[0] or type(error).__name__}", flush=True)
+    return ill
+
+
+if __name__ == "__main__":
+    sys.exit(main())

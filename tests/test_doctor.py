@@ -1,0 +1,42 @@
+"""What tells a person about the machine: the doctor, and the line that `make ui` prints."""
+
+import re
+import socket
+
+from inn_lab import doctor, ui
+
+
+def test_the_doctor_says_what_there_is(outputs, capsys, monkeypatch):
+    monkeypatch.delenv("INN_LAB_DATA", raising=False)
+    assert doctor.main() == 0
+    out = capsys.readouterr().out
+    assert [line.split()[:2] for line in out.splitlines()] == [["ok", name] for name in doctor.CHECKS]
+    assert "torch 2." in out and "digits (bundled)" in out and "sqlite:///" in out
+    assert "launchers basic, local" in out and "grid" in out
+
+
+def test_one_ill_part_does_not_hide_the_others(outputs, capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens there
+    outputs.parent.joinpath("file").write_text("")
+    monkeypatch.setenv("INN_LAB_OUTPUTS", str(outputs.parent / "file"))
+    assert doctor.main() == 1
+    out = capsys.readouterr().out
+    assert re.search(r"^ILL  outputs .*File exists", out, re.MULTILINE) and re.search(r"^ILL  runs ", out, re.MULTILINE)
+    assert out.count("\nok ") >= 3 and "Traceback" not in out
+
+
+def test_the_ui_takes_a_free_port_and_tells_the_way_to_a_remote_machine(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        assert ui.free_port(port) > port
+    monkeypatch.delenv("SSH_CONNECTION", raising=False)
+    assert ui.announce(5000) == "MLflow: http://127.0.0.1:5000  (Ctrl-C ends it)"
+    monkeypatch.setenv("SSH_CONNECTION", "10.0.0.1 50000 10.0.0.2 22")
+    assert re.search(r"ssh -N -L 5001:127\.0\.0\.1:5001 \w+@10\.0\.0\.2", ui.announce(5001))
+
+
+def test_with_a_server_the_ui_is_the_server_s(monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://lab:5000")
+    ui.main()
+    assert capsys.readouterr().out == "MLflow: http://lab:5000  (MLFLOW_TRACKING_URI)\n"
