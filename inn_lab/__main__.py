@@ -1,9 +1,12 @@
 """The door: `python -m inn_lab` (or `inn-lab`, which is the same)."""
 
+import atexit
+import errno
+import gc
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 # Hydra would print its own traceback for a user's mistake; with this it hands the exception to us.
 os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -16,14 +19,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from inn_lab import config, signals
 
+if TYPE_CHECKING:
+    from inn_lab.records import Outcome
+
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT}
 MISTAKES = (config.ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 
 
-def job(cfg: DictConfig) -> str:
-    """One job; returns its state. The heavy imports wait until here, so that --help and tab completion are quick."""
+def job(cfg: DictConfig) -> "Outcome":
+    """One job; returns how it ended. The heavy imports wait until here, so that --help and tab completion are quick."""
     from inn_lab import runner
 
     try:
@@ -45,6 +52,7 @@ def main() -> None:
 
     Exit codes: 0 done, 1 failed, 2 a user's mistake (one line says which), 128 + n stopped by signal n.
     """
+    atexit.register(gc.freeze)  # or Python's last collection looks at all that was imported, for up to 2 s
     config.register()
     signals.listen()
     # argparse takes the overrides in one piece only; users write them on both sides of -m.
@@ -53,8 +61,13 @@ def main() -> None:
         hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
     except MISTAKES as error:
         stop(error)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        print(f"inn_lab: outputs cannot be written: {error}; make room, or set outputs=… (INN_LAB_OUTPUTS)", file=sys.stderr)
+        sys.exit(2)
     except signals.Interrupted as error:
-        print(f"inn_lab: stopped by {error}", file=sys.stderr)
+        print(f"inn_lab: stopped by {error}; the same command goes on from here", file=sys.stderr)
         sys.exit(error.exit_code)
 
 

@@ -5,6 +5,8 @@ type is an error wherever it stands: on the command line, in a group's YAML, in 
 """
 
 import difflib
+import hashlib
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.errors import MissingConfigException, OverrideParseException
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 
@@ -39,6 +41,7 @@ class Config:
     seed: int = MISSING
     seq_len: int = MISSING
     outputs: str = MISSING
+    resume: bool = MISSING
     source: Any = MISSING
     model: Any = MISSING
     data: Any = MISSING
@@ -131,13 +134,15 @@ class Study:
 
 
 @dataclass
-class TimeStep(Study):
+class Timed(Study):
+    """Of studies that time the machine, which a job then must have for itself."""
+
     repeats: int = MISSING
     seconds: float = MISSING
 
 
 @dataclass
-class TimeProduct(TimeStep):
+class TimeProduct(Timed):
     R: float | None = MISSING
     depth: int | None = MISSING
     columns: int = MISSING
@@ -149,6 +154,7 @@ class Trainer:
     device: int = MISSING
     max_epochs: int = MISSING
     max_time: float | None = MISSING
+    checkpoint_s: float = MISSING
     precision: str = MISSING
     gradient_clip_val: float | None = MISSING
     progress: bool = MISSING
@@ -172,7 +178,7 @@ SCHEMAS = {
     "rnn_schema": RNN,
     "mlp_schema": MLP,
     "study_schema": Study,
-    "time_step_schema": TimeStep,
+    "time_step_schema": Timed,
     "time_product_schema": TimeProduct,
     "trainer_schema": Trainer,
     "scale_schema": Scale,
@@ -187,7 +193,38 @@ def register() -> None:
 
 
 # Where and on what a run happens, and what it prints: two runs that differ in these alone are the same experiment.
-NOT_SCIENCE = {"outputs", "source.root", "trainer.accelerator", "trainer.device", "trainer.progress"}
+NOT_SCIENCE = {
+    "outputs",
+    "resume",
+    "source.root",
+    "trainer.accelerator",
+    "trainer.device",
+    "trainer.progress",
+    "trainer.checkpoint_s",
+}
+
+
+def identity(cfg: DictConfig, *more: str) -> str:
+    """A hash of what a job computes: two jobs that have it in common are the same, wherever they run. `more` counts as well."""
+    values = {key: value for key, value in flat(cfg).items() if key not in NOT_SCIENCE}
+    return hashlib.sha256(json.dumps([values, *more], sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def is_timed(cfg: DictConfig) -> bool:
+    """Whether the job times the machine."""
+    return issubclass(OmegaConf.get_type(cfg.study), Timed)
+
+
+def flat(cfg: DictConfig, path: str = "") -> dict[str, object]:
+    """{"R": 0.2, "model.init": "normal", …}, interpolations resolved."""
+    values = {}
+    for key, value in cfg.items():
+        if isinstance(value, DictConfig):
+            values |= flat(value, f"{path}{key}.")
+        else:
+            values[f"{path}{key}"] = OmegaConf.to_container(value) if isinstance(value, ListConfig) else value
+    return values
+
 
 RANGES = {  # key: (is it allowed?, what is allowed, an example)
     "R": (lambda v: v is None or 0 < v <= 1, "a density lies in (0, 1]", "R=0.2"),
@@ -199,6 +236,7 @@ RANGES = {  # key: (is it allowed?, what is allowed, an example)
     "seq_len": (lambda v: v >= 3, "an anomaly stands among at least 3 images", "seq_len=9"),
     "trainer.max_epochs": (lambda v: v >= 1, "at least one epoch", "trainer.max_epochs=100"),
     "trainer.max_time": (lambda v: v is None or v > 0, "seconds, or null for no limit", "trainer.max_time=300"),
+    "trainer.checkpoint_s": (lambda v: v >= 0, "seconds, 0 for every epoch", "trainer.checkpoint_s=10"),
     "trainer.accelerator": (lambda v: v in ("auto", "cpu", "gpu"), "one of auto, cpu, gpu", "trainer=auto"),
     "trainer.precision": (lambda v: v in ("32-true", "bf16-mixed"), "32-true or bf16-mixed", "trainer.precision=32-true"),
     "source.std": (lambda v: v > 0, "a standard deviation is positive", "source.std=0.3081"),
@@ -227,7 +265,9 @@ def _nodes(node: DictConfig, path: str = "") -> Iterable[tuple[str, DictConfig]]
 
 
 def explain(error: Exception) -> str:
-    """One line for an error that Hydra, OmegaConf or PyYAML raised on a user's mistake."""
+    """One line for an error that Hydra, OmegaConf or PyYAML raised on a user's mistake; a ConfigError speaks for itself."""
+    if isinstance(error, ConfigError):
+        return str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return f"{group}={choice}: there is no such choice{near(choice, error.options)}"

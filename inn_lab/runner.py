@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,53 +12,91 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from inn_lab import config, signals, tracking
+from inn_lab import config, records, signals, tracking
 from inn_lab.config import ConfigError
 from inn_lab.data import load
+from inn_lab.records import Outcome
 from inn_lab.seeding import generator
 from inn_lab.studies import Job
+from inn_lab.studies.clock import machine
 
 
-def run(cfg: DictConfig) -> str:
-    """Builds a job and runs its study inside an MLflow run; returns the run's state.
+def run(cfg: DictConfig) -> Outcome:
+    """Runs a job, or goes on with it, or finds that it is done; returns how it ended.
 
-    A job whose model or data cannot be built raises ConfigError; in a sweep it is recorded as *undefined* instead, and the
-    others go on.
+    A job whose model or data cannot be built raises ConfigError; in a sweep it is recorded as *undefined* instead. There, one
+    that fails is recorded as *failed* and does not raise either: the others go on.
     """
     signals.listen()
     hydra = HydraConfig.get()
     in_sweep = hydra.mode == RunMode.MULTIRUN
     experiment = tracking.experiment_name(hydra)
-    title = " ".join(o for o in hydra.overrides.task if not o.startswith("experiment=")) or experiment
-    choices = {group: hydra.runtime.choices[group] or "none" for group in ("model", "data", "study")}
-    source = "none" if choices["data"] == "none" else cfg.source.name
-    tags = {**choices, "source": source, "scale": cfg.scale.name, "commit": tracking.commit(), "job": "0"}
+    title = " ".join(o for o in hydra.overrides.task if not o.startswith(("experiment=", "resume="))) or experiment
+    tags = describe(cfg, hydra)
+    name = title
     if in_sweep:
-        sweep = tracking.sweep_id(hydra)
-        parent, jobs = tracking.parent(cfg.outputs, experiment, sweep)
-        tags |= {tracking.PARENT: parent, "sweep": sweep, "job": str(hydra.job.num)}
-        name, title = title, f"job {hydra.job.num + 1} of {jobs} · {title}"
-    else:
-        name = title
+        parent, jobs = tracking.parent(hydra.sweep.dir)
+        tags |= {tracking.PARENT: parent, "sweep": Path(hydra.sweep.dir).name, "job": str(hydra.job.num)}
+        title = f"job {hydra.job.num + 1} of {jobs} · {title}"
     try:
-        job = build(cfg, title)
+        job, why = build(cfg, title), None
     except ConfigError as error:
         if not in_sweep:
             raise
-        record = tracking.Run(cfg.outputs, experiment, name, tags | {"reason": str(error)})
-        record.params(cfg)
-        record.end("FINISHED", "undefined")
-        print(f"{title} · undefined: {error}", flush=True)
-        return "undefined"
-    tags |= {"device": str(job.device), "torch": torch.__version__}
-    if job.device.type == "cuda":
-        tags["device"] = f"{job.device} ({torch.cuda.get_device_name(job.device)})"
-    with tracking.Run(cfg.outputs, experiment, name, tags) as job.run:
-        job.run.params(cfg)
-        if job.model:
-            job.run.metrics({f"model/{key}": value for key, value in job.model.size(job.data.steps).items()})
-        _made(cfg.study)(job)
-    return "finished"
+        job, why = None, error
+    if not in_sweep:
+        tracking.experiment_id(cfg.outputs, experiment)  # is MLflow there? later it may be away
+        tracking.recover(cfg.outputs)
+    identity = identify(cfg, job.device if job else None)
+    about = tracking.about(experiment)
+    record = records.find(cfg.outputs, experiment, identity, about, cfg.resume)
+    if not tracking.knows(cfg.outputs, record):  # its run was deleted
+        record = records.find(cfg.outputs, experiment, identity, about, resume=False)
+    with record.mine(patience=5 if in_sweep else 0) as mine:
+        if not mine:
+            if in_sweep:
+                return Outcome("running", reason="another process has it")
+            raise ConfigError(f"this run is running already (its record is {record.folder}); wait for it, or set resume=false")
+        if done := record.outcome:
+            version = "" if done.commit == tracking.commit() else f", by the code of {(done.commit or 'unknown')[:12]}"
+            print(f"{title} · {done.state} already{version}; resume=false runs it afresh", flush=True)
+            return done
+        if why:
+            undefined = tracking.Run(record, cfg.outputs, experiment, name, tags)
+            undefined.params(cfg)
+            record.finish(outcome := undefined.end("FINISHED", "undefined", str(why)))
+            print(f"{title} · undefined: {why}", flush=True)
+            return outcome
+        tags |= {"device": str(job.device), "torch": torch.__version__}
+        if job.device.type == "cuda":
+            tags["device"] = f"{job.device} ({torch.cuda.get_device_name(job.device)})"
+        with tracking.Run(record, cfg.outputs, experiment, name, tags) as job.run:
+            try:
+                job.run.params(cfg)
+                if job.model:
+                    job.run.metrics({f"model/{key}": value for key, value in job.model.size(job.data.steps).items()})
+                state = _made(cfg.study)(job) or "finished"
+            except Exception as error:
+                if not in_sweep:
+                    raise
+                outcome = job.run.failed(error)
+                print(f"{title} · failed: {outcome.reason}", flush=True)
+                return outcome
+            record.finish(outcome := job.run.end("FINISHED", state))
+            return outcome
+
+
+def describe(cfg: DictConfig, hydra: DictConfig) -> dict[str, str]:
+    """A run's tags."""
+    choices = {group: hydra.runtime.choices[group] or "none" for group in ("model", "data", "study")}
+    source = "none" if choices["data"] == "none" else cfg.source.name
+    return {**choices, "source": source, "scale": cfg.scale.name, "commit": tracking.commit(), "job": "0"}
+
+
+def identify(cfg: DictConfig, device: torch.device | None) -> str:
+    """`config.identity`; of a study that times the machine, the machine is a part of it."""
+    timed = device is not None and config.is_timed(cfg)
+    return config.identity(cfg, *(machine(device).values() if timed else ()))
 
 
 def build(cfg: DictConfig, title: str) -> Job:
@@ -66,8 +105,27 @@ def build(cfg: DictConfig, title: str) -> Job:
     device = pick_device(cfg.trainer)
     if OmegaConf.select(cfg, "model._target_") is None:
         return Job(cfg, title, device)
+    data = build_data(cfg, device)
+    where = {"device": device} if "linear" in cfg.model else {}  # which way to hold a matrix is fastest depends on it
+    make = partial(_made(cfg.model), data.n_inputs, data.n_outputs, **where)
+    return Job(cfg, title, device, data, make(generator=generator(cfg.seed, "model")), make, _made(cfg.objective)())
+
+
+def define(cfg: DictConfig, made: dict[str, Any]) -> None:
+    """Raises ConfigError where `build` would. Draws no weights; keeps the data in `made`, for other jobs that have the same."""
+    if OmegaConf.select(cfg, "model._target_") is None:
+        return
+    device = torch.device("cpu")
+    key = OmegaConf.to_yaml(cfg.data, resolve=True) + OmegaConf.to_yaml(cfg.source, resolve=True)
+    data = made[key] = made.get(key) or build_data(cfg, device)
+    where = {"device": device} if "linear" in cfg.model else {}
+    _made(cfg.model)(data.n_inputs, data.n_outputs, generator=None, **where)
+    _made(cfg.objective)()
+
+
+def build_data(cfg: DictConfig, device: torch.device) -> Any:
     source = cfg.source
-    data = _made(cfg.data)(
+    return _made(cfg.data)(
         images=load(source.name, source.root),
         image_size=source.image_size,
         mean=source.mean,
@@ -75,9 +133,6 @@ def build(cfg: DictConfig, title: str) -> Job:
         seed=cfg.seed,
         device=device,
     )
-    where = {"device": device} if "linear" in cfg.model else {}  # which way to hold a matrix is fastest depends on it
-    make = partial(_made(cfg.model), data.n_inputs, data.n_outputs, **where)
-    return Job(cfg, title, device, data, make(generator=generator(cfg.seed, "model")), make, _made(cfg.objective)())
 
 
 def _made(node: DictConfig) -> Callable[..., Any]:

@@ -58,19 +58,19 @@ def test_an_interval_is_no_list(lab):
 
 
 def test_a_sweep_is_a_parent_run_with_its_jobs_as_children(lab, runs, outputs):
-    code, out, _ = lab("experiment=sparsity_fixed_params", *SMOKE, "-m", "R=0.05,0.2,2.0")
+    code, out, _ = lab("experiment=sparsity_fixed_params", *SMOKE, "-m", "n_weights=100000,200000,10")
     assert code == 0
-    assert "job 3 of 3" in out and "undefined: R=2.0: a density lies in (0, 1]" in out  # and the others went on
+    assert "1 of the 3 jobs cannot be defined" in out and "2 finished, 1 undefined" in out
     found = runs("sparsity_fixed_params")
     by_job = found.groupby("job").last()
     assert list(by_job["state"]) == ["finished", "finished", "undefined"]
     assert set(by_job["status"]) == {"FINISHED"}
-    assert by_job["reason"][2].startswith("R=2.0")
+    assert "cannot be defined" in by_job["reason"][2]
     assert set(found["source"]) == {"digits"} and set(found["scale"]) == {"smoke"}
     assert set(by_job["device"][:2]) == {"cpu"} or by_job["device"][:2].str.startswith("cuda").all()
     for column in ("val/acc_end", "val/acc_seq", "val/loss", "train/loss", "time/epoch_s", "test/acc_end", "model/depth"):
         assert found[found["state"] == "finished"][column].notna().all(), column
-    assert list(by_job["model/weights"][:2]) == [4000, 4000]
+    assert list(by_job["model/weights"][:2]) == [4000, 8000]
     assert list(found[found["job"] == 0]["epoch"]) == [0, 1]
 
     client = tracking.client(outputs)
@@ -87,15 +87,21 @@ def test_a_sweep_is_a_parent_run_with_its_jobs_as_children(lab, runs, outputs):
         "confusion.csv",
         "confusion.png",
     }
-    assert finished.data.params["model.R"] == "0.05" and finished.data.params["trainer.max_epochs"] == "2"
+    assert finished.data.params["model.R"] == "0.2" and finished.data.params["trainer.max_epochs"] == "2"
     assert len(finished.data.tags["commit"]) >= 7
 
 
 def test_a_sweep_of_which_nothing_can_be_defined_is_a_mistake(lab, runs):
-    code, out, err = lab(*SMOKE, "-m", "R=2,3")
-    assert code == 2 and out.count("undefined: R=") == 2
-    assert err == "inn_lab: none of the 2 jobs could be defined; each says why above\n"
-    assert list(runs("adhoc")["state"]) == ["undefined", "undefined"]
+    code, _, err = lab(*SMOKE, "-m", "n_weights=1,2")
+    assert code == 2 and err.startswith("inn_lab: none of the 2 jobs can be defined; nothing was run\n  job 0 ")
+    assert runs("adhoc").empty
+
+
+def test_every_job_is_checked_before_the_first_one_starts(lab, runs):
+    code, _, err = lab(*SMOKE, "-m", "R=0.1,2.0,much")
+    assert code == 2 and err.startswith("inn_lab: 2 of the 3 jobs are not valid; nothing was run\n")
+    assert "job 1 " in err and "R=2.0: a density lies in (0, 1]" in err and "job 2 " in err and "Value 'much'" in err
+    assert runs("adhoc").empty
 
 
 def test_a_job_that_fails_leaves_the_others(lab, runs, tmp_path, monkeypatch):
@@ -106,8 +112,8 @@ def test_a_job_that_fails_leaves_the_others(lab, runs, tmp_path, monkeypatch):
         "    train(job)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(RuntimeError, match="roof"):
-        lab(*SMOKE, "study._target_=crashing.study", "-m", "seed=0,1")
+    code, out, _ = lab(*SMOKE, "study._target_=crashing.study", "-m", "seed=0,1")
+    assert code == 1 and "1 failed, 1 finished" in out and "RuntimeError: the roof is on fire" in out
     states = runs("adhoc").groupby("job").last()
     assert list(states["state"]) == ["failed", "finished"] and list(states["status"]) == ["FAILED", "FINISHED"]
     assert states["reason"][0] == "RuntimeError: the roof is on fire"
@@ -116,7 +122,7 @@ def test_a_job_that_fails_leaves_the_others(lab, runs, tmp_path, monkeypatch):
 def test_the_same_command_gives_the_same_numbers_bit_for_bit(lab, runs):
     metrics = ["train/loss", "val/loss", "val/acc_end", "val/acc_seq", "test/loss", "test/acc_end"]
     for seed in ("0", "0", "1"):
-        assert lab(*SMOKE, "R=0.2", f"seed={seed}")[0] == 0
+        assert lab(*SMOKE, "R=0.2", f"seed={seed}", "resume=false")[0] == 0
     first, again, other = (part[metrics].to_numpy() for _, part in sorted(runs("adhoc").groupby("start")))
     assert (first == again).all()
     assert (first[:, [0, 1, 4]] != other[:, [0, 1, 4]]).all()
@@ -136,8 +142,8 @@ def test_an_interrupted_sweep_leaves_nothing_running(outputs, runs, signum):
     finally:
         process.kill()
     assert process.returncode == 128 + signum
-    assert err.strip().splitlines()[-1] == f"inn_lab: stopped by {signum.name}"
+    assert err.strip().splitlines()[-1] == f"inn_lab: stopped by {signum.name}; the same command goes on from here"
     client = tracking.client(outputs)
     ended = client.search_runs([e.experiment_id for e in client.search_experiments()])
-    assert len(ended) == 2  # the sweep and its first job
+    assert len(ended) == 3  # the sweep and its two jobs
     assert {run.info.status for run in ended} == {"KILLED"}

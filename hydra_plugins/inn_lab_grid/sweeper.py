@@ -1,20 +1,27 @@
 """Hydra's sweeper for the lab: an experiment's own grids, and one MLflow parent run over the jobs of a sweep."""
 
 import itertools
+import sys
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
-from inn_lab.config import ConfigError
+from inn_lab.config import ConfigError, check, explain, is_timed
+
+if TYPE_CHECKING:
+    from inn_lab.records import Outcome
 
 
 @dataclass
@@ -48,20 +55,91 @@ class GridSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
+
         from inn_lab import tracking
 
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         jobs = combine([{k: f"{k}={v}" for k, v in grid.items()} for grid in self.grids], arguments, parser)
-        self.validate_batch_is_legal(jobs)  # each job is composed before the first one starts
+        identities = self._check(jobs)
+        tracking.recover(self.config.outputs)
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
-        with tracking.sweep(self.config, jobs=len(jobs)):
-            results = self.launcher.launch(jobs, initial_job_idx=0)
-            states = [result.return_value for result in results]  # raises what a failed job raised
-        if set(states) == {"undefined"}:
-            raise ConfigError(f"none of the {len(jobs)} jobs could be defined; each says why above")
-        return list(results)
+        with tracking.sweep(self.config, identities) as run:
+            results = list(self.launcher.launch(jobs, initial_job_idx=0))
+            tracking.recover(self.config.outputs)  # the runs of jobs that died
+            outcomes = [outcome(result) for result in results]
+            lost = sum(o.state in ("failed", "killed") for o in outcomes)
+            run.end("FINISHED", "finished", f"{lost} of {len(jobs)} jobs failed" if lost else None)
+        show(jobs, outcomes)
+        if lost:
+            sys.exit(1)
+        return results
+
+    def _check(self, jobs: list[list[str]]) -> list[str]:
+        """Composes every job before the first one starts, and returns their identities.
+
+        Raises ConfigError, with a line for each, if one is no valid configuration, or none can be defined. Those that cannot be
+        defined beside others that can are listed; they will be recorded as such.
+        """
+        from inn_lab import runner
+
+        identities, wrong, undefined, data = [], [], [], {}
+        for number, overrides in enumerate(jobs):
+            words = f"job {number} {' '.join(overrides)}"
+            try:
+                cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+                with open_dict(cfg):
+                    del cfg["hydra"]
+                check(cfg)
+                if is_timed(cfg):
+                    self.launcher.one_by_one = True
+                identities.append(runner.identify(cfg, runner.pick_device(cfg.trainer)))
+            except (ConfigError, HydraException, OmegaConfBaseException) as error:
+                wrong.append(f"{words} · {explain(error)}")
+                continue
+            try:
+                runner.define(cfg, data)
+            except ConfigError as error:
+                undefined.append(f"{words} · {error}")
+        if wrong or len(undefined) == len(jobs):
+            found = wrong or undefined
+            what = "are not valid" if wrong else "can be defined" if len(jobs) > 1 else "cannot be defined"
+            count = len(found) if wrong else "none"
+            lines = "\n".join(f"  {line}" for line in found)
+            raise ConfigError(f"{count} of the {len(jobs)} jobs {what}; nothing was run\n{lines}")
+        if undefined:
+            print(f"{len(undefined)} of the {len(jobs)} jobs cannot be defined, and will be recorded as undefined:", flush=True)
+            print("\n".join(f"  {line}" for line in undefined), flush=True)
+        return identities
+
+
+def outcome(result: JobReturn) -> "Outcome":
+    """How a job ended, whatever launcher ran it."""
+    from inn_lab.records import Outcome
+
+    try:
+        return result.return_value
+    except Exception as error:  # what a job raised comes out of Hydra's result
+        return Outcome("failed", reason=f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+def show(jobs: list[list[str]], outcomes: list["Outcome"]) -> None:
+    """The table at the end of a sweep."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("job", "overrides", "state", "ACC_end", "time", "why", box=None, pad_edge=False)
+    common = set.intersection(*(set(job) for job in jobs)) if len(jobs) > 1 else set()
+    for number, (job, ended) in enumerate(zip(jobs, outcomes, strict=True)):
+        accuracy = "" if ended.acc_end is None else f"{ended.acc_end:.3f}"
+        took = "" if ended.seconds is None else f"{ended.seconds:.1f} s"
+        words = " ".join(word for word in job if word not in common)
+        table.add_row(str(number), words, ended.state, accuracy, took, ended.reason or "")
+    wide = None if sys.stdout.isatty() else 160
+    Console(file=sys.stdout, width=wide, highlight=False, markup=False).print(table)
+    counts = Counter(ended.state for ended in outcomes)
+    print(", ".join(f"{count} {state}" for state, count in counts.items()), flush=True)
 
 
 def combine(grids: list[dict[str, str]], arguments: list[str], parser: OverridesParser) -> list[list[str]]:

@@ -29,6 +29,15 @@ def fastest(n: int, entries: int, device: torch.device) -> str:
     return "csr" if sparse else "masked"
 
 
+def check_kind(kind: str, n: int, entries: int) -> None:
+    """Raises ConfigError unless n trainable entries of a matrix of `entries` can be held as `kind` says."""
+    known = ["auto", "low_rank", *KINDS]
+    if kind not in known:
+        raise ConfigError(f"model.linear={kind}: there is no such way to hold a matrix{near(kind, known)}")
+    if kind == "dense" and n != entries:
+        raise ConfigError("model.linear=dense: every entry trains in a dense matrix; set R=1, or take masked, csr or auto")
+
+
 def from_entries(
     kind: str, out_features: int, in_features: int, indices: Tensor, values: Tensor, device: torch.device | None = None
 ) -> WeightMatrix:
@@ -40,13 +49,20 @@ def from_entries(
     entries = out_features * in_features
     if kind == "auto":
         kind = fastest(len(indices), entries, device or values.device)
-    if kind not in KINDS:
-        raise ConfigError(
-            f"model.linear={kind}: there is no such way to hold a matrix{near(kind, ['auto', 'low_rank', *KINDS])}"
-        )
-    if kind == "dense" and len(indices) != entries:
-        raise ConfigError("model.linear=dense: every entry trains in a dense matrix; set R=1, or take masked, csr or auto")
+    check_kind(kind, len(indices), entries)
     return KINDS[kind](out_features, in_features, indices, values)
 
 
-__all__ = ["CSR", "KINDS", "Dense", "LowRank", "Masked", "Stepwise", "WeightMatrix", "fastest", "from_entries", "is_still"]
+__all__ = [
+    "CSR",
+    "KINDS",
+    "Dense",
+    "LowRank",
+    "Masked",
+    "Stepwise",
+    "WeightMatrix",
+    "check_kind",
+    "fastest",
+    "from_entries",
+    "is_still",
+]

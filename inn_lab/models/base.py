@@ -7,7 +7,10 @@ import torch
 
 
 class Model(torch.nn.Module):
-    """A map of (B, T, I) to (B, T, O) that tells its own size."""
+    """A map of (B, T, I) to (B, T, O) that tells its own size.
+
+    Built with `generator=None` it checks its arguments and draws no weights: a sweep asks so whether a job can be defined.
+    """
 
     @property
     def n_weights(self) -> int:
@@ -19,16 +22,21 @@ class Model(torch.nn.Module):
         return {"weights": self.n_weights, "parameters": self.n_weights}
 
 
-def drawn(kind: type[torch.nn.Module], *args: Any, bound: float, generator: torch.Generator, **options: Any) -> torch.nn.Module:
-    """A module of torch with all its parameters uniform in ±bound."""
+def drawn(
+    kind: type[torch.nn.Module], *args: Any, bound: float, generator: torch.Generator | None, **options: Any
+) -> torch.nn.Module:
+    """A module of torch with all its parameters uniform in ±bound; without a generator only their sizes are there."""
     # Built on the meta device, so that torch doesn't initialise it first, from its global generator.
-    module = kind(*args, device="meta", **options).to_empty(device=generator.device)
+    module = kind(*args, device="meta", **options)
+    if generator is None:
+        return module
+    module = module.to_empty(device=generator.device)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.uniform_(-bound, bound, generator=generator)
     return module
 
 
-def linear(n_inputs: int, n_outputs: int, generator: torch.Generator) -> torch.nn.Module:
+def linear(n_inputs: int, n_outputs: int, generator: torch.Generator | None) -> torch.nn.Module:
     """torch.nn.Linear by torch's own law: weights and biases uniform in ±1/√n_inputs."""
     return drawn(torch.nn.Linear, n_inputs, n_outputs, bound=1 / math.sqrt(n_inputs), generator=generator)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from inn_lab.config import ConfigError, near
-from inn_lab.linear import LowRank, from_entries
+from inn_lab.linear import LowRank, check_kind, from_entries
 from inn_lab.models.base import Model
 from inn_lab.patterns import draw_bernoulli, draw_exact, effective
 from inn_lab.sizing import weight_space
@@ -54,7 +54,7 @@ class INN(Model):
         init_std: float = 0.05,
         linear: str = "auto",
         device: torch.device | None = None,
-        generator: torch.Generator,
+        generator: torch.Generator | None,
     ) -> None:
         super().__init__()
         for key, value, known in (("draw", draw, DRAWS), ("init", init, INITS)):
@@ -64,6 +64,9 @@ class INN(Model):
             raise ConfigError(f"model.init_std={init_std}: a standard deviation is positive; e.g. model.init_std=0.05")
         self.space = weight_space(n_inputs, n_outputs, n_weights=n_weights, R=R, depth=depth, aspect_ratio=aspect_ratio)
         depth, width = self.space.depth, self.space.width
+        check_kind(linear, self.space.n_weights, depth * width)
+        if generator is None:
+            return
         if linear == "low_rank":
             self.map = LowRank(depth, width, self.space.density, init_std, generator)
         else:

@@ -28,7 +28,7 @@ class MLP(Model):
         *,
         hidden: Sequence[int] | None = None,
         n_weights: int | None = None,
-        generator: torch.Generator,
+        generator: torch.Generator | None,
     ) -> None:
         super().__init__()
         exactly_one("hidden", n_weights=n_weights, hidden=hidden)

@@ -31,7 +31,7 @@ class Recurrent(Model):
         n_outputs: int,
         n_weights: int | None,
         hidden_size: int | None,
-        generator: torch.Generator,
+        generator: torch.Generator | None,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class LSTM(Recurrent):
         *,
         n_weights: int | None = None,
         hidden_size: int | None = None,
-        generator: torch.Generator,
+        generator: torch.Generator | None,
     ) -> None:
         if hidden_size is not None and hidden_size <= n_outputs:
             raise ConfigError(
@@ -107,7 +107,7 @@ class RNN(Recurrent):
         n_weights: int | None = None,
         hidden_size: int | None = None,
         nonlinearity: str = "tanh",
-        generator: torch.Generator,
+        generator: torch.Generator | None,
     ) -> None:
         if nonlinearity not in NONLINEARITIES:
             raise ConfigError(
@@ -135,6 +135,6 @@ class GRU(Recurrent):
         *,
         n_weights: int | None = None,
         hidden_size: int | None = None,
-        generator: torch.Generator,
+        generator: torch.Generator | None,
     ) -> None:
         super().__init__(torch.nn.GRU, gru_hidden, n_inputs, n_outputs, n_weights, hidden_size, generator)

@@ -3,6 +3,7 @@
 import logging
 import tempfile
 import warnings
+from datetime import timedelta
 from pathlib import Path
 
 import matplotlib.figure
@@ -10,40 +11,59 @@ import pandas as pd
 import torch
 
 from inn_lab.studies import Job
+from inn_lab.training.checkpoint import Checkpoint
 from inn_lab.training.module import ToMLflow, Training
 from inn_lab.training.objectives import confusion
 from inn_lab.training.progress import ShowProgress
 
 # isort: split
 import pytorch_lightning as L
+from pytorch_lightning.callbacks import Timer
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 
-def train(job: Job) -> None:
-    """Trains for `trainer.max_epochs` (or `trainer.max_time` seconds), logs each epoch, tests, logs the confusion matrix."""
+def train(job: Job) -> str:
+    """Trains for `trainer.max_epochs` (or `trainer.max_time` seconds), logs each epoch, tests, logs the confusion matrix.
+
+    Goes on from the job's checkpoint where there is one. A run whose training loss stops being a number is *diverged*: it is
+    not trained further and not tested.
+    """
     cfg = job.cfg.trainer
     module = Training(job.model, job.data, job.objective, job.cfg.lr, cfg.gradient_clip_val)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    checkpoint = Checkpoint(job.run.record.checkpoint, cfg.checkpoint_s)
     trainer = L.Trainer(
         accelerator="gpu" if job.device.type == "cuda" else "cpu",
         devices=[job.device.index] if job.device.type == "cuda" else 1,
         max_epochs=cfg.max_epochs,
-        max_time={"seconds": cfg.max_time} if cfg.max_time else None,
         precision=cfg.precision,
         reload_dataloaders_every_n_epochs=1,  # training sequences are drawn anew each epoch
         num_sanity_val_steps=0,
         log_every_n_steps=1,
         logger=ToMLflow(job.run),
-        callbacks=[ShowProgress(job.title)] if cfg.progress else [],
+        callbacks=[checkpoint, *([ShowProgress(job.title)] if cfg.progress else [])],
+        plugins=[LightningEnvironment()],  # one process, under SLURM too: its signals are the launcher's business
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")  # Lightning 2.6 beside torch 2.13
-        trainer.fit(module)
+        warnings.filterwarnings("ignore", message="The `srun` command is available")  # one process needs none
+        trained = checkpoint.restore(trainer, module)
+        if cfg.max_time:
+            trainer.callbacks.append(Timer(timedelta(seconds=max(0.0, cfg.max_time - trained)), interval="step", verbose=False))
+        try:
+            trainer.fit(module)
+        except BaseException:
+            checkpoint.flush()
+            raise
+        if module.diverged:
+            return "diverged"
         trainer.test(module, verbose=False)
     logits, true = (torch.cat(parts) for parts in zip(*module.answers, strict=True))
     log_confusion(job, confusion(logits, true))
+    return "finished"
 
 
 def log_confusion(job: Job, counts: torch.Tensor) -> None:

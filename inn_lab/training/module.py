@@ -1,5 +1,6 @@
 """The one LightningModule: any model, any data, any objective."""
 
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +22,7 @@ class Training(L.LightningModule):
 
     Logs by epoch PART/loss, PART/acc_end, PART/acc_seq (Hershey 2023, Eqs. 2.19, 2.20) for train and val, and time/epoch_s,
     the seconds that drawing and training on an epoch take; at the end those of test. `answers` then holds the test's logits
-    and true classes.
+    and true classes. An epoch whose training loss is no finite number is the last one: `diverged`.
 
     Lightning is handed a whole epoch as one batch: its loop costs about as much per step as a small sparse network does, so
     the batches are looped over here, and Lightning keeps the epochs, the devices, logging, and stopping.
@@ -33,9 +34,14 @@ class Training(L.LightningModule):
         super().__init__()
         self.model, self.data, self.objective, self.lr, self.clip = model, data, objective, lr, clip
         self.answers: list[tuple[Tensor, Tensor]] = []
+        self.optimizer_state: dict[str, Any] | None = None  # a checkpoint's, to go on from
+        self.diverged = False
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.model.parameters(), lr=self.lr, fused=True)
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.lr, fused=True)
+        if self.optimizer_state:
+            optimizer.load_state_dict(self.optimizer_state)
+        return optimizer
 
     # The data are tensors on the device already: batches by index, no worker processes.
     def train_dataloader(self) -> "Pass":
@@ -56,6 +62,8 @@ class Training(L.LightningModule):
             if self.clip:
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
             optimizer.step()
+        if self.diverged:
+            self.trainer.should_stop = True
         self.log("time/epoch_s", time.perf_counter() - start, on_step=False, on_epoch=True, batch_size=1)
 
     def validation_step(self, batches: Any, _: int) -> None:
@@ -79,6 +87,7 @@ class Training(L.LightningModule):
                 self.answers.append((self.objective.answer(outputs).float().cpu(), y.cpu()))
             yield loss
         loss_sum, end, seq, n = sums.tolist()
+        self.diverged |= part == "train" and not math.isfinite(loss_sum)
         values = {"loss": loss_sum / n, "acc_end": end / n, "acc_seq": seq / n}
         logged = {f"{part}/{key}": value for key, value in values.items()}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)

@@ -1,0 +1,300 @@
+"""Hydra's launcher for one machine: each job in a process of its own, some at a time, and none takes another with it."""
+
+import contextlib
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from inn_lab.config import ConfigError
+
+
+@dataclass
+class LocalLauncherConf:
+    _target_: str = "hydra_plugins.inn_lab_local.launcher.LocalLauncher"
+    n_jobs: int | None = None  # how many at a time; null: one for each GPU, without GPUs one for each core up to 8
+    retries: int = 0  # how often a job that fails is started again
+    fail_fast: bool = False  # whether a job that fails ends the sweep
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalLauncherConf, provider="inn_lab")
+
+GRACE = 60  # seconds that stopped jobs have to write their checkpoints
+
+
+@dataclass
+class Task:
+    """One job on its way."""
+
+    number: int
+    overrides: list[str]
+    config: DictConfig | None = None
+    attempts: int = 0
+    slot: int = 0
+    process: Any = None
+    answers: Connection | None = None
+    outcome: Any = None
+    started: float = 0.0
+
+    @property
+    def title(self) -> str:
+        return " ".join(o for o in self.overrides if not o.startswith(("experiment=", "resume=")))
+
+
+@dataclass
+class Board:
+    """What a person sees while the sweep runs: a line for each job that ends, readable in a file too."""
+
+    total: int
+    n_jobs: int
+    done: int = 0
+    worked: list[float] = field(default_factory=list)  # seconds of the jobs that were run here
+
+    def line(self, task: Task, running: int) -> None:
+        self.done += 1
+        outcome, took = task.outcome, time.monotonic() - task.started
+        if outcome.state in ("finished", "diverged"):
+            self.worked.append(took)
+        waiting = self.total - self.done - running
+        left = ""
+        if self.worked and waiting + running:
+            left = f" · {duration(sum(self.worked) / len(self.worked) * (waiting + running) / self.n_jobs)} left"
+        what = outcome.state if outcome.acc_end is None else f"{outcome.state}, ACC_end {outcome.acc_end:.3f}"
+        why = f": {outcome.reason}" if outcome.reason else ""
+        print(
+            f"{self.done} done, {running} running, {waiting} waiting{left} | job {task.number} {task.title} · {what}{why}"
+            f" · {duration(took)}",
+            flush=True,
+        )
+
+
+def duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+
+
+class LocalLauncher(Launcher):
+    """Runs `n_jobs` jobs at a time, each in a process forked from one that has the heavy imports behind it.
+
+    The machine's cores, and its GPUs, are dealt out evenly among them. A job that dies, whatever of, is one job's loss. What a
+    job prints goes to `output.log` in its folder.
+    """
+
+    def __init__(self, n_jobs: int | None, retries: int, fail_fast: bool) -> None:
+        if n_jobs is not None and n_jobs < 1:
+            raise ConfigError(f"hydra.launcher.n_jobs={n_jobs}: at least one job at a time; e.g. hydra.launcher.n_jobs=2")
+        if retries < 0:
+            raise ConfigError(f"hydra.launcher.retries={retries}: 0 or more; e.g. hydra.launcher.retries=1")
+        self.n_jobs, self.retries, self.fail_fast = n_jobs, retries, fail_fast
+        self.one_by_one = False  # the sweeper's word: jobs that time the machine have it for themselves
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.config = hydra_context, config  # the task is always the lab's own
+        fork = "forkserver" in multiprocessing.get_all_start_methods()
+        self._processes = multiprocessing.get_context("forkserver" if fork else "spawn")
+        if fork:  # it imports while this process looks at the jobs
+            self._processes.set_forkserver_preload(["inn_lab.preload"])
+            multiprocessing.forkserver.ensure_running()
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        import torch
+
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        tasks = [Task(initial_job_idx + i, list(overrides)) for i, overrides in enumerate(job_overrides)]
+        gpus, cores = torch.cuda.device_count(), available_cores()
+        n_jobs = self.n_jobs or gpus or min(cores, 8)
+        if self.one_by_one:
+            n_jobs = 1
+        n_jobs = min(n_jobs, len(tasks))
+        threads = threads_each(cores, n_jobs)
+        folder = self.config.hydra.sweep.dir
+        print(
+            f"{len(tasks)} jobs, {n_jobs} at a time, {threads} thread(s) each; their output: {folder}/*/output.log", flush=True
+        )
+        self._board = Board(len(tasks), n_jobs)
+        waiting, running, slots = deque(tasks), [], list(range(n_jobs))
+        try:
+            while waiting or running:
+                while waiting and slots:
+                    task = waiting.popleft()
+                    task.slot = slots.pop(0)
+                    self._start(task, threads, gpus)
+                    running.append(task)
+                ready = wait([task.process.sentinel for task in running])
+                for task in [t for t in running if t.process.sentinel in ready]:
+                    running.remove(task)
+                    slots.append(task.slot)
+                    self._end(task)
+                    if task.outcome.state in ("failed", "killed") and task.attempts <= self.retries:
+                        print(
+                            f"job {task.number} {task.title} · {task.outcome.state}: {task.outcome.reason}; once more",
+                            flush=True,
+                        )
+                        waiting.appendleft(task)
+                        continue
+                    self._board.line(task, len(running))
+                    if self.fail_fast and task.outcome.state in ("failed", "killed"):
+                        raise FailedFast
+        except FailedFast:
+            self._stop(running)
+        except BaseException:
+            self._stop(running)
+            raise
+        return [returned(task) for task in tasks]
+
+    def _compose(self, task: Task) -> DictConfig:
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, task.overrides)
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = task.number
+            config.hydra.sweep.dir = str(self.config.hydra.sweep.dir)  # as it is now: it holds the time
+        return config
+
+    def _start(self, task: Task, threads: int, gpus: int) -> None:
+        task.config = task.config or self._compose(task)
+        task.attempts += 1
+        task.answers, theirs = self._processes.Pipe(duplex=False)
+        dealt = task.slot % gpus if gpus > 1 and task.config.trainer.device == 0 else None
+        arguments = (theirs, task.config, dict(os.environ), threads, dealt)
+        task.process = self._processes.Process(target=work, args=arguments, name=f"job {task.number}")
+        task.started = time.monotonic()
+        task.process.start()
+        theirs.close()
+
+    def _end(self, task: Task) -> None:
+        """Takes a job's answer; one that gave none is recorded as killed."""
+        from inn_lab import tracking
+        from inn_lab.records import Outcome
+
+        try:
+            task.outcome = task.answers.recv()
+        except (EOFError, OSError):
+            task.process.join()
+            code = task.process.exitcode
+            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            hint = " (the memory may have run out)" if code == -signal.SIGKILL else ""
+            task.outcome = Outcome("killed", reason=f"its process ended with {how}{hint}")
+            tracking.recover(task.config.outputs)
+        task.answers.close()
+
+    def _stop(self, running: list[Task]) -> None:
+        """Ends what runs: by SIGTERM, upon which jobs write their checkpoints, and at last by force."""
+        from inn_lab import tracking
+
+        for task in running:
+            task.process.terminate()
+        deadline = time.monotonic() + GRACE
+        with contextlib.suppress(BaseException):  # a second Ctrl-C: no more patience
+            for task in running:
+                task.process.join(max(0.0, deadline - time.monotonic()))
+        for task in running:
+            task.process.kill()
+            self._end(task)
+        if running:
+            tracking.recover(running[0].config.outputs)
+
+
+class FailedFast(Exception):
+    """A job failed and `fail_fast` is set."""
+
+
+def returned(task: Task) -> JobReturn:
+    """What Hydra wants to hear of a job."""
+    from inn_lab.records import Outcome
+
+    result = JobReturn(overrides=task.overrides, cfg=task.config, status=JobStatus.COMPLETED)
+    result.return_value = task.outcome or Outcome("waiting", reason="not started")
+    return result
+
+
+def available_cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_each(cores: int, n_jobs: int) -> int:
+    """An even share of the cores; fewer where OMP_NUM_THREADS says so."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return min(max(1, cores // n_jobs), int(wanted) if wanted.isdecimal() and int(wanted) else cores)
+
+
+def work(answers: Connection, config: DictConfig, environment: dict[str, str], threads: int, gpu: int | None) -> None:
+    """One job, in a process of its own."""
+    if hasattr(os, "setsid"):
+        os.setsid()  # Ctrl-C reaches the launcher alone, which stops the jobs in order
+    os.environ.clear()  # the fork server's is as old as the server
+    os.environ.update(environment)
+    folder = Path(config.hydra.sweep.dir) / str(config.hydra.job.num)
+    folder.mkdir(parents=True, exist_ok=True)
+    sys.stdout = sys.stderr = (folder / "output.log").open("a", buffering=1)
+    os.dup2(sys.stdout.fileno(), 1)
+    os.dup2(sys.stdout.fileno(), 2)
+    limit_threads(threads)
+    if gpu is not None:
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        os.environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[gpu] if seen else str(gpu)
+    stop_with_the_launcher()
+
+    from hydra._internal.callbacks import Callbacks
+    from hydra.core.utils import run_job
+
+    from inn_lab import config as schema
+    from inn_lab.__main__ import job
+    from inn_lab.records import Outcome
+    from inn_lab.signals import Interrupted
+
+    schema.register()
+    setup_globals()
+    try:
+        result = run_job(
+            task_function=job,
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+            hydra_context=HydraContext(config_loader=None, callbacks=Callbacks(config)),
+        )
+        if result.status is JobStatus.FAILED:
+            error = result._return_value
+            answers.send(Outcome("failed", reason=f"{type(error).__name__}: {error}".splitlines()[0][:500]))
+        else:
+            answers.send(result.return_value)
+    except Interrupted as error:
+        answers.send(Outcome("killed", reason=f"stopped by {error}"))
+        sys.exit(error.exit_code)
+
+
+def limit_threads(threads: int) -> None:
+    """For the libraries that are loaded, and for those that this process or its children load later."""
+    import torch
+
+    for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ[key] = str(threads)
+    torch.set_num_threads(threads)
+    if "numba" in sys.modules:
+        sys.modules["numba"].config.reload_config()
+
+
+def stop_with_the_launcher() -> None:
+    """A launcher that was killed takes its jobs with it: they end as by SIGTERM, and write their checkpoints."""
+    import threading
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,25 @@
+"""What every job imports, and does once. A sweep's fork server does it for all of them; nothing here may start a thread."""
+
+# ruff: noqa: F401
+
+import gc
+import io
+import os
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import hydra._internal.callbacks
+import matplotlib.figure
+import mlflow.store.artifact.local_artifact_repo
+import mlflow.store.tracking.sqlalchemy_store
+import numba
+import sklearn.datasets
+
+import inn_lab.__main__
+import inn_lab.linear.kernels
+import inn_lab.runner
+import inn_lab.studies.train
+
+numba.njit(lambda: 0)()  # numba gathers what it knows at the first function, matplotlib its fonts at the first picture
+matplotlib.figure.Figure().savefig(io.BytesIO())
+gc.freeze()  # what the jobs share stays shared: no collection touches it

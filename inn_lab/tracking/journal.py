@@ -1,0 +1,163 @@
+"""From a job's journal to MLflow, whenever it answers."""
+
+import json
+import os
+import time
+import uuid
+from pathlib import Path
+
+from inn_lab.config import ConfigError
+from inn_lab.records import Record, read_json, unfinished, write_atomically
+from inn_lab.tracking.store import client, commit, experiment_id, uri
+
+
+class Journal:
+    """A record's journal, and how much of it MLflow holds. Delivering an entry twice changes nothing."""
+
+    def __init__(self, record: Record, outputs: str | Path, experiment: str) -> None:
+        self._record, self._outputs, self._experiment = record, outputs, experiment
+        self.entries = self._read()
+        delivered = read_json(record.delivered) or {}
+        self.run_id = delivered.get("run_id") if delivered.get("uri") == uri(outputs) else None
+        self._done = delivered.get("entries", 0) if self.run_id else 0
+        self._quiet_until, self._pause, self._said = 0.0, 5.0, False
+
+    def _read(self) -> list[dict]:
+        """What is written. A last line that was cut off, as by a kill or a full disk, is cut away."""
+        path = self._record.journal
+        if not path.exists():
+            return []
+        entries, whole = [], 0
+        with path.open("rb") as file:
+            for line in file:
+                try:
+                    entries.append(json.loads(line))
+                except ValueError:
+                    break
+                whole += len(line)
+        if whole < path.stat().st_size:
+            os.truncate(path, whole)
+        return entries
+
+    @property
+    def open(self) -> bool:
+        """Whether an attempt was begun and not ended."""
+        return next((e["do"] == "start" for e in reversed(self.entries) if e["do"] in ("start", "end")), False)
+
+    def write(self, what: str, **entry: object) -> None:
+        entry = {"do": what, "time": int(time.time() * 1000), **entry}
+        self._record.pending.touch()
+        with self._record.journal.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+        self.entries.append(entry)
+
+    def deliver(self, patience: float = 0) -> bool:
+        """Brings MLflow up to date, trying for `patience` seconds; False if it didn't answer, which is said once.
+
+        An attempt may take seconds: after one that failed, the next calls without patience make none for a while.
+        """
+        from mlflow.exceptions import MlflowException
+
+        deadline = time.monotonic() + patience
+        if not patience and time.monotonic() < self._quiet_until:
+            return False
+        while True:
+            try:
+                while self._done < len(self.entries):
+                    self._send(self.entries[self._done])
+                    self._done += 1
+                    state = {"uri": uri(self._outputs), "run_id": self.run_id, "entries": self._done}
+                    write_atomically(self._record.delivered, json.dumps(state).encode(), sync=False)
+                if not self.open:
+                    self._record.pending.unlink(missing_ok=True)
+                return True
+            except (MlflowException, ConfigError, OSError) as error:
+                if not self._said:
+                    self._said = True
+                    where, why = uri(self._outputs), str(error).splitlines()[0][:200]
+                    print(f"MLflow at {where} does not answer ({why}); what it shall hold waits on disk", flush=True)
+                self._pause = min(2 * self._pause, 60)
+                self._quiet_until = time.monotonic() + self._pause
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(1)
+
+    def _send(self, entry: dict) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        to = client(self._outputs)
+        match entry["do"]:
+            case "start":
+                self._start(entry)
+            case "params":
+                params = [Param(key, value) for key, value in entry["values"].items()]
+                for first in range(0, len(params), 100):  # MLflow takes 100 at a time
+                    to.log_batch(self.run_id, params=params[first : first + 100])
+                to.log_text(self.run_id, entry["text"], "config.yaml")
+            case "metrics":
+                now, epoch = entry["time"], entry["epoch"]
+                to.log_batch(self.run_id, metrics=[Metric(key, value, now, epoch) for key, value in entry["values"].items()])
+            case "tags":
+                to.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in entry["tags"].items()])
+            case "file":
+                to.log_artifact(self.run_id, str(self._record.folder / "files" / entry["name"]))
+            case "end":
+                to.log_batch(self.run_id, tags=[RunTag("state", entry["state"])])
+                to.set_terminated(self.run_id, entry["status"], entry["time"])
+
+    def _start(self, entry: dict) -> None:
+        """Makes the run, or opens it again; also one that was made just before a kill, and never noted down."""
+        from mlflow.entities import RunTag
+
+        to, mark = client(self._outputs), self._record.about["id"]
+        if self.run_id is None:
+            where = experiment_id(self._outputs, self._experiment)
+            made = to.search_runs([where], f"tags.record = '{mark}'", max_results=1)
+            if not made:
+                tags = {**entry["tags"], "record": mark}
+                self.run_id = to.create_run(where, entry["time"], tags, entry["name"]).info.run_id
+                return
+            self.run_id = made[0].info.run_id
+        to.update_run(self.run_id, status="RUNNING", name=entry["name"])
+        to.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in entry["tags"].items()])
+
+
+def recover(outputs: str | Path) -> None:
+    """Tells MLflow what it has not heard yet, and how the jobs ended whose process is gone."""
+    for record in unfinished(outputs):
+        with record.mine() as mine:
+            if not mine:
+                continue  # it is running
+            experiment = record.about.get("experiment")
+            if experiment is None or "id" not in record.about:
+                print(
+                    f"{record.folder}: its about.json is damaged, so MLflow cannot be told of it; remove the folder", flush=True
+                )
+                continue
+            journal = Journal(record, outputs, experiment)
+            if journal.open:
+                journal.write("tags", tags={"reason": "its process ended without a word (killed, or the machine went down)"})
+                journal.write("end", status="KILLED", state="killed")
+            journal.deliver()
+
+
+def knows(outputs: str | Path, record: Record) -> bool:
+    """Whether MLflow has the record's run, or will have: not where somebody has deleted it. True where MLflow doesn't answer.
+
+    Where the runs now go to another MLflow than when the job ran, this one gets it from the journal.
+    """
+    from mlflow.exceptions import MlflowException
+
+    journal = Journal(record, outputs, record.about.get("experiment", ""))
+    if journal.run_id is None:
+        journal.deliver()
+        return True
+    try:
+        return client(outputs).get_run(journal.run_id).info.lifecycle_stage == "active"
+    except MlflowException as error:
+        return error.error_code != "RESOURCE_DOES_NOT_EXIST"
+
+
+def about(experiment: str) -> dict[str, str]:
+    """What stands beside a new record."""
+    return {"id": uuid.uuid4().hex, "experiment": experiment, "commit": commit()}

@@ -1,0 +1,146 @@
+"""A job's run, and a sweep's, as the rest of the lab logs to them."""
+
+import hashlib
+import json
+import shutil
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from omegaconf import DictConfig, OmegaConf
+
+from inn_lab.config import ConfigError, flat
+from inn_lab.records import Outcome, Record, find, write_atomically
+from inn_lab.signals import Interrupted
+from inn_lab.tracking.journal import Journal, about
+from inn_lab.tracking.store import commit, experiment_id, experiment_name
+
+PARENT = "mlflow.parentRunId"  # MLflow's own tag: its UI nests by it
+PATIENCE = 30  # seconds that a job which has ended waits for MLflow; what isn't delivered then, the next command delivers
+
+
+class Run:
+    """One MLflow run, as a context: FINISHED at its end, FAILED after an exception, KILLED after a signal.
+
+    All that it logs is written to the record's journal first, and from there to MLflow; while MLflow does not answer, the job
+    goes on and the journal waits (see `recover`). A run that was cut off goes on under the same id: what it has logged before,
+    an epoch's metrics for instance, is not logged again.
+
+    The tag `state` says how the job ended in the lab's words; see `records.Outcome`.
+    """
+
+    def __init__(self, record: Record, outputs: str | Path, experiment: str, name: str, tags: Mapping[str, str]) -> None:
+        self.record = record
+        self.latest: dict[str, float] = {}  # each metric's last value
+        self.outcome: Outcome | None = None  # once it has ended
+        self._journal = Journal(record, outputs, experiment)
+        self._logged = set()
+        for entry in self._journal.entries:
+            if entry["do"] == "metrics":
+                self.latest |= entry["values"]
+                self._logged |= {(key, entry["epoch"]) for key in entry["values"]}
+        attempts = 1 + sum(entry["do"] == "start" for entry in self._journal.entries)
+        self._write("start", name=name, tags={**tags, "attempts": str(attempts)})
+
+    def _write(self, what: str, patience: float = 0, **entry: object) -> None:
+        self._journal.write(what, **entry)
+        self._journal.deliver(patience)
+
+    @property
+    def id(self) -> str | None:
+        """MLflow's; None until it has answered."""
+        return self._journal.run_id
+
+    @property
+    def seconds(self) -> float:
+        """How long the job has run, over all attempts."""
+        total = start = last = 0
+        for entry in self._journal.entries:
+            if entry["do"] == "start":
+                total, start = total + last - start, entry["time"]
+            last = entry["time"]
+        return (total + last - start) / 1000
+
+    def params(self, cfg: DictConfig) -> None:
+        """Logs the resolved configuration: every key as a param, and the whole as config.yaml. Once, however many attempts."""
+        if any(entry["do"] == "params" for entry in self._journal.entries):
+            return
+        values = {key: "null" if value is None else str(value) for key, value in flat(cfg).items()}
+        self._write("params", values=values, text=OmegaConf.to_yaml(cfg, resolve=True))
+
+    def metrics(self, values: Mapping[str, float], epoch: int = 0) -> None:
+        new = {key: float(value) for key, value in values.items() if (key, epoch) not in self._logged}
+        self.latest |= new
+        self._logged |= {(key, epoch) for key in new}
+        if new:
+            self._write("metrics", values=new, epoch=epoch)
+
+    def tag(self, **tags: str) -> None:
+        self._write("tags", tags={key: str(value) for key, value in tags.items()})
+
+    def file(self, path: Path) -> None:
+        """An artifact; copied, so that `path` can go."""
+        kept = self.record.folder / "files" / path.name
+        kept.parent.mkdir(exist_ok=True)
+        if kept != path:
+            shutil.copyfile(path, kept)
+        self._write("file", name=path.name)
+
+    def end(self, status: str, state: str, reason: str | None = None) -> Outcome:
+        if reason:
+            self._journal.write("tags", tags={"reason": reason[:5000]})
+        self._write("end", PATIENCE if status != "KILLED" else 0, status=status, state=state)
+        self.outcome = Outcome(state, self.latest.get("test/acc_end"), self.seconds, reason, commit(), self.id)
+        return self.outcome
+
+    def failed(self, error: BaseException) -> Outcome:
+        """Ends the run as FAILED; the traceback goes to a file of the record and of MLflow's run."""
+        kept = self.record.folder / "files" / "traceback.txt"
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text("".join(traceback.format_exception(error)))
+        self.file(kept)
+        return self.end("FAILED", "failed", f"{type(error).__name__}: {error}".splitlines()[0][:500])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.outcome:
+            return
+        if kind is None:
+            self.end("FINISHED", "finished")
+        elif issubclass(kind, Interrupted | KeyboardInterrupt | SystemExit):
+            self.end("KILLED", "killed", f"stopped by {error}")
+        else:
+            self.failed(error)
+
+
+@contextmanager
+def sweep(cfg: DictConfig, identities: list[str]) -> Iterator[Run]:
+    """The parent run of a sweep, opened before its first job (and with it the database, so that no two jobs make it).
+
+    The same jobs again are the same sweep, and go on under the same run. Raises ConfigError while it is running elsewhere.
+    """
+    overrides, experiment, jobs = " ".join(cfg.hydra.overrides.task), experiment_name(cfg.hydra), len(identities)
+    experiment_id(cfg.outputs, experiment)
+    folder = Path(cfg.hydra.sweep.dir)
+    digest = hashlib.sha256("".join(identities).encode()).hexdigest()[:12]
+    record = find(cfg.outputs, experiment, f"sweep-{digest}", about(experiment), cfg.resume)
+    tags = {"sweep": folder.name, "jobs": str(jobs), "commit": commit(), "overrides": overrides}
+    with record.mine() as mine:
+        if not mine:
+            raise ConfigError(
+                f"this sweep is running already (its record is {record.folder}); wait for it, or set resume=false"
+            )
+        with Run(record, cfg.outputs, experiment, f"sweep of {jobs}: {overrides}"[:200], tags) as run:
+            write_atomically(folder / "parent.json", json.dumps({"run_id": run.id, "jobs": jobs}).encode())
+            yield run
+
+
+def parent(sweep_folder: str | Path) -> tuple[str, int]:
+    """(run id, number of jobs) of a sweep's parent run, from the sweep's folder."""
+    found = json.loads((Path(sweep_folder) / "parent.json").read_text())
+    return found["run_id"], found["jobs"]

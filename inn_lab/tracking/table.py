@@ -1,0 +1,47 @@
+"""Runs as a DataFrame."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from inn_lab.tracking.store import client
+
+BY_EPOCH = ("train/", "val/", "time/")  # metrics with a value for each epoch; all others have one for the run
+
+
+def read(outputs: str | Path, experiment: str) -> pd.DataFrame:
+    """All jobs of an experiment, one row for each run and epoch.
+
+    Columns: `run_id`, `status`, `epoch`, the params and tags by name, the metrics by name. Metrics that a run has once (test/…,
+    model/…) stand in each of its rows. A run without epochs (an undefined one) has one row, its `epoch` missing. Empty where
+    the experiment has no jobs yet.
+    """
+    found = client(outputs).get_experiment_by_name(experiment)
+    rows: list[dict[str, object]] = []
+    token = None
+    while found:
+        page = client(outputs).search_runs([found.experiment_id], "tags.job LIKE '%'", max_results=1000, page_token=token)
+        for run in page:
+            metrics = run.data.metrics
+            tags = {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")}
+            once = {key: value for key, value in metrics.items() if not key.startswith(BY_EPOCH)}
+            start = pd.to_datetime(run.info.start_time, unit="ms")
+            common = {"run_id": run.info.run_id, "status": run.info.status, "start": start, **run.data.params, **tags, **once}
+            epochs: dict[int, dict[str, float]] = {}
+            for key in metrics.keys() - once.keys():
+                for point in client(outputs).get_metric_history(run.info.run_id, key):
+                    epochs.setdefault(point.step, {})[key] = point.value
+            rows += [{**common, "epoch": epoch, **epochs[epoch]} for epoch in sorted(epochs)] or [common]
+        token = page.token
+        if not token:
+            break
+    return pd.DataFrame(rows).apply(_numbers)
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """MLflow keeps params as text: a column of which every value that is there is a number becomes one of numbers."""
+    if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
+        return column
+    there = column.replace("null", None)
+    numbers = pd.to_numeric(there, errors="coerce")
+    return numbers if numbers.notna().equals(there.notna()) else column

@@ -1,0 +1,415 @@
+"""A sweep survives: kills, signals, faults of disk, database and server. What is finished stays, what was cut off goes on."""
+
+import contextlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import SMOKE
+
+from inn_lab import records, tracking
+
+PROC = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the processes of a sweep are found in Linux's /proc")
+MEASURED = ["train/loss", "train/acc_end", "val/loss", "val/acc_end", "test/loss", "test/acc_end", "model/weights"]
+SIX = [*SMOKE, "trainer.max_epochs=25", "trainer.checkpoint_s=0", "-m", "R=0.1,0.2", "seed=0,1,2"]
+
+
+def start(outputs: Path, *arguments: str, **environment: str) -> subprocess.Popen:
+    environment = {**os.environ, "INN_LAB_OUTPUTS": str(outputs), **environment}
+    command = [sys.executable, "-m", "inn_lab", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def run(outputs: Path, *arguments: str, **environment: str) -> tuple[int, str]:
+    process = start(outputs, *arguments, **environment)
+    out, _ = process.communicate(timeout=300)
+    return process.returncode, out
+
+
+def family(pid: int) -> list[int]:
+    """A process and all its descendants."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found
+
+
+def measured(outputs: Path) -> pd.DataFrame:
+    """What the runs of a sweep measured, by job and epoch; exactly one row each."""
+    runs = tracking.read(outputs, "adhoc")
+    assert set(runs["state"]) == {"finished"} and set(runs["status"]) == {"FINISHED"}
+    return runs.set_index(["R", "seed", "epoch"])[MEASURED].sort_index()
+
+
+def everything(outputs: Path) -> list:
+    client = tracking.client(outputs)
+    return client.search_runs([e.experiment_id for e in client.search_experiments()], max_results=1000)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> pd.DataFrame:
+    outputs = tmp_path_factory.mktemp("undisturbed")
+    code, out = run(outputs, *SIX)
+    assert code == 0, out
+    found = measured(outputs)
+    assert len(found) == 6 * 25
+    return found
+
+
+@PROC
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_sweep_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(tmp_path, undisturbed, signum, times):
+    moments = random.Random(times)
+    for _ in range(times):
+        process = start(tmp_path, *SIX)
+        begun = time.time() + 60
+        while not list((tmp_path / "sweeps").glob("*/*/output.log")) and process.poll() is None:
+            assert time.time() < begun
+            time.sleep(0.05)  # the imports are of no interest: from here on jobs run
+        time.sleep(moments.uniform(0, 5))
+        if signum == signal.SIGKILL:
+            for pid in family(process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        else:
+            process.send_signal(signum)
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode in (-signal.SIGKILL, 128 + signum, 0), out
+        shutil.rmtree(tmp_path / "sweeps")
+    code, out = run(tmp_path, *SIX)
+    assert code == 0 and "6 finished" in out, out
+    pd.testing.assert_frame_equal(measured(tmp_path), undisturbed, check_exact=True)
+    runs = everything(tmp_path)
+    assert len(runs) == 7 and {run.info.status for run in runs} == {"FINISHED"}  # six jobs and the sweep, once each
+
+
+@PROC
+def test_a_job_that_dies_takes_no_other_with_it(tmp_path):
+    """One job's process is killed, as when the memory runs out: the others finish, and the same command mends the loss."""
+    process = start(tmp_path, *SMOKE, "trainer.max_epochs=100", "-m", "seed=0,1")
+    while not (beats := list((tmp_path / "jobs").glob("adhoc/*/heartbeat"))) or len(beats) < 3:  # the sweep has one too
+        assert process.poll() is None
+        time.sleep(0.05)
+    (victim, *_) = [
+        pid for pid in family(process.pid)[1:] if any("output.log" in os.readlink(f) for f in Path(f"/proc/{pid}/fd").glob("1"))
+    ]
+    os.kill(victim, signal.SIGKILL)
+    out, _ = process.communicate(timeout=200)
+    assert process.returncode == 1 and "1 killed" in out and "1 finished" in out
+    assert "its process ended with signal SIGKILL (the memory may have run out)" in out
+    states = sorted(run.data.tags.get("state", "") for run in everything(tmp_path) if "job" in run.data.tags)
+    assert states == ["finished", "killed"]
+    code, out = run(tmp_path, *SMOKE, "trainer.max_epochs=100", "-m", "seed=0,1")
+    assert code == 0 and "2 finished" in out
+
+
+def test_what_is_finished_is_not_run_again_unless_asked(lab, runs):
+    assert lab(*SMOKE, "R=0.2")[0] == 0
+    code, out, _ = lab(*SMOKE, "R=0.2", "trainer.checkpoint_s=3")  # how often it saves is no other science
+    assert code == 0 and "finished already; resume=false runs it afresh" in out
+    assert runs("adhoc")["run_id"].nunique() == 1
+    assert lab(*SMOKE, "R=0.2", "resume=false")[0] == 0
+    assert runs("adhoc")["run_id"].nunique() == 2
+    assert lab(*SMOKE, "R=0.2", "lr=0.01")[0] == 0
+    assert runs("adhoc")["run_id"].nunique() == 3
+
+
+def test_a_finished_run_that_was_deleted_in_mlflow_is_run_again(lab, runs, outputs):
+    assert lab(*SMOKE)[0] == 0
+    tracking.client(outputs).delete_run(runs("adhoc")["run_id"][0])
+    code, out, _ = lab(*SMOKE)
+    assert code == 0 and "already" not in out
+    assert runs("adhoc")["state"].tolist() == ["finished"] * 2
+
+
+def test_other_code_does_not_go_on_with_a_run_that_was_cut_off(outputs):
+    about = {"id": "1", "experiment": "adhoc", "commit": "a"}
+    first = records.find(outputs, "adhoc", "abc", about, resume=True)
+    assert records.find(outputs, "adhoc", "abc", about, resume=True).folder == first.folder
+    other = records.find(outputs, "adhoc", "abc", {**about, "commit": "b"}, resume=True)
+    assert other.folder.name == "abc-2"
+    other.finish(records.Outcome("finished", commit="b"))
+    assert records.find(outputs, "adhoc", "abc", {**about, "commit": "c"}, resume=True).folder == other.folder
+    assert records.find(outputs, "adhoc", "abc", about, resume=False).folder.name == "abc-3"
+
+
+def test_a_record_is_one_process_s_own(outputs):
+    record = records.find(outputs, "adhoc", "abc", {}, resume=True)
+    with record.mine() as mine, records.Record(record.folder).mine() as also:
+        assert mine and not also
+    with record.mine() as mine:
+        assert mine
+
+
+def test_a_run_that_is_running_is_not_started_twice(lab, outputs, monkeypatch):
+    assert lab(*SMOKE)[0] == 0
+    (folder,) = (outputs / "jobs/adhoc").iterdir()
+    with records.Record(folder).mine():
+        code, _, err = lab(*SMOKE)
+    assert code == 2 and "this run is running already" in err
+
+
+def cut_off(lab, monkeypatch, epoch: int) -> None:
+    """A run that a signal stops in the middle of an epoch."""
+    from inn_lab.signals import Interrupted
+    from inn_lab.training.module import Training
+
+    whole = Training.training_step
+
+    def step(self, batches, index):
+        if self.current_epoch == epoch:
+            raise Interrupted(signal.SIGTERM)
+        whole(self, batches, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "training_step", step)
+        assert lab(*LONG)[0] == 128 + signal.SIGTERM
+
+
+LONG = [*SMOKE, "trainer.max_epochs=6", "trainer.checkpoint_s=1000"]
+
+
+@pytest.mark.parametrize("model", ["inn", "lstm", "mlp"])
+def test_a_resumed_run_ends_bit_for_bit_as_an_undisturbed_one(lab, outputs, monkeypatch, model):
+    monkeypatch.setitem(globals(), "LONG", [*LONG, f"model={model}", "n_weights=200000"])
+    assert lab(*LONG)[0] == 0
+    expected = tracking.read(outputs, "adhoc").set_index("epoch")[MEASURED]
+    outputs = outputs.with_name("again")
+    monkeypatch.setenv("INN_LAB_OUTPUTS", str(outputs))
+    cut_off(lab, monkeypatch, epoch=4)
+    killed = tracking.read(outputs, "adhoc")
+    assert killed["epoch"].tolist() == [0, 1, 2, 3] and set(killed["status"]) == {"KILLED"}
+    assert set(killed["reason"]) == {"stopped by SIGTERM"}
+    assert len(list(outputs.glob("jobs/adhoc/*/checkpoint.pt"))) == 1  # written when it was stopped, whatever checkpoint_s says
+    assert lab(*LONG)[0] == 0
+    resumed = tracking.read(outputs, "adhoc")
+    pd.testing.assert_frame_equal(resumed.set_index("epoch")[MEASURED], expected, check_exact=True)
+    assert set(resumed["attempts"]) == {2} and set(resumed["state"]) == {"finished"}
+    assert not list(outputs.glob("jobs/adhoc/*/checkpoint.pt"))
+
+
+def test_a_damaged_checkpoint_is_said_and_the_run_starts_from_its_beginning(lab, runs, outputs, monkeypatch):
+    cut_off(lab, monkeypatch, epoch=4)
+    (checkpoint,) = outputs.glob("jobs/adhoc/*/checkpoint.pt")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    code, out, _ = lab(*LONG)
+    assert code == 0 and "checkpoint.pt cannot be read" in out
+    found = runs("adhoc")
+    assert found["epoch"].tolist() == [0, 1, 2, 3, 4, 5] and set(found["state"]) == {"finished"}
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"state": "finished", "what": 1}', bytes(20)])
+def test_a_damaged_mark_counts_as_none(lab, runs, outputs, damage):
+    assert lab(*SMOKE)[0] == 0
+    (mark,) = outputs.glob("jobs/adhoc/*/done.json")
+    mark.write_bytes(damage)
+    assert lab(*SMOKE)[0] == 0
+    found = runs("adhoc")
+    assert found["epoch"].tolist() == [0, 1] and set(found["attempts"]) == {2}
+    assert json.loads(mark.read_text())["state"] == "finished"
+
+
+def test_a_journal_whose_last_line_was_cut_off_goes_on(lab, runs, outputs, monkeypatch):
+    cut_off(lab, monkeypatch, epoch=4)
+    (journal,) = outputs.glob("jobs/adhoc/*/journal.jsonl")
+    with journal.open("a") as file:
+        file.write('{"do": "metrics", "val')
+    assert lab(*LONG)[0] == 0
+    assert runs("adhoc")["epoch"].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_run_that_stops_being_a_number_is_diverged_and_keeps_its_metrics(lab, runs):
+    code, out, _ = lab(*SMOKE, "trainer.max_epochs=5", "-m", "lr=1e30,1e-3")
+    assert code == 0 and "1 diverged, 1 finished" in out
+    by_lr = {lr: rows for lr, rows in runs("adhoc").groupby("lr")}
+    assert set(by_lr[1e30]["state"]) == {"diverged"} and set(by_lr[1e30]["status"]) == {"FINISHED"}
+    assert by_lr[1e30]["train/loss"].isna().all() and by_lr[1e30]["val/acc_end"].notna().all()
+    assert len(by_lr[1e-3]) == 5
+    code, out, _ = lab(*SMOKE, "trainer.max_epochs=5", "-m", "lr=1e30,1e-3")  # nothing is left to do
+    assert "1 diverged, 1 finished" in out and runs("adhoc")["run_id"].nunique() == 2
+
+
+FAILING = """
+import random, numpy, torch
+from pathlib import Path
+from inn_lab.studies.train import train
+def study(job):
+    tries = Path("{tries}")
+    tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
+    if len(tries.read_text()) < 3: raise RuntimeError("not yet")
+    return train(job)
+"""
+
+
+def test_retries_and_the_traceback(lab, runs, outputs, tmp_path, monkeypatch):
+    (tmp_path / "failing.py").write_text(FAILING.format(tries=tmp_path / "tries"))
+    monkeypatch.syspath_prepend(tmp_path)
+    words = [*SMOKE, "study._target_=failing.study", "-m", "seed=0"]
+    code, out, _ = lab(*words, "hydra.launcher.retries=1")
+    assert code == 1 and "failed: RuntimeError: not yet; once more" in out
+    (failed,) = runs("adhoc")["run_id"]
+    client = tracking.client(outputs)
+    assert client.get_run(failed).info.status == "FAILED" and client.get_run(failed).data.tags["attempts"] == "2"
+    trace = Path(client.download_artifacts(failed, "traceback.txt")).read_text()
+    assert 'raise RuntimeError("not yet")' in trace
+    assert lab(*words)[0] == 0
+    assert set(runs("adhoc")["state"]) == {"finished"} and set(runs("adhoc")["run_id"]) == {failed}
+
+
+def test_fail_fast_ends_the_sweep(lab, runs, tmp_path, monkeypatch):
+    (tmp_path / "roof.py").write_text("def study(job): raise RuntimeError('the roof is on fire')")
+    monkeypatch.syspath_prepend(tmp_path)
+    words = [*SMOKE, "study._target_=roof.study", "hydra.launcher.n_jobs=1", "hydra.launcher.fail_fast=true"]
+    code, out, _ = lab(*words, "-m", "seed=0,1,2")
+    assert code == 1 and "1 failed, 2 waiting" in out
+
+
+# Faults of what lies around
+
+
+@pytest.mark.slow  # MLflow waits 20 s for the lock, each time
+def test_a_database_that_is_locked_does_not_stop_training(lab, runs, outputs, monkeypatch):
+    """Another program holds the database while a run trains: what it logs waits on disk, and arrives with the next command."""
+    from inn_lab.training.module import Training
+
+    assert lab(*SMOKE, "seed=7")[0] == 0
+    monkeypatch.setattr("inn_lab.tracking.run.PATIENCE", 1)
+    other = sqlite3.connect(outputs / "mlflow.db")
+    whole = Training.training_step
+
+    def step(self, batches, index):
+        if self.current_epoch == 1:
+            other.execute("BEGIN EXCLUSIVE")
+        whole(self, batches, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "training_step", step)
+        code, out, _ = lab(*SMOKE, "trainer.max_epochs=3")
+    other.rollback()
+    assert code == 0 and "does not answer" in out and "locked" in out
+    found = runs("adhoc")[lambda f: f["seed"] == 0]
+    assert found["epoch"].tolist() == [0] and set(found["status"]) == {"RUNNING"}
+    assert lab(*SMOKE, "seed=7")[0] == 0  # any command delivers
+    found = runs("adhoc")[lambda f: f["seed"] == 0]
+    assert found["epoch"].tolist() == [0, 1, 2] and set(found["status"]) == {"FINISHED"} and found["test/acc_end"].notna().all()
+
+
+@pytest.fixture
+def server(tmp_path):
+    """start(), stop() of an MLflow server of its own, and its address."""
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = f"http://127.0.0.1:{port}"
+    command = [str(Path(sys.executable).with_name("mlflow")), "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", str(tmp_path / "files")]
+    running = []
+
+    def begin() -> None:
+        import urllib.request
+
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (tmp_path / "server.log").open("a") as log:
+            options = {"stdout": log, "stderr": log, "start_new_session": True, "cwd": tmp_path, "env": environment}
+            running.append(subprocess.Popen(command, **options))
+        until = time.time() + 90
+        while True:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{where}/health").close()
+                return
+            assert time.time() < until and running[-1].poll() is None, (tmp_path / "server.log").read_text()
+            time.sleep(0.2)
+
+    def end() -> None:
+        if running:
+            process = running.pop()
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    yield begin, end, where
+    end()
+
+
+@PROC
+def test_a_server_that_goes_away_and_comes_back(lab, runs, outputs, server, monkeypatch):
+    begin, end, where = server
+    monkeypatch.setattr("inn_lab.tracking.run.PATIENCE", 1)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", where)
+    code, _, err = lab(*SMOKE)
+    assert code == 2 and len(err.splitlines()) == 1 and f"MLflow at {where} does not answer" in err
+    begin()
+    from inn_lab.training.module import Training
+
+    whole = Training.training_step
+
+    def step(self, batches, index):
+        if self.current_epoch == 1:
+            end()
+        whole(self, batches, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "training_step", step)
+        code, out, _ = lab(*SMOKE, "trainer.max_epochs=3")
+    assert code == 0 and "does not answer" in out
+    begin()
+    assert set(runs("adhoc")["status"]) == {"RUNNING"}
+    tracking.recover(outputs)
+    found = runs("adhoc")
+    assert found["epoch"].tolist() == [0, 1, 2] and set(found["status"]) == {"FINISHED"}
+    files = {file.path for file in tracking.client(outputs).list_artifacts(found["run_id"][0])}
+    assert files == {"config.yaml", "confusion.csv", "confusion.png"}
+
+
+def test_outputs_that_cannot_be_written_are_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    for arguments in ([*SMOKE], [*SMOKE, "-m", "seed=0,1"]):
+        code, out = run(tmp_path / "file", *arguments)
+        assert code == 2 and out.strip().splitlines()[-1].startswith("inn_lab: outputs cannot be written"), out
+        assert "Traceback" not in out
+
+
+def test_a_full_disk_is_a_clear_end_and_what_was_there_stays(tmp_path):
+    """No file may grow beyond 8 kB, as the database's log and the checkpoints would. With room again, it goes on."""
+    assert run(tmp_path, *SMOKE)[0] == 0
+    before = measured(tmp_path)
+    arguments = [*SMOKE, "trainer.max_epochs=4", "trainer.checkpoint_s=0"]
+    code = "import sys; from inn_lab.tracking import run; run.PATIENCE = 1; from inn_lab.__main__ import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "INN_LAB_OUTPUTS": str(tmp_path)}, capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000)),
+    )  # fmt: skip
+    assert done.returncode in (1, 2) and "File too large" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr, done.stderr
+    code, out = run(tmp_path, *arguments)
+    assert code == 0, out
+    after = tracking.read(tmp_path, "adhoc")
+    assert after["state"].eq("finished").all() and sorted(after.groupby("run_id").size()) == [2, 4]
+    kept = after[after["trainer.max_epochs"] == 2].set_index(["R", "seed", "epoch"])[MEASURED].sort_index()
+    pd.testing.assert_frame_equal(kept, before, check_exact=True)
+
+
+@pytest.mark.slow
+def test_eight_jobs_at_once_on_a_database_that_is_not_there_yet(tmp_path):
+    words = [*SMOKE, "trainer.max_epochs=50", "hydra.launcher.n_jobs=8", "-m", "seed=range(0,8)"]
+    code, out = run(tmp_path, *words)
+    assert code == 0 and "8 finished" in out, out
+    found = tracking.read(tmp_path, "adhoc")
+    assert len(found) == 8 * 50 and found[MEASURED].notna().all().all()
