@@ -79,6 +79,7 @@ class Record:
             lock.release()
             yield False
             return
+        write_atomically(self._beat, socket.gethostname().encode(), sync=False)
         over = threading.Event()
         beat = threading.Thread(target=self._beating, args=(over,), daemon=True)
         beat.start()
@@ -92,17 +93,16 @@ class Record:
 
     def _beating(self, over: threading.Event) -> None:
         """Shows other machines that the job is alive: file locks do not reach through every network's file system."""
-        while True:
+        while not over.wait(BEAT):
             with suppress(OSError):  # a full disk stops the journal, which says so
-                self._beat.write_text(socket.gethostname())
-            if over.wait(BEAT):
-                return
+                self._beat.touch()
 
     def _alive_elsewhere(self) -> bool:
         try:
-            return self._beat.read_text() != socket.gethostname() and time.time() - self._beat.stat().st_mtime < SILENT
+            host, age = self._beat.read_text(), time.time() - self._beat.stat().st_mtime
         except OSError:
             return False
+        return host != socket.gethostname() and age < SILENT
 
 
 def find(outputs: str | Path, experiment: str, identity: str, about: Mapping[str, Any], resume: bool) -> Record:
