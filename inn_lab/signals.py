@@ -42,6 +42,8 @@ def _preempted() -> bool:
     is cancelled, requeued or out of time is COMPLETING by now, and SLURM knows what to do with it.
     """
     job = os.environ.get("SLURM_JOB_ID")
+    if "SLURM_ARRAY_TASK_ID" in os.environ:  # one task has the whole array's id as its own: squeue would list all of them
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     if os.environ.get("SUBMITIT_EXECUTOR") != "slurm" or job is None:
         return False
     ask = ["squeue", "--noheader", "--job", job, "--format=%T"]
