@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
-UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+UNWRITABLE = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT}
 MISTAKES = (config.ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 
 
@@ -37,7 +38,10 @@ def job(cfg: DictConfig) -> "Outcome":
         return runner.run(cfg)
     except config.ConfigError as error:
         stop(error)
-    except MISTAKES as error:  # the configuration was composed and checked: this one is ours, and shows its traceback
+    except (*MISTAKES, OSError) as error:
+        if getattr(error, "errno", None) in FULL:
+            raise
+        # The configuration was composed and checked: this one is ours, and shows its traceback.
         raise RuntimeError(f"{type(error).__name__} inside a job") from error
 
 

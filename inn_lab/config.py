@@ -210,6 +210,11 @@ def identity(cfg: DictConfig, *more: str) -> str:
     return hashlib.sha256(json.dumps([values, *more], sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
+def title(overrides: Iterable[str]) -> str:
+    """How a job is called: what was set for it, but for what all jobs of a command have in common anyway."""
+    return " ".join(word for word in overrides if not word.startswith(("experiment=", "resume=")))
+
+
 def is_timed(cfg: DictConfig) -> bool:
     """Whether the job times the machine."""
     return issubclass(OmegaConf.get_type(cfg.study), Timed)

@@ -20,12 +20,11 @@ from filelock import FileLock, Timeout
 
 BEAT = 10  # seconds between two signs of life
 SILENT = 60  # seconds after which a job on another machine counts as dead
-DONE = ("finished", "diverged", "undefined")  # states after which there is nothing left to do
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: finished, diverged, undefined, failed, killed, or running (by somebody else)."""
+    """How a job ended: finished, diverged, undefined, failed or killed; or where it stands: running elsewhere, or waiting."""
 
     state: str
     acc_end: float | None = None  # on the test data

@@ -31,7 +31,7 @@ def run(cfg: DictConfig) -> Outcome:
     hydra = HydraConfig.get()
     in_sweep = hydra.mode == RunMode.MULTIRUN
     experiment = tracking.experiment_name(hydra)
-    title = " ".join(o for o in hydra.overrides.task if not o.startswith(("experiment=", "resume="))) or experiment
+    title = config.title(hydra.overrides.task) or experiment
     tags = describe(cfg, hydra)
     name = title
     if in_sweep:
@@ -50,7 +50,7 @@ def run(cfg: DictConfig) -> Outcome:
     identity = identify(cfg, job.device if job else None)
     about = tracking.about(experiment)
     record = records.find(cfg.outputs, experiment, identity, about, cfg.resume)
-    if not tracking.knows(cfg.outputs, record):  # its run was deleted
+    if not tracking.knows(cfg.outputs, record):  # somebody deleted its run
         record = records.find(cfg.outputs, experiment, identity, about, resume=False)
     with record.mine(patience=5 if in_sweep else 0) as mine:
         if not mine:
@@ -58,6 +58,7 @@ def run(cfg: DictConfig) -> Outcome:
                 return Outcome("running", reason="another process has it")
             raise ConfigError(f"this run is running already (its record is {record.folder}); wait for it, or set resume=false")
         if done := record.outcome:
+            tracking.deliver(cfg.outputs, record)
             version = "" if done.commit == tracking.commit() else f", by the code of {(done.commit or 'unknown')[:12]}"
             print(f"{title} · {done.state} already{version}; resume=false runs it afresh", flush=True)
             return done
@@ -106,8 +107,7 @@ def build(cfg: DictConfig, title: str) -> Job:
     if OmegaConf.select(cfg, "model._target_") is None:
         return Job(cfg, title, device)
     data = build_data(cfg, device)
-    where = {"device": device} if "linear" in cfg.model else {}  # which way to hold a matrix is fastest depends on it
-    make = partial(_made(cfg.model), data.n_inputs, data.n_outputs, **where)
+    make = maker(cfg, data, device)
     return Job(cfg, title, device, data, make(generator=generator(cfg.seed, "model")), make, _made(cfg.objective)())
 
 
@@ -118,9 +118,14 @@ def define(cfg: DictConfig, made: dict[str, Any]) -> None:
     device = torch.device("cpu")
     key = OmegaConf.to_yaml(cfg.data, resolve=True) + OmegaConf.to_yaml(cfg.source, resolve=True)
     data = made[key] = made.get(key) or build_data(cfg, device)
-    where = {"device": device} if "linear" in cfg.model else {}
-    _made(cfg.model)(data.n_inputs, data.n_outputs, generator=None, **where)
+    maker(cfg, data, device)(generator=None)
     _made(cfg.objective)()
+
+
+def maker(cfg: DictConfig, data: Any, device: torch.device) -> Callable[..., torch.nn.Module]:
+    """What builds the model for the data, from a generator."""
+    where = {"device": device} if "linear" in cfg.model else {}  # which way to hold a matrix is fastest depends on it
+    return partial(_made(cfg.model), data.n_inputs, data.n_outputs, **where)
 
 
 def build_data(cfg: DictConfig, device: torch.device) -> Any:

@@ -29,10 +29,9 @@ def test_a_sweep_by_submitit_on_this_machine(tmp_path):
     assert [run.info.status for run in everything(tmp_path)] == ["FINISHED"] * 3
 
 
-slurm = [
-    pytest.mark.slurm,
-    pytest.mark.skipif(not shutil.which("sinfo"), reason="there is no SLURM here; tests/slurm/start.sh makes one"),
-]
+def on_slurm(test):
+    there = pytest.mark.skipif(not shutil.which("sinfo"), reason="there is no SLURM here; tests/slurm/start.sh makes one")
+    return pytest.mark.slurm(there(test))
 
 
 def at_work() -> list[str]:
@@ -49,32 +48,29 @@ def no_jobs_left():
     subprocess.run(["scancel", "--me"], check=False)
 
 
+@on_slurm
 @pytest.mark.parametrize("how", [["scancel", "--signal=USR2"], ["scancel", "--signal=TERM"], ["scontrol", "requeue"]])
-class TestSlurm:
-    pytestmark = slurm
-
-    def test_jobs_that_are_preempted_again_and_again_end_as_if_nothing_had_happened(self, tmp_path, no_jobs_left, how):
-        """USR2 is what a time limit sends, TERM what a preemption with a grace time does."""
-        code, out = run(tmp_path / "undisturbed", *A_MINUTE, *JOBS)
-        assert code == 0, out
-        process = start(tmp_path / "slurm", *A_MINUTE, *ON_SLURM, *JOBS)
-        moments, hit = random.Random(0), []
-        until = time.time() + 900
-        while process.poll() is None and time.time() < until:
-            time.sleep(moments.uniform(2, 6))
-            for job in at_work():
-                if hit.count(job) < 2 and moments.random() < 0.9:
-                    done = subprocess.run([*how, job], capture_output=True)  # fails where the job has just ended
-                    hit += [job] if done.returncode == 0 else []
-        out, _ = process.communicate(timeout=30)
-        assert process.returncode == 0 and "4 finished" in out, out
-        assert len(hit) >= 2, "hardly a job was disturbed"
-        pd.testing.assert_frame_equal(measured(tmp_path / "slurm"), measured(tmp_path / "undisturbed"), check_exact=True)
-        assert len(everything(tmp_path / "slurm")) == 5
+def test_jobs_that_are_preempted_again_and_again_end_as_if_nothing_had_happened(tmp_path, no_jobs_left, how):
+    """USR2 is what a time limit sends, TERM what a preemption with a grace time does."""
+    code, out = run(tmp_path / "undisturbed", *A_MINUTE, *JOBS)
+    assert code == 0, out
+    process = start(tmp_path / "slurm", *A_MINUTE, *ON_SLURM, *JOBS)
+    moments, hit = random.Random(0), []
+    until = time.time() + 900
+    while process.poll() is None and time.time() < until:
+        time.sleep(moments.uniform(2, 6))
+        for job in at_work():
+            if hit.count(job) < 2 and moments.random() < 0.9:
+                done = subprocess.run([*how, job], capture_output=True)  # fails where the job has just ended
+                hit += [job] if done.returncode == 0 else []
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0 and "4 finished" in out, out
+    assert len(hit) >= 2, "hardly a job was disturbed"
+    pd.testing.assert_frame_equal(measured(tmp_path / "slurm"), measured(tmp_path / "undisturbed"), check_exact=True)
+    assert len(everything(tmp_path / "slurm")) == 5
 
 
-@pytest.mark.slurm
-@pytest.mark.skipif(not shutil.which("sinfo"), reason="there is no SLURM here; tests/slurm/start.sh makes one")
+@on_slurm
 def test_a_job_that_dies_on_slurm_ends_as_killed_and_the_same_command_mends_it(tmp_path, no_jobs_left):
     """Without accounting SLURM forgets such a job, and submitit alone would wait for ever."""
     words = [*A_MINUTE, *ON_SLURM, "-m", "seed=0,1"]

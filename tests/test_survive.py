@@ -138,6 +138,46 @@ def test_a_finished_run_that_was_deleted_in_mlflow_is_run_again(lab, runs, outpu
     assert runs("adhoc")["state"].tolist() == ["finished"] * 2
 
 
+def test_another_mlflow_hears_of_a_job_that_is_done(lab, runs, outputs, monkeypatch):
+    assert lab(*SMOKE)[0] == 0
+    expected = runs("adhoc")[MEASURED]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{outputs}/other.db")
+    assert runs("adhoc").empty
+    code, out, _ = lab(*SMOKE)
+    assert code == 0 and "finished already" in out
+    pd.testing.assert_frame_equal(runs("adhoc")[MEASURED], expected, check_exact=True)
+
+
+def test_what_mlflow_hears_twice_stands_there_once(lab, runs, outputs):
+    """A kill between telling MLflow and noting it down."""
+    assert lab(*SMOKE)[0] == 0
+    expected = runs("adhoc")
+    (delivered,) = outputs.glob("jobs/adhoc/*/delivered.json")
+    state = json.loads(delivered.read_text())
+    for damage in (json.dumps({**state, "entries": 1}), "{"):  # the second: not even the run's id is known
+        delivered.write_text(damage)
+        delivered.with_name("pending").touch()
+        tracking.recover(outputs)
+        assert json.loads(delivered.read_text()) == state
+        pd.testing.assert_frame_equal(runs("adhoc"), expected)
+        client = tracking.client(outputs)
+        assert all(len(client.get_metric_history(state["run_id"], key)) == 2 for key in ("val/loss", "train/loss"))
+
+
+def test_the_time_a_job_lay_dead_is_not_its_own(lab, runs, outputs, monkeypatch):
+    cut_off(lab, monkeypatch, epoch=4)
+    (journal,) = outputs.glob("jobs/adhoc/*/journal.jsonl")
+    entries = [json.loads(line) for line in journal.read_text().splitlines()]
+    entries = [{**entry, "time": entry["time"] - 3_600_000} for entry in entries if entry["do"] != "end"]
+    journal.write_text("".join(json.dumps(entry) + "\n" for entry in entries))  # killed an hour ago, without a word
+    journal.with_name("pending").touch()
+    (journal.with_name("delivered.json")).unlink()
+    tracking.recover(outputs)
+    assert set(runs("adhoc")["state"]) == {"killed"}
+    assert lab(*LONG)[0] == 0
+    assert 0 < json.loads(journal.with_name("done.json").read_text())["seconds"] < 600
+
+
 def test_other_code_does_not_go_on_with_a_run_that_was_cut_off(outputs):
     about = {"id": "1", "experiment": "adhoc", "commit": "a"}
     first = records.find(outputs, "adhoc", "abc", about, resume=True)

@@ -55,7 +55,6 @@ class GridSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
-
         from inn_lab import tracking
 
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
@@ -104,10 +103,12 @@ class GridSweeper(Sweeper):
                 undefined.append(f"{words} · {error}")
         if wrong or len(undefined) == len(jobs):
             found = wrong or undefined
-            what = "are not valid" if wrong else "can be defined" if len(jobs) > 1 else "cannot be defined"
-            count = len(found) if wrong else "none"
-            lines = "\n".join(f"  {line}" for line in found)
-            raise ConfigError(f"{count} of the {len(jobs)} jobs {what}; nothing was run\n{lines}")
+            what = (
+                f"{len(wrong)} of the {len(jobs)} jobs are not valid"
+                if wrong
+                else f"none of the {len(jobs)} jobs can be defined"
+            )
+            raise ConfigError("\n  ".join([f"{what}; nothing was run", *found]))
         if undefined:
             print(f"{len(undefined)} of the {len(jobs)} jobs cannot be defined, and will be recorded as undefined:", flush=True)
             print("\n".join(f"  {line}" for line in undefined), flush=True)

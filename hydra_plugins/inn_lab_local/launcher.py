@@ -20,7 +20,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from inn_lab.config import ConfigError
+from inn_lab.config import ConfigError, title
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Task:
 
     @property
     def title(self) -> str:
-        return " ".join(o for o in self.overrides if not o.startswith(("experiment=", "resume=")))
+        return title(self.overrides)
 
 
 @dataclass
@@ -194,8 +194,6 @@ class LocalLauncher(Launcher):
 
     def _stop(self, running: list[Task]) -> None:
         """Ends what runs: by SIGTERM, upon which jobs write their checkpoints, and at last by force."""
-        from inn_lab import tracking
-
         for task in running:
             task.process.terminate()
         deadline = time.monotonic() + GRACE
@@ -205,8 +203,6 @@ class LocalLauncher(Launcher):
         for task in running:
             task.process.kill()
             self._end(task)
-        if running:
-            tracking.recover(running[0].config.outputs)
 
 
 class FailedFast(Exception):

@@ -19,10 +19,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 COMPILE = {"parallel": True, "fastmath": True, "cache": True, "error_model": "numpy"}
-WIDE, NARROW = (
-    32,
-    8,
-)  # lanes: the sources' batch in one go, and what is left of another; LLVM takes as many registers as it needs
+# Lanes: the sources' batch in one go, and what is left of another. LLVM takes as many registers as it needs.
+WIDE, NARROW = 32, 8
 
 
 class _Lanes:

@@ -1,5 +1,6 @@
 """From a job's journal to MLflow, whenever it answers."""
 
+import errno
 import json
 import os
 import time
@@ -47,8 +48,12 @@ class Journal:
     def write(self, what: str, **entry: object) -> None:
         entry = {"do": what, "time": int(time.time() * 1000), **entry}
         self._record.pending.touch()
-        with self._record.journal.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+        line = (json.dumps(entry) + "\n").encode()
+        with self._record.journal.open("ab", buffering=0) as file:
+            whole = file.tell()
+            if file.write(line) < len(line):  # the disk is full; half a line would spoil what comes after it
+                file.truncate(whole)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._record.journal))
         self.entries.append(entry)
 
     def deliver(self, patience: float = 0) -> bool:
@@ -136,24 +141,30 @@ def recover(outputs: str | Path) -> None:
                 continue
             journal = Journal(record, outputs, experiment)
             if journal.open:
-                journal.write("tags", tags={"reason": "its process ended without a word (killed, or the machine went down)"})
-                journal.write("end", status="KILLED", state="killed")
+                last = journal.entries[-1]["time"]  # its last sign of life: it did not run until now
+                reason = "its process ended without a word (killed, or the machine went down)"
+                journal.write("tags", time=last, tags={"reason": reason})
+                journal.write("end", time=last, status="KILLED", state="killed")
             journal.deliver()
 
 
-def knows(outputs: str | Path, record: Record) -> bool:
-    """Whether MLflow has the record's run, or will have: not where somebody has deleted it. True where MLflow doesn't answer.
+def deliver(outputs: str | Path, record: Record) -> None:
+    """Brings MLflow up to date on a job that is done: another MLflow than the one it ran with hears all of it."""
+    Journal(record, outputs, record.about["experiment"]).deliver()
 
-    Where the runs now go to another MLflow than when the job ran, this one gets it from the journal.
+
+def knows(outputs: str | Path, record: Record) -> bool:
+    """Whether MLflow has the record's run, or has yet to hear of it: not where somebody has deleted it.
+
+    True where MLflow doesn't answer.
     """
     from mlflow.exceptions import MlflowException
 
-    journal = Journal(record, outputs, record.about.get("experiment", ""))
-    if journal.run_id is None:
-        journal.deliver()
+    delivered = read_json(record.delivered) or {}
+    if delivered.get("uri") != uri(outputs):
         return True
     try:
-        return client(outputs).get_run(journal.run_id).info.lifecycle_stage == "active"
+        return client(outputs).get_run(delivered["run_id"]).info.lifecycle_stage == "active"
     except MlflowException as error:
         return error.error_code != "RESOURCE_DOES_NOT_EXIST"
 

@@ -38,14 +38,16 @@ class Checkpoint(L.Callback):
             return 0.0
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=False)
-            module.model.load_state_dict(state["model"])
-            module.optimizer_state, self._random, self._before = state["optimizer"], state["random"], state["seconds"]
-            progress = trainer.fit_loop.epoch_progress.current
-            progress.ready = progress.started = progress.processed = progress.completed = state["epoch"]
+            model, optimizer, states, epoch, seconds = (state[k] for k in ("model", "optimizer", "random", "epoch", "seconds"))
         except Exception as error:  # whatever a damaged file makes of itself
             print(f"{self.path} cannot be read ({type(error).__name__}): the run starts from its beginning", flush=True)
             self.path.unlink()
-        return self._before
+            return 0.0
+        module.model.load_state_dict(model)
+        module.optimizer_state, self._random, self._before = optimizer, states, seconds
+        progress = trainer.fit_loop.epoch_progress.current
+        progress.ready = progress.started = progress.processed = progress.completed = epoch
+        return seconds
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         self._started = self._written = time.monotonic()
