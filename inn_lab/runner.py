@@ -17,6 +17,7 @@ from inn_lab.config import ConfigError
 from inn_lab.data import load
 from inn_lab.records import Outcome
 from inn_lab.seeding import generator
+from inn_lab.shared import Shared
 from inn_lab.studies import Job
 from inn_lab.studies.clock import machine
 
@@ -129,14 +130,20 @@ def maker(cfg: DictConfig, data: Any, device: torch.device) -> Callable[..., tor
 
 
 def build_data(cfg: DictConfig, device: torch.device) -> Any:
-    source = cfg.source
+    source, images = cfg.source, load(cfg.source.name, cfg.source.root)
+    what = [
+        OmegaConf.to_yaml(node, resolve=True)
+        for node in (cfg.data, OmegaConf.masked_copy(source, ["image_size", "mean", "std"]))
+    ]
+    shared = Shared(Path(cfg.outputs) / "data", device, *vars(images).values(), *what, str(cfg.seed))
     return _made(cfg.data)(
-        images=load(source.name, source.root),
+        images=images,
         image_size=source.image_size,
         mean=source.mean,
         std=source.std,
         seed=cfg.seed,
         device=device,
+        once=shared.once,
     )
 
 

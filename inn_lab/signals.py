@@ -3,8 +3,11 @@
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 ending = False  # whether the end has begun: no further SIGTERM cuts off the last checkpoint
+_held: list[int] | None = None  # the signals that wait, while there is something they must not cut off
 
 
 class Interrupted(BaseException):
@@ -22,6 +25,9 @@ def listen() -> None:
 
     def stop(signum: int, frame: object) -> None:
         global ending
+        if _held is not None:
+            _held.append(signum)
+            return
         if signum == signal.SIGTERM:
             if ending:
                 return
@@ -33,6 +39,19 @@ def listen() -> None:
 
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, stop)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Inside, Ctrl-C and SIGTERM wait. A database's transaction that is cut off keeps its lock, and nobody else can write."""
+    global _held
+    before, _held = _held, [] if _held is None else _held
+    try:
+        yield
+    finally:
+        waiting, _held = _held, before
+        if before is None and waiting:
+            signal.raise_signal(waiting[0])
 
 
 def _preempted() -> bool:

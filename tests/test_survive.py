@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from conftest import SMOKE
 
-from inn_lab import records, tracking
+from inn_lab import records, signals, tracking
 
 PROC = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the processes of a sweep are found in Linux's /proc")
 MEASURED = ["train/loss", "train/acc_end", "val/loss", "val/acc_end", "test/loss", "test/acc_end", "model/weights"]
@@ -473,3 +473,21 @@ def test_eight_jobs_at_once_on_a_database_that_is_not_there_yet(tmp_path):
     assert code == 0 and "8 finished" in out, out
     found = tracking.read(tmp_path, "adhoc")
     assert len(found) == 8 * 50 and found[MEASURED].notna().all().all()
+
+
+def test_a_signal_waits_until_mlflow_has_heard_an_entry():
+    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    heard = []
+    try:
+        signals.listen()
+        with pytest.raises(signals.Interrupted, match="SIGTERM"), signals.held():
+            with signals.held():
+                signal.raise_signal(signal.SIGTERM)
+                heard.append("inner")
+            heard.append("outer")
+        with signals.held():
+            heard.append("no signal")
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+    assert heard == ["inner", "outer", "no signal"]

@@ -194,6 +194,8 @@ class LocalLauncher(Launcher):
 
     def _stop(self, running: list[Task]) -> None:
         """Ends what runs: by SIGTERM, upon which jobs write their checkpoints, and at last by force."""
+        from inn_lab import tracking
+
         for task in running:
             task.process.terminate()
         deadline = time.monotonic() + GRACE
@@ -203,6 +205,7 @@ class LocalLauncher(Launcher):
         for task in running:
             task.process.kill()
             self._end(task)
+        tracking.recover(self.config.outputs)  # they told MLflow once, and did not wait if it was busy
 
 
 class FailedFast(Exception):

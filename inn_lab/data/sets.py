@@ -7,6 +7,7 @@ device, the batch size, or what was drawn before.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -67,6 +68,7 @@ class ImageData(ABC):
     image_size: the images are resized to image_size × image_size; all of them are kept so (10 kB an image at 50 × 50).
     mean, std: of the source's pixels; pixels in [0, 1] leave as (pixel − mean) / std.
     device: where the images are kept and transformed.
+    once: called as once(name, make) for what every job with the same data has; returns what `make` does, or did before.
 
     Raises ConfigError for values that are out of range.
     """
@@ -87,6 +89,7 @@ class ImageData(ABC):
         seed: int,
         image_size: int = 50,
         device: str | torch.device = "cpu",
+        once: Callable[[str, Callable[[], Any]], Any] = lambda name, make: make(),
     ):
         if batch_size < 1:
             raise ConfigError(f"data.batch_size={batch_size}: at least one example; e.g. data.batch_size=32")
@@ -100,11 +103,12 @@ class ImageData(ABC):
         self.n_inputs = image_size**2
         self.n_classes = images.n_classes
         self.sizes = {"train": n_train, "val": n_val, "test": n_test}
-        self._pixels: dict[str, Tensor] = {}  # (n, size, size), on the device
-        self._labels: dict[str, Tensor] = {}  # (n,), on the CPU, where the drawing is done
-        for part, (pixels, labels) in zip(PARTS, split(images, n_train, n_val, n_test, seed), strict=True):
-            self._pixels[part] = resize(pixels, image_size).to(self.device)
-            self._labels[part] = labels
+        parts = dict(zip(PARTS, split(images, n_train, n_val, n_test, seed), strict=True))
+        self._labels = {part: labels for part, (_, labels) in parts.items()}  # (n,), on the CPU, where the drawing is done
+        self._pixels: dict[str, Tensor] = once(  # (n, size, size), on the device
+            "images", lambda: {part: resize(pixels, image_size).to(self.device) for part, (pixels, _) in parts.items()}
+        )
+        self._once = once
         self._fixed: dict[str, list[Batch]] = {}
 
     def batches(self, part: str, epoch: int = 0) -> Batches:
@@ -121,7 +125,7 @@ class ImageData(ABC):
     def _keep(self, part: str) -> list[Batch]:
         if part not in self._fixed:
             with torch.inference_mode(False):  # Lightning validates in it, and what is drawn there could never meet a gradient
-                self._fixed[part] = list(self._draw(part))
+                self._fixed[part] = self._once(part, lambda: list(self._draw(part)))
         return self._fixed[part]
 
     def _draw(self, *stream: str | int) -> Iterator[Batch]:

@@ -7,6 +7,7 @@ import time
 import uuid
 from pathlib import Path
 
+from inn_lab import signals
 from inn_lab.config import ConfigError
 from inn_lab.records import Record, read_json, unfinished, write_atomically
 from inn_lab.tracking.store import client, commit, experiment_id, uri
@@ -69,10 +70,11 @@ class Journal:
         while True:
             try:
                 while self._done < len(self.entries):
-                    self._send(self.entries[self._done])
-                    self._done += 1
-                    state = {"uri": uri(self._outputs), "run_id": self.run_id, "entries": self._done}
-                    write_atomically(self._record.delivered, json.dumps(state).encode(), sync=False)
+                    with signals.held():
+                        self._send(self.entries[self._done])
+                        self._done += 1
+                        state = {"uri": uri(self._outputs), "run_id": self.run_id, "entries": self._done}
+                        write_atomically(self._record.delivered, json.dumps(state).encode(), sync=False)
                 if not self.open:
                     self._record.pending.unlink(missing_ok=True)
                 return True
