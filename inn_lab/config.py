@@ -110,6 +110,18 @@ class INN:
 
 
 @dataclass
+class LayeredINN:
+    _target_: str = MISSING
+    hidden: list[int] = MISSING
+    component: int = MISSING
+    swap: float = MISSING
+    bias: bool = MISSING
+    init: str = MISSING
+    init_std: float = MISSING
+    linear: str = MISSING
+
+
+@dataclass
 class Recurrent:
     _target_: str = MISSING
     n_weights: int | None = MISSING
@@ -174,6 +186,7 @@ SCHEMAS = {
     "anomaly_objective_schema": AnomalyObjective,
     "classification_objective_schema": ClassificationObjective,
     "inn_schema": INN,
+    "layered_inn_schema": LayeredINN,
     "recurrent_schema": Recurrent,
     "rnn_schema": RNN,
     "mlp_schema": MLP,

@@ -46,7 +46,7 @@ def draw_bernoulli(rows: int, columns: int, R: float, generator: torch.Generator
     return draw_exact(rows, columns, int(count), generator)
 
 
-def effective(indices: Tensor, n_inputs: int, width: int, n_outputs: int, steps: int) -> int:
+def effective(indices: Tensor, n_inputs: int, width: int, n_outputs: int, steps: int, fixed: Tensor | None = None) -> int:
     """How many of the entries lie on a path from an input to an output within `steps` applications of the matrix.
 
     Only those can move the loss: an entry (i, j) is on such a path if j is reached from an input in a applications, an output
@@ -54,7 +54,10 @@ def effective(indices: Tensor, n_inputs: int, width: int, n_outputs: int, steps:
     3.4.2, blames weights "disconnected from the gradient path" for the collapse at low density; this counts them.)
 
     indices (n,): flat, row · width + column, of the depth × width space (width = n_inputs + depth), outputs the last rows.
+    fixed (m,): the same of entries that don't train: paths lead over them too, but they are not counted.
     """
+    n = len(indices)
+    indices = indices if fixed is None else torch.cat([indices, fixed])
     rows, columns = indices // width + n_inputs, indices % width  # both as places in [x; h]
     never = 2 * steps + 2
     from_input = torch.full((width,), never, device=indices.device)
@@ -68,4 +71,4 @@ def effective(indices: Tensor, n_inputs: int, width: int, n_outputs: int, steps:
             if not len(new):
                 break
             distance[new] = level
-    return int((from_input[columns] + 1 + to_output[rows] <= steps).sum())
+    return int((from_input[columns] + 1 + to_output[rows] <= steps)[:n].sum())

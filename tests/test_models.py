@@ -6,8 +6,8 @@ from torch import Tensor
 
 from inn_lab.config import ConfigError
 from inn_lab.linear import is_still
-from inn_lab.models import GRU, INN, LSTM, MLP, RNN
-from inn_lab.models.inn import fan_in_std
+from inn_lab.models import GRU, INN, LSTM, MLP, RNN, LayeredINN
+from inn_lab.models.sequential2d import fan_in_std
 from inn_lab.seeding import generator
 
 B, T, I, O = 3, 5, 12, 4  # noqa: E741
@@ -20,6 +20,7 @@ MODELS = {
     "rnn": lambda g: RNN(I, O, n_weights=700, nonlinearity="relu", generator=g),
     "gru": lambda g: GRU(I, O, n_weights=700, generator=g),
     "mlp": lambda g: MLP(I, O, n_weights=700, generator=g),
+    "layered_inn": lambda g: LayeredINN(I, O, hidden=[20, 10], component=5, swap=0.3, generator=g),
 }
 
 
@@ -46,7 +47,7 @@ def same(one: list[Tensor], other: list[Tensor], atol: float) -> bool:
 
 def slow_inn(model: INN, x: Tensor) -> Tensor:
     """x̄ = [x; h], h ← σ(W x̄ + b), literally."""
-    depth, outputs = model.space.depth, model.space.n_outputs
+    depth, outputs = model.depth, model.n_outputs
     weight = model.map.matrix()
     h, ys = x.new_zeros(x.shape[0], depth), []
     for t in range(x.shape[1]):
@@ -105,32 +106,17 @@ def test_the_first_output_comes_from_the_input_alone_and_the_state_carries_on() 
     assert torch.allclose(model(other)[:, :-1], model(x)[:, :-1], atol=1e-12, rtol=0)
 
 
-def test_torchs_rnn_is_an_inn_with_dense_hidden_rows() -> None:
-    """Without weights from the outputs, the hidden rows are torch.nn.RNN; the outputs read the state of the step before."""
-    hidden = 16
-    inn = INN(I, O, depth=hidden + O, R=1.0, init_std=0.2, generator=generator(0)).double()
-    rnn = RNN(I, O, hidden_size=hidden, nonlinearity="relu", generator=generator(1)).double()
-    with torch.no_grad():
-        weight = torch.zeros_like(inn.map.weight)
-        weight[:hidden, :I], weight[:hidden, I : I + hidden] = rnn.core.weight_ih_l0, rnn.core.weight_hh_l0
-        weight[hidden:, I : I + hidden] = rnn.readout.weight
-        inn.map.weight.copy_(weight)
-        inn.bias.copy_(torch.cat([rnn.core.bias_ih_l0 + rnn.core.bias_hh_l0, rnn.readout.bias]))
-    x = draw(B, T, I)
-    assert torch.allclose(inn(x)[:, 1:], rnn(x)[:, :-1], atol=1e-12, rtol=0)
-
-
 def test_inn_draws_what_it_is_asked_for() -> None:
     exact = INN(100, 10, n_weights=5000, R=0.2, linear="masked", generator=generator(0))
     assert exact.n_weights == 5000
-    space, size = exact.space, exact.size(T)
+    size = exact.size(T)
     assert size == {
         "weights": 5000,
         "weights_effective": 5000,  # at this density everything is connected
-        "parameters": 5000 + space.depth,
-        "depth": space.depth,
-        "width": space.width,
-        "density": 5000 / (space.depth * space.width),
+        "parameters": 5000 + exact.depth,
+        "depth": exact.depth,
+        "width": exact.width,
+        "density": 5000 / (exact.depth * exact.width),
     }
     assert int((exact.map.weight != 0).sum()) == 5000
     counts = {INN(100, 10, n_weights=5000, R=0.2, draw="bernoulli", generator=generator(s)).n_weights for s in range(8)}

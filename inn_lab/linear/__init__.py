@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from inn_lab.config import ConfigError, near
-from inn_lab.linear.base import WeightMatrix, is_still
-from inn_lab.linear.csr import CSR
+from inn_lab.linear.base import ACTIVATIONS, Activation, WeightMatrix, is_still
+from inn_lab.linear.composed import LowRank, Sum, draw_factors
+from inn_lab.linear.csr import CSR, Fixed
 from inn_lab.linear.dense import Dense, Masked, Stepwise
-from inn_lab.linear.low_rank import LowRank
 
 KINDS = {"dense": Dense, "masked": Masked, "csr": CSR, "stepwise": Stepwise}  # of entries; low_rank has none
 DENSE_FROM = 0.5  # CPU: the density from which masked is faster than csr
@@ -54,14 +54,19 @@ def from_entries(
 
 
 __all__ = [
+    "ACTIVATIONS",
     "CSR",
     "KINDS",
+    "Activation",
     "Dense",
+    "Fixed",
     "LowRank",
     "Masked",
     "Stepwise",
+    "Sum",
     "WeightMatrix",
     "check_kind",
+    "draw_factors",
     "fastest",
     "from_entries",
     "is_still",

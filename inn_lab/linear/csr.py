@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from inn_lab.linear.base import Map, WeightMatrix, is_still
+from inn_lab.linear.base import Activation, Map, WeightMatrix, is_still
 
 CACHE = 2**20  # bytes of a core's second-level cache that are counted on
 
@@ -227,12 +227,27 @@ class CSR(WeightMatrix):
         left, right = self.blocks(columns)
         return lambda x: _Product.apply(x, self.values, left), lambda h: _Product.apply(h, self.values, right)
 
-    def iterate(self, x: Tensor, bias: Tensor | None, n_linear: int) -> Tensor:
-        return _Iterate.apply(x, self.values, bias, self.blocks(x.shape[2]), n_linear)
+    def iterate(self, x: Tensor, bias: Tensor | None, activation: Activation, n_outputs: int) -> Tensor:
+        blocks, n_relu = self.blocks(x.shape[2]), activation.n_relu
+        n_linear = 0 if n_relu is None else len(self.pointers) - 1 - n_relu
+        if n_outputs > n_linear:  # the kernels know linear rows below ReLU's, and give those alone
+            return super().iterate(x, bias, activation, n_outputs)
+        return _Iterate.apply(x, self.values, bias, blocks, n_linear)[..., -n_outputs:]
 
     def _apply(self, *args: Any, **kwargs: Any) -> "CSR":
         self._blocks.clear()  # they would stay on the old device
         return super()._apply(*args, **kwargs)
+
+
+class Fixed(CSR):
+    """A sparse matrix of which nothing trains: the identities and signs that a block matrix is built with."""
+
+    n_weights = 0
+
+    def __init__(self, out_features: int, in_features: int, indices: Tensor, values: Tensor) -> None:
+        super().__init__(out_features, in_features, indices, values)
+        del self.values
+        self.register_buffer("values", values.clone())
 
 
 class _Product(torch.autograd.Function):
@@ -261,7 +276,7 @@ class _Product(torch.autograd.Function):
 
 
 class _Iterate(torch.autograd.Function):
-    """`WeightMatrix.iterate` as one function, with its derivative by hand.
+    """`WeightMatrix.iterate` as one function, with its derivative by hand: ReLU, and linear in the last rows, the outputs.
 
     With the states s_t = [x_t; h_{t−1}], W s_t + b = a_t and h_t = σ(a_t), the backward pass is the recurrence
     g_t = σ'(a_t) ⊙ (Wₕᵀ g_{t+1} + dL/dh_t), and dL/dW = Σ_t g_t s_tᵀ is wanted at the pattern only. All states are kept as

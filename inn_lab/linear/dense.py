@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from inn_lab.linear.base import Map, WeightMatrix
+from inn_lab.linear.base import Activation, Map, WeightMatrix
 
 
 class Dense(WeightMatrix):
@@ -77,12 +77,10 @@ def _cut_to_pattern(module: Masked, _keys: object) -> None:
 class Stepwise(Masked):
     """The way of the sources, kept to compare with: each step applies the mask and multiplies [x; h] by the whole of W."""
 
-    def iterate(self, x: Tensor, bias: Tensor | None, n_linear: int) -> Tensor:
+    def iterate(self, x: Tensor, bias: Tensor | None, activation: Activation, n_outputs: int) -> Tensor:
         state = x.new_zeros(len(x), len(self.weight))  # (B, H)
         outputs = []
         for now in x.unbind(1):
-            total = linear(torch.cat([now, state], dim=1), self.matrix(), bias)  # (B, I + H) -> (B, H)
-            hidden, output = total.split([total.shape[1] - n_linear, n_linear], dim=1)
-            state = torch.cat([hidden.relu(), output], dim=1)
-            outputs.append(output)
+            state = activation(linear(torch.cat([now, state], dim=1), self.matrix(), bias))  # (B, I + H) -> (B, H)
+            outputs.append(state[:, -n_outputs:])
         return torch.stack(outputs, dim=1)

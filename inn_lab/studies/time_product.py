@@ -56,7 +56,7 @@ def ways(depth: int, R: float, columns: int, seed: int, device: torch.device) ->
     entries = torch.randn(len(indices), generator=rng)
     dense = Dense(depth, depth, indices, entries).to(device)
     csr = CSR(depth, depth, indices, entries).to(device)
-    low_rank = LowRank(depth, depth, R, 1.0, rng).to(device)
+    low_rank = LowRank.drawn(depth, depth, R, 1.0, rng).to(device)
     block, values = csr.blocks(depth)[0], csr.values.detach()
     torch_csr = block.tensor(values)
     torch_csc = torch_csr.to_sparse_csc()
@@ -68,7 +68,7 @@ def ways(depth: int, R: float, columns: int, seed: int, device: torch.device) ->
 
         return lambda: torch.autograd.grad(forward(rows), [rows, *parameters], g)
 
-    W, A, B = dense.weight.detach(), low_rank.A.detach(), low_rank.B.detach()
+    W, A, B = dense.weight.detach(), low_rank.A.weight.detach(), low_rank.B.weight.detach()
     bare = {
         "dense": lambda: W @ x,
         "csr": lambda: product(block, values, x[None])[0],
@@ -80,6 +80,6 @@ def ways(depth: int, R: float, columns: int, seed: int, device: torch.device) ->
         "dense": layer(dense, [dense.weight]),
         "csr": layer(csr, [csr.values]),
         "torch_csr": layer(lambda rows: (block.tensor(csr.values) @ rows.T).T, [csr.values]),
-        "low_rank": layer(low_rank, [low_rank.A, low_rank.B]),
+        "low_rank": layer(low_rank, [low_rank.A.weight, low_rank.B.weight]),
     }
     return bare, layers

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inn_lab.linear import from_entries
+from inn_lab.linear import Activation, from_entries
 from inn_lab.seeding import generator
 from inn_lab.studies import Job
 from inn_lab.studies.clock import WARM, machine, times
@@ -108,7 +108,7 @@ def warm_up(device: torch.device) -> None:
     """A step of a 4 × 8 matrix, sparse."""
     matrix = from_entries("csr", 4, 8, torch.arange(32), torch.ones(32)).to(device)
     optimizer = torch.optim.Adam(matrix.parameters(), fused=True)
-    matrix.iterate(torch.ones(2, 3, 4, device=device), None, 1).sum().backward()
+    matrix.iterate(torch.ones(2, 3, 4, device=device), None, Activation(("relu", 3), ("linear", 1)), 1).sum().backward()
     optimizer.step()
 
 

@@ -1,0 +1,90 @@
+"""A layered network as one iterated block matrix, cut into components that can trade places."""
+
+from collections.abc import Sequence
+
+import torch
+
+from inn_lab.config import ConfigError
+from inn_lab.models.sequential2d import Block, Sequential2D, Trainable
+from inn_lab.sizing import whole
+
+
+class LayeredINN(Sequential2D):
+    """A layered network as an INN: with one iteration a layer it is the network itself; and networks of its parts, rearranged.
+
+    The weight space is cut into components of `component` × `component` (smaller where a side is). Those that make up the
+    layers train, the others are zeros. Then each component, row by row, trades with another one, drawn from all, with
+    probability `swap`: whether it trains, and how it is initialised. Only components below the input's rows are there to trade.
+
+    Source: Hershey 2023, 3.2: 2500-500-200-100-10, components of 100 × 100, swap 0.2 and 0.5.
+
+    Shapes: (B, T, I) -> (B, T, O). B batch, T steps, I inputs, O outputs.
+
+    Args:
+        hidden: the widths of the hidden layers; ReLU there, the outputs are linear.
+        bias, init, init_std, linear, device, generator: as in `Sequential2D`; the trades are drawn first.
+
+    `components` tells which of them train, a list of rows from the top.
+
+    Raises ConfigError for a width, a `component` or a `swap` that is out of its range.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        hidden: Sequence[int],
+        component: int = 100,
+        swap: float = 0.0,
+        bias: bool = True,
+        init: str = "normal",
+        init_std: float = 0.05,
+        linear: str = "auto",
+        device: torch.device | None = None,
+        generator: torch.Generator | None,
+    ) -> None:
+        for layer, units in enumerate(hidden):
+            whole(f"model.hidden[{layer}]", units)
+        whole("model.component", component)
+        if not 0 <= swap <= 1:
+            raise ConfigError(f"model.swap={swap}: a probability lies in [0, 1]; e.g. model.swap=0.2")
+        layers = [n_inputs, *hidden, n_outputs]
+        columns, layer_of = [], []  # of each component's column: its width, and whose output it reads
+        for layer, units in enumerate(layers):
+            widths = [min(component, units - done) for done in range(0, units, component)]
+            columns += widths
+            layer_of += [layer] * len(widths)
+        inputs = layer_of.count(0)
+        grid: list[list[Block]] = [
+            [Trainable() if below == layer - 1 else None for below in layer_of] for layer in layer_of[inputs:]
+        ]
+        if generator is not None:
+            trade(grid, swap, generator)
+        super().__init__(
+            n_inputs,
+            n_outputs,
+            rows=columns[inputs:],
+            columns=columns,
+            grid=grid,
+            activation=[("relu", sum(hidden)), ("linear", n_outputs)],
+            bias=bias,
+            init=init,
+            init_std=init_std,
+            linear=linear,
+            device=device,
+            generator=generator,
+        )
+        self.components = [[block is not None for block in row] for row in grid]
+
+
+def trade(grid: list[list[Block]], swap: float, generator: torch.Generator) -> None:
+    """Each block in turn trades places with another, any of the grid's, with probability `swap`."""
+    rows, columns = len(grid), len(grid[0])
+    many = rows * columns
+    chosen = torch.rand(many, generator=generator, device=generator.device) < swap
+    others = torch.randint(1, many, (many,), generator=generator, device=generator.device)
+    for one in chosen.nonzero().flatten().tolist():
+        i, j = divmod(one, columns)
+        k, m = divmod((one + int(others[one])) % many, columns)
+        grid[i][j], grid[k][m] = grid[k][m], grid[i][j]

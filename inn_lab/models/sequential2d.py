@@ -1,0 +1,225 @@
+"""The block matrix that is iterated: what every model of the lab's own is an instance of."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from inn_lab.config import ConfigError, near
+from inn_lab.linear import Activation, Fixed, LowRank, Sum, WeightMatrix, check_kind, draw_factors, from_entries
+from inn_lab.models.base import Model
+from inn_lab.patterns import draw_bernoulli, draw_exact, effective
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """A block of which `n` entries train, drawn exactly or one by one (see `inn_lab.patterns`); all of them without an `n`."""
+
+    n: int | None = None
+    draw: str = "exact"
+
+    def count(self, rows: int, columns: int) -> int:
+        return rows * columns if self.n is None else self.n
+
+    def pattern(self, rows: int, columns: int, generator: torch.Generator) -> Tensor:
+        """The flat indices of what trains, (n,)."""
+        n = self.count(rows, columns)
+        if self.draw == "bernoulli":
+            return draw_bernoulli(rows, columns, n / (rows * columns), generator)
+        return draw_exact(rows, columns, n, generator)
+
+
+@dataclass(frozen=True)
+class Factored:
+    """A block of low rank, A B, of which about the share R of the entries' number trains."""
+
+    R: float
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A square block that does not train: `scale` times the identity."""
+
+    scale: float = 1.0
+
+
+Block = Trainable | Factored | Identity | None  # None is all zeros
+Grid = Sequence[Sequence[Block]]
+INITS = ("normal", "fan_in")
+
+
+class Sequential2D(Model):
+    """A block matrix W that is iterated once for each step of the input.
+
+        h ← σ(W [x; h] + b),   h = 0 at first;   y = the last O entries of h
+
+    It is described block by block and executed fused: all that trains is one sparse matrix, all identities another, the factors
+    of all low-rank blocks two, whatever the number of blocks.
+
+    Source: Hershey 2023, 2.1.3–2.1.5; Kale 2024.
+
+    Shapes: (B, T, I) -> (B, T, O). B batch, T steps, I inputs, H state, O outputs, N weights.
+
+    Args:
+        rows, columns: the heights and widths of the blocks; they sum to H and to I + H, and the inputs' columns come first.
+        grid: rows of blocks.
+        activation: (name, height) from the top: "relu", "linear", "tanh", "sigmoid".
+        init: "normal" draws the weights from N(0, init_std²), as Hershey; "fan_in" from N(0, 2/k), k the trainable entries in
+            the row (He et al. 2015), whatever `init_std`. Low-rank blocks always have `init_std`. Biases start at zero.
+        linear: how what trains is held: "csr", "masked", "dense" (all entries train), "stepwise" (as the sources multiply) or
+            "auto".
+        device: where the model will run, if not where the generator is; only "auto" cares.
+        generator: block by block, row by row, patterns and factors are drawn from it, and then the weights.
+
+    Raises ValueError for sizes that don't fit each other, ConfigError for an `init` or `linear` that is unknown or cannot be.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        rows: Sequence[int],
+        columns: Sequence[int],
+        grid: Grid,
+        activation: Sequence[tuple[str, int]],
+        bias: bool = True,
+        init: str = "normal",
+        init_std: float = 0.05,
+        linear: str = "auto",
+        device: torch.device | None = None,
+        generator: torch.Generator | None,
+    ) -> None:
+        super().__init__()
+        if init not in INITS:
+            raise ConfigError(f"model.init={init}: there is no such init{near(str(init), INITS)}")
+        if not 0 < init_std < math.inf:
+            raise ConfigError(f"model.init_std={init_std}: a standard deviation is positive; e.g. model.init_std=0.05")
+        self.n_inputs, self.n_outputs, self.depth, self.width = n_inputs, n_outputs, sum(rows), sum(columns)
+        if self.width != n_inputs + self.depth or [len(blocks) for blocks in grid] != [len(columns)] * len(rows):
+            raise ValueError(f"a grid of {rows} × {columns} does not hold {n_inputs} inputs and the state")
+        if sum(n for _, n in activation) != self.depth:
+            raise ValueError(f"the activations {activation} are not for {self.depth} rows")
+        self.activation = Activation(*activation)
+        placed = [
+            (block, top, left, height, width)
+            for blocks, top, height in zip(grid, _starts(rows), rows, strict=True)
+            for block, left, width in zip(blocks, _starts(columns), columns, strict=True)
+        ]
+        n = sum(b.count(height, width) for b, _, _, height, width in placed if isinstance(b, Trainable))
+        check_kind(linear, n, self.depth * self.width)
+        if generator is None:
+            return
+        self.map = self._assemble(placed, init, init_std, linear, device, generator)
+        self.bias = torch.nn.Parameter(torch.zeros(self.depth, device=generator.device)) if bias else None
+
+    def _assemble(
+        self,
+        placed: list[tuple[Block, int, int, int, int]],
+        init: str,
+        init_std: float,
+        linear: str,
+        device: torch.device | None,
+        generator: torch.Generator,
+    ) -> WeightMatrix:
+        trainable, fixed, factors = [], [], []
+        for block, top, left, height, width in placed:
+            if isinstance(block, Trainable):
+                at = block.pattern(height, width, generator)
+                trainable.append((top + at // width) * self.width + left + at % width)
+            elif isinstance(block, Identity):
+                if height != width:
+                    raise ValueError(f"an identity of {height} × {width}")
+                at = torch.arange(height, device=generator.device)
+                fixed.append(((top + at) * self.width + left + at, torch.full((height,), block.scale, device=at.device)))
+            elif isinstance(block, Factored):
+                factors.append((top, left, *draw_factors(height, width, block.R, init_std, generator)))
+        parts: list[WeightMatrix] = []
+        if trainable:
+            indices = torch.cat(trainable).sort().values
+            values = torch.randn(len(indices), generator=generator, device=generator.device)
+            values *= init_std if init == "normal" else fan_in_std(indices, self.width)
+            parts.append(from_entries(linear, self.depth, self.width, indices, values, device))
+        if factors:
+            parts.append(_low_rank(self.depth, self.width, factors, device))
+        if fixed:
+            indices, values = (torch.cat(part) for part in zip(*fixed, strict=True))
+            order = indices.argsort()
+            parts.append(Fixed(self.depth, self.width, indices[order], values[order]))
+        return parts[0] if len(parts) == 1 else Sum(parts)
+
+    @property
+    def n_weights(self) -> int:
+        """What trains of the block matrix; biases aside, as in Hershey's Eq. 3.1."""
+        return self.map.n_weights
+
+    def size(self, steps: int) -> dict[str, float]:
+        """As every model; also the "depth", "width" and "density" of the matrix, and "weights_effective".
+
+        Effective weights lie on a path from an input to an output within T = `steps`; see `inn_lab.patterns.effective`. It is
+        left out where low-rank blocks stand among others.
+        """
+        return {
+            "weights": self.n_weights,
+            **self._effective(steps),
+            "parameters": self.n_weights + (0 if self.bias is None else self.depth),
+            "depth": self.depth,
+            "width": self.width,
+            "density": self.n_weights / (self.depth * self.width),
+        }
+
+    def _effective(self, steps: int) -> dict[str, int]:
+        parts = self.map.parts if isinstance(self.map, Sum) else [self.map]
+        if any(isinstance(part, LowRank) for part in parts):
+            return {"weights_effective": self.n_weights} if len(parts) == 1 else {}  # by itself every entry is there
+        links = {isinstance(part, Fixed): part.entries()[0] for part in parts}
+        none = next(iter(links.values()))[:0]
+        reach = (self.n_inputs, self.width, self.n_outputs, steps)
+        return {"weights_effective": effective(links.get(False, none), *reach, fixed=links.get(True, none))}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.map.iterate(x, self.bias, self.activation, self.n_outputs)  # (B, T, I) -> (B, T, O)
+
+    def states(self, x: Tensor) -> Tensor:
+        """The whole state after each step: (B, T, I) -> (B, T, H)."""
+        return self.map.iterate(x, self.bias, self.activation, self.depth)
+
+    def iterate(self, x: Tensor, steps: int) -> Tensor:
+        """The states of a still input: (B, I) -> (B, steps, H)."""
+        return self.states(x[:, None].expand(-1, steps, -1))
+
+
+def _starts(sizes: Sequence[int]) -> list[int]:
+    return [0, *accumulate(sizes)][:-1]
+
+
+def _low_rank(depth: int, width: int, factors: list[tuple[int, int, Tensor, Tensor]], device: torch.device | None) -> LowRank:
+    """One product A B for all low-rank blocks: A (depth, K) and B (K, width) hold theirs, K the sum of their ranks."""
+    total = sum(A.shape[1] for _, _, A, _ in factors)
+    columns, rows, first = [], [], 0
+    for top, left, A, B in factors:
+        k = A.shape[1]
+        columns.append(_entries(A, top, first, total))
+        rows.append(_entries(B, first, left, width))
+        first += k
+    sides = []
+    for shape, entries in (((depth, total), columns), ((total, width), rows)):
+        indices, values = (torch.cat(part) for part in zip(*entries, strict=True))
+        order = indices.argsort()
+        sides.append(from_entries("auto", *shape, indices[order], values[order], device))
+    return LowRank(*sides)
+
+
+def _entries(block: Tensor, top: int, left: int, width: int) -> tuple[Tensor, Tensor]:
+    """Where the entries of a dense block stand in a matrix of `width` columns, flat, and their values."""
+    down, right = (torch.arange(n, device=block.device) for n in block.shape)
+    return ((top + down[:, None]) * width + left + right).flatten(), block.flatten()
+
+
+def fan_in_std(indices: Tensor, width: int) -> Tensor:
+    """√(2/k) for each entry, k the number of trainable entries in its row (He et al. 2015). (n,) -> (n,)"""
+    rows = indices // width
+    return (2 / rows.bincount()[rows]).sqrt()
