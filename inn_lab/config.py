@@ -146,6 +146,16 @@ class Study:
 
 
 @dataclass
+class ProbeIterations(Study):
+    iterations: int = MISSING
+
+
+@dataclass
+class Gallery(Study):
+    examples: int = MISSING
+
+
+@dataclass
 class Timed(Study):
     """Of studies that time the machine, which a job then must have for itself."""
 
@@ -191,6 +201,8 @@ SCHEMAS = {
     "rnn_schema": RNN,
     "mlp_schema": MLP,
     "study_schema": Study,
+    "probe_iterations_schema": ProbeIterations,
+    "gallery_schema": Gallery,
     "time_step_schema": Timed,
     "time_product_schema": TimeProduct,
     "trainer_schema": Trainer,

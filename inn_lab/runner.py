@@ -105,22 +105,23 @@ def build(cfg: DictConfig, title: str) -> Job:
     """The objects of a job. Raises ConfigError where the configuration does not define them."""
     config.check(cfg)
     device = pick_device(cfg.trainer)
+    data = build_data(cfg, device) if OmegaConf.select(cfg, "data._target_") else None
     if OmegaConf.select(cfg, "model._target_") is None:
-        return Job(cfg, title, device)
-    data = build_data(cfg, device)
+        return Job(cfg, title, device, data)
     make = maker(cfg, data, device)
     return Job(cfg, title, device, data, make(generator=generator(cfg.seed, "model")), make, _made(cfg.objective)())
 
 
 def define(cfg: DictConfig, made: dict[str, Any]) -> None:
     """Raises ConfigError where `build` would. Draws no weights; keeps the data in `made`, for other jobs that have the same."""
-    if OmegaConf.select(cfg, "model._target_") is None:
+    if OmegaConf.select(cfg, "data._target_") is None:
         return
     device = torch.device("cpu")
     key = OmegaConf.to_yaml(cfg.data, resolve=True) + OmegaConf.to_yaml(cfg.source, resolve=True)
     data = made[key] = made.get(key) or build_data(cfg, device)
-    maker(cfg, data, device)(generator=None)
-    _made(cfg.objective)()
+    if OmegaConf.select(cfg, "model._target_"):
+        maker(cfg, data, device)(generator=None)
+        _made(cfg.objective)()
 
 
 def maker(cfg: DictConfig, data: Any, device: torch.device) -> Callable[..., torch.nn.Module]:

@@ -10,6 +10,7 @@ import matplotlib.figure
 import pandas as pd
 import torch
 
+from inn_lab.models import LayeredINN
 from inn_lab.studies import Job
 from inn_lab.training.checkpoint import Checkpoint
 from inn_lab.training.module import ToMLflow, Training
@@ -29,6 +30,8 @@ def train(job: Job) -> str:
     not trained further and not tested.
     """
     cfg = job.cfg.trainer
+    if isinstance(job.model, LayeredINN):
+        log_components(job, job.model.components)
     module = Training(job.model, job.data, job.objective, job.cfg.lr, cfg.gradient_clip_val)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     checkpoint = Checkpoint(job.run.record.checkpoint, cfg.checkpoint_s)
@@ -66,6 +69,26 @@ def train(job: Job) -> str:
     return "finished"
 
 
+def log_components(job: Job, components: list[list[bool]]) -> None:
+    """components.csv and weight_space.png among the run's artifacts: which components train (Hershey 2023, Fig. 3.1)."""
+    figure = matplotlib.figure.Figure(figsize=(7, 2.5), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(components, cmap="Blues", vmin=0, vmax=1.3, aspect="equal")
+    axes.set(xlabel="column of components", ylabel="row")
+    axes.set_title(f"{job.title}\nwhat trains, seed {job.cfg.seed}", fontsize=8)
+    table = pd.DataFrame(components).astype(int).rename_axis(index="row", columns="column").stack().rename("trains")
+    save(job, figure, "weight_space.png", table.reset_index(), "components.csv")
+
+
+def save(job: Job, figure: matplotlib.figure.Figure, picture: str, table: pd.DataFrame, name: str) -> None:
+    """A picture and a table among the run's artifacts."""
+    with tempfile.TemporaryDirectory() as folder:
+        figure.savefig(Path(folder) / picture, dpi=120)
+        table.to_csv(Path(folder) / name, index=False)
+        for file in (name, picture):
+            job.run.file(Path(folder) / file)
+
+
 def log_confusion(job: Job, counts: torch.Tensor) -> None:
     """confusion.csv and confusion.png among the run's artifacts: rows are the true classes, columns the predicted ones."""
     figure = matplotlib.figure.Figure(figsize=(5, 5), layout="constrained")
@@ -76,9 +99,5 @@ def log_confusion(job: Job, counts: torch.Tensor) -> None:
         axes.text(column, row, n, ha="center", va="center", fontsize=7, color="white" if n > counts.max() / 2 else "black")
     axes.set(xlabel="predicted", ylabel="true", xticks=range(len(counts)), yticks=range(len(counts)))
     axes.set_title(f"{job.title}\ntest, {job.cfg.source.name}, seed {job.cfg.seed}", fontsize=8)
-    with tempfile.TemporaryDirectory() as folder:
-        table = pd.DataFrame(counts.numpy()).rename_axis(index="true", columns="predicted")
-        table.to_csv(Path(folder) / "confusion.csv")
-        figure.savefig(Path(folder) / "confusion.png", dpi=120)
-        for name in ("confusion.csv", "confusion.png"):
-            job.run.file(Path(folder) / name)
+    table = pd.DataFrame(counts.numpy()).rename_axis(index="true").reset_index()
+    save(job, figure, "confusion.png", table, "confusion.csv")

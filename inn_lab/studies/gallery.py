@@ -1,0 +1,60 @@
+"""What the data look like: examples as a table of pictures."""
+
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from inn_lab.config import ConfigError
+from inn_lab.data import ANOMALY, apply_mixed, load, split
+from inn_lab.data.transforms import resize
+from inn_lab.linear import is_still
+from inn_lab.seeding import generator
+from inn_lab.studies import Job
+
+
+def gallery(job: Job, examples: int) -> None:
+    """Logs examples.csv: the first test examples, one row an image.
+
+    Columns: `example`, `step`, `answer` (the class, or which step is the anomaly), `kind` and `pixels`, bytes in hexadecimal,
+    row by row. Of still images there is one step. Sequences come with one digit under each kind of transform more: `kind` names
+    it, and `example` is −1.
+    """
+    if examples < 1:
+        raise ConfigError(f"study.examples={examples}: at least one; e.g. study.examples=10")
+    shown: list[dict[str, object]] = []
+    for x, y in job.data.batches("test"):
+        still = is_still(x)
+        for sequence, answer in zip((x[:, :1] if still else x[:, :-1]).cpu(), y.tolist(), strict=True):  # not the blank
+            example = len(shown) and shown[-1]["example"] + 1
+            if example == examples:
+                break
+            pixels = sequence * job.data.std + job.data.mean
+            shown += [
+                {"example": example, "step": step, "answer": answer, "kind": "", "pixels": as_text(image)}
+                for step, image in enumerate(pixels)
+            ]
+    if not still:
+        shown += [
+            {"example": -1, "step": step, "answer": -1, "kind": kind, "pixels": as_text(image)}
+            for step, (kind, image) in enumerate(zip(ANOMALY, every_kind(job), strict=True))
+        ]
+    with tempfile.TemporaryDirectory() as folder:
+        pd.DataFrame(shown).to_csv(Path(folder) / "examples.csv", index=False)
+        job.run.file(Path(folder) / "examples.csv")
+
+
+def every_kind(job: Job) -> Tensor:
+    """The first test image under each of the sequences' transforms, (8, height, width)."""
+    cfg, data = job.cfg, job.data
+    _, _, (pixels, _) = split(load(cfg.source.name, cfg.source.root), *data.sizes.values(), cfg.seed)
+    kinds = torch.arange(len(ANOMALY))
+    image = resize(pixels[:1], cfg.source.image_size)
+    return apply_mixed(image, kinds, generator(cfg.seed, "gallery"), which=torch.zeros_like(kinds))
+
+
+def as_text(pixels: Tensor) -> str:
+    """Pixels in [0, 1] as bytes, in hexadecimal."""
+    return (pixels.clamp(0, 1) * 255).round().to(torch.uint8).numpy().tobytes().hex()
