@@ -18,9 +18,9 @@ def figures(runs: pd.DataFrame) -> dict[str, Figure]:
     figure, panels = report.grid(len(data_sets))
     for axes, data in zip(panels, data_sets, strict=True):
         here = trained(runs, data=data)
-        curves = {model.upper(): (trained(here, model=model), style) for model, style in MODELS.items()}
-        present = {label: (part, style) for label, (part, style) in curves.items() if len(part)}
-        report.panel(axes, data.replace("_", " "), present, chance=1 / here["seq_len"].iloc[0])
+        parts = [(model, trained(here, model=model), style) for model, style in MODELS.items()]
+        curves = {f"{model.upper()} ({report.weights(part)})": (part, style) for model, part, style in parts if len(part)}
+        report.panel(axes, data.replace("_", " "), curves, chance=1 / here["seq_len"].iloc[0])
     return {"model_comparison": figure}
 
 

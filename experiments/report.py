@@ -96,7 +96,7 @@ def trained(runs: pd.DataFrame, **values: object) -> pd.DataFrame:
     """The runs that trained, to the end or until they diverged, and have these values in the columns named."""
     found = runs[runs["state"].isin(["finished", "diverged"])]
     for column, value in values.items():
-        found = found[found[column] == value]
+        found = found[found[column] == value] if column in found else found[:0]  # LSTMs alone have no column model.init
     return found
 
 
@@ -111,20 +111,26 @@ def grid(panels: int) -> tuple[Figure, list[Axes]]:
     return figure, axes[:panels]
 
 
-def panel(axes: Axes, title: str, curves: Mapping[str, tuple[pd.DataFrame, dict[str, object]]], chance: float | None) -> None:
-    """Validation ACC_end by epoch. `curves`: {label: (runs, style)}; the legend adds how many weights those runs have."""
+def panel(axes: Axes, title: str, curves: Mapping[str, tuple[pd.DataFrame, dict[str, object]]], chance: float = 0) -> None:
+    """Validation ACC_end by epoch. `curves`: {label: (runs, style)}."""
     for label, (runs, style) in curves.items():
-        curve(axes, runs, ACC, f"{label} ({runs['model/weights'].mean():,.0f})", **style)
+        curve(axes, runs, ACC, label, **style)
     if chance:
         axes.axhline(chance, color="gray", linewidth=0.8, linestyle=":", label="chance")
     axes.set(title=title, xlabel="epoch", ylabel="validation ACC_end", ylim=(0, 1))
-    axes.legend(fontsize=7, title="(weights)", title_fontsize=7, loc="upper left", ncols=2 if len(curves) > 4 else 1)
+    if curves:
+        axes.legend(fontsize=7, title="weights", title_fontsize=7, loc="upper left", ncols=2 if len(curves) > 4 else 1)
+
+
+def weights(runs: pd.DataFrame) -> str:
+    """How many weights train, on average, for the legend."""
+    return f"{runs['model/weights'].mean():,.0f}"
 
 
 def by_density(inn: pd.DataFrame, lstm: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, dict[str, object]]]:
     """The curves of a panel: one for each density, the LSTM beside if there is one."""
-    curves = {f"R={R:g}": (part, {"color": colour(R)}) for R, part in inn.groupby("R")}
-    return curves | ({"LSTM": (lstm, {"color": LSTM, "linewidth": 2})} if len(lstm) else {})
+    curves = {f"R={R:g} ({weights(part)})": (part, {"color": colour(R)}) for R, part in inn.groupby("R")}
+    return curves | ({f"LSTM ({weights(lstm)})": (lstm, {"color": LSTM, "linewidth": 2})} if len(lstm) else {})
 
 
 def curve(axes: Axes, runs: pd.DataFrame, metric: str, label: str, **style: object) -> None:

@@ -13,7 +13,7 @@ UNIFORM, RANDOM = "uniform_anomaly", "random_anomaly"
 
 
 def figures(runs: pd.DataFrame) -> dict[str, Figure]:
-    """Validation ACC_end by epoch: a panel for each data set, uniform anomaly first; a curve for each density, the LSTM beside."""
+    """Validation ACC_end by epoch: a panel for each data set, uniform anomaly first; a curve a density, the LSTM beside."""
     data_sets = sorted(trained(runs)["data"].unique(), reverse=True)
     figure, panels = report.grid(len(data_sets))
     for axes, data in zip(panels, data_sets, strict=True):

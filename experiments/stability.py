@@ -5,6 +5,7 @@ A run that diverged failed to train: it ends at 0 (`report.finals`), below those
 
 from collections.abc import Callable
 
+import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -12,7 +13,7 @@ from experiments import report
 from experiments.report import Claim, judge, level, number, trained, words
 
 AXES = ("model", "lr", "R", "n_weights", "model.init")
-RATES = "cividis"  # learning rates go from dark (low) to light (high), in a map of their own: it is not the densities'
+RATES = "plasma"  # learning rates go from dark (low) to light (high), in a map that is not the densities'
 
 
 def figures(runs: pd.DataFrame) -> dict[str, Figure]:
@@ -32,7 +33,7 @@ def by_density(runs: pd.DataFrame, rates: list[float], chance: float) -> Figure:
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for rank, lr in enumerate(rates):
-        colour = report.matplotlib.colormaps[RATES](rank / max(1, len(rates) - 1) * 0.9)
+        colour = matplotlib.colormaps[RATES](rank / max(1, len(rates) - 1) * 0.9)
         for init, line in (("normal", "-o"), ("fan_in", "--s")):
             at = report.levels(inn(trained(runs, lr=lr), init))
             if len(at):
@@ -42,7 +43,9 @@ def by_density(runs: pd.DataFrame, rates: list[float], chance: float) -> Figure:
             axes.plot(1.25, lstm, "*", color=colour, markersize=11, label=f"lr {lr:g}, LSTM")
     axes.axhline(chance, color="gray", linewidth=0.8, linestyle=":", label="chance")
     densities = sorted(trained(runs, model="inn")["R"].unique())
-    axes.set(xscale="log", xlabel="density R (LSTM: at the right)", ylabel="final validation ACC_end", ylim=(-0.03, 1))
+    axes.set(
+        xscale="log", xlabel="density R (LSTM: at the right)", ylabel="final validation ACC_end (0: diverged)", ylim=(-0.03, 1)
+    )
     axes.set_xticks(densities, [f"{R:g}" for R in densities])
     axes.set_xticks([], minor=True)
     axes.legend(fontsize=8, ncols=2)
