@@ -31,14 +31,18 @@ def draw(name: str, wanted: dict[str, str], outputs: Path, console: Console) -> 
     if runs.empty:
         return False
     runs, note = report.select(runs, module.AXES, wanted)
+    tables = {
+        key: made(runs) if callable(made) else tracking.table(outputs, runs["run_id"].unique(), made)
+        for key, made in getattr(module, "TABLES", {}).items()
+    }
     console.print(f"[bold]{name}[/bold]: {note}", highlight=False)
     console.print(report.provenance(runs), style="dim", highlight=False)
-    claims = report.claims_table(module.CLAIMS, runs)
+    claims = report.claims_table(module.CLAIMS, runs, **tables)
     table = Table(*(column for column in claims.columns if column != "measured_on"))
     for row in claims.drop(columns="measured_on").itertuples(index=False):
         table.add_row(*row)
     console.print(table)
-    for path in report.write(name, module.figures(runs), runs, claims, outputs / "figures"):
+    for path in report.write(name, module.figures(runs, **tables), runs, outputs / "figures", claims=claims, **tables):
         console.print(f"  {os.path.relpath(path)}", highlight=False)
     return True
 

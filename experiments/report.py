@@ -1,8 +1,11 @@
 """What every report shares: which runs belong together, curves with bands, claims, and files that say where they come from.
 
-A report module has `AXES`, the keys that vary inside its figures; `figures(runs)`, figures by file name; and `CLAIMS`.
+A report module has `AXES`, the keys that vary inside its figures; `figures(runs)`, figures by file name; and `CLAIMS`. It may
+have `TABLES`, what its figures and claims take beside the runs, by name: a CSV file among the runs' artifacts, or a function of
+the runs. Each comes to `figures` and to every claim's `measure` as a keyword argument, and is written beside the figures.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,7 +20,8 @@ from inn_lab.config import NOT_SCIENCE, Config, ConfigError, near
 
 AGREES, DIFFERS, TOO_FEW = "agrees", "differs", "not enough runs"
 SCALARS = {field.name for field in fields(Config) if field.type is not Any}  # R, lr, …: not the groups
-LSTM = "crimson"  # the baseline's colour in every figure of the lab; densities go from dark (sparse) to light (dense)
+ACC = "val/acc_end"
+INN, LSTM = "royalblue", "crimson"  # the same in every figure of the lab; densities go from dark (sparse) to light (dense)
 
 WAYS = {  # to hold a matrix: the line of each, the same in every figure
     "stepwise": {"color": "black", "marker": "v"},
@@ -48,12 +52,11 @@ def settings(runs: pd.DataFrame, axes: Iterable[str]) -> list[str]:
 def select(runs: pd.DataFrame, axes: Iterable[str], wanted: Mapping[str, str]) -> tuple[pd.DataFrame, str]:
     """The runs of one figure, alike in all but the axes and the seed, and a sentence on those left out.
 
-    `wanted` names values of columns ("source": "mnist"); in what it leaves, the newest finished run's settings are taken. Of
-    runs that are the same in everything the newest is kept. Raises ConfigError if no run is left.
+    `wanted` names values of columns ("source": "mnist"); in what it leaves, the newest finished run's settings are taken. What
+    a model has of its own (an LSTM has no model.init) is compared among runs of that model, and where data sets are an axis
+    theirs likewise. Of runs that are the same in everything the newest is kept. Raises ConfigError if no finished run is left.
     """
-    runs = runs[runs["state"].isin(["finished", "undefined"])]
-    if runs.empty:
-        raise ConfigError("no run of this experiment has finished yet")
+    runs = runs[runs["state"].isin(["finished", "diverged", "undefined"])]
     for column, value in wanted.items():
         if column not in runs:
             raise ConfigError(f"{column}={value}: the runs have no such column{near(column, runs.columns)}")
@@ -61,11 +64,15 @@ def select(runs: pd.DataFrame, axes: Iterable[str], wanted: Mapping[str, str]) -
         runs = runs[runs[column].astype(str) == value]
         if runs.empty:
             raise ConfigError(f"{column}={value}: no run has it; there are runs with {column}={there}")
+    if not (runs["state"] == "finished").any():
+        raise ConfigError("no such run has finished yet")
     columns = settings(runs, axes)
-    shared = [column for column in columns if not column.startswith("model.")]
-    own = [column for column in columns if column.startswith("model.")]  # an LSTM has no model.init
+    owners = {"model": ("model.",), **({"data": ("data.", "objective.")} if "data" in axes else {})}
+    shared = [column for column in columns if not column.startswith(sum(owners.values(), ()))]
     alike = runs[_same(runs, shared, _newest(runs))]
-    alike = pd.concat(part[_same(part, own, _newest(part))] for _, part in alike.groupby("model"))
+    for owner, prefixes in owners.items():
+        own = [column for column in columns if column.startswith(prefixes)]
+        alike = pd.concat(part[_same(part, own, _newest(part))] for _, part in alike.groupby(owner))
     distinct = [column for column in dict.fromkeys(["model", "seed", *columns, *axes]) if column in alike]
     kept = alike[alike["run_id"].isin(alike.sort_values("start").groupby(distinct, dropna=False)["run_id"].last())]
     differ = [f"{c}={'|'.join(map(str, runs[c].unique()))}" for c in shared if runs[c].nunique(dropna=False) > 1]
@@ -85,34 +92,106 @@ def _same(runs: pd.DataFrame, columns: list[str], like: pd.Series) -> pd.Series:
     return alike
 
 
+def trained(runs: pd.DataFrame, **values: object) -> pd.DataFrame:
+    """The runs that trained, to the end or until they diverged, and have these values in the columns named."""
+    found = runs[runs["state"].isin(["finished", "diverged"])]
+    for column, value in values.items():
+        found = found[found[column] == value] if column in found else found[:0]  # LSTMs alone have no column model.init
+    return found
+
+
+def grid(panels: int) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels, two in a row, with one scale of accuracy."""
+    columns = min(2, panels)
+    rows = math.ceil(panels / columns)
+    figure = Figure(figsize=(6 * columns, 4.2 * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
+    for unused in axes[panels:]:
+        unused.remove()
+    return figure, axes[:panels]
+
+
+def panel(axes: Axes, title: str, curves: Mapping[str, tuple[pd.DataFrame, dict[str, object]]], chance: float = 0) -> None:
+    """Validation ACC_end by epoch. `curves`: {label: (runs, style)}."""
+    for label, (runs, style) in curves.items():
+        curve(axes, runs, ACC, label, **style)
+    if chance:
+        axes.axhline(chance, color="gray", linewidth=0.8, linestyle=":", label="chance")
+    axes.set(title=title, xlabel="epoch", ylabel="validation ACC_end", ylim=(0, 1))
+    if curves:
+        axes.legend(fontsize=7, title="weights", title_fontsize=7, loc="upper left", ncols=2 if len(curves) > 4 else 1)
+
+
+def weights(runs: pd.DataFrame) -> str:
+    """How many weights train, on average, for the legend."""
+    return f"{runs['model/weights'].mean():,.0f}"
+
+
+def by_density(inn: pd.DataFrame, lstm: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, dict[str, object]]]:
+    """The curves of a panel: one for each density, the LSTM beside if there is one."""
+    curves = {f"R={R:g} ({weights(part)})": (part, {"color": colour(R)}) for R, part in inn.groupby("R")}
+    return curves | ({f"LSTM ({weights(lstm)})": (lstm, {"color": LSTM, "linewidth": 2})} if len(lstm) else {})
+
+
 def curve(axes: Axes, runs: pd.DataFrame, metric: str, label: str, **style: object) -> None:
-    """The mean over seeds by epoch, and a band of one standard deviation where there are two seeds or more."""
+    """The mean over seeds by epoch, and a band of one standard deviation where there are two seeds or more.
+
+    A diverged run counts as far as it goes; a cross stands where it ends, and the label says how many there are.
+    """
     by_epoch = runs.groupby("epoch")[metric]
     mean, std = by_epoch.mean(), by_epoch.std()
     after = mean.index + 1  # epochs are counted from 0
+    diverged = runs[runs["state"] == "diverged"]
+    lost, count = diverged["run_id"].nunique(), runs["run_id"].nunique()
+    label += "" if not lost else ", diverged" if lost == count else f", {lost} of {count} diverged"
     (line,) = axes.plot(after, mean, label=label, **style)
-    if runs["run_id"].nunique() > 1:
+    if count > 1:
         axes.fill_between(after, mean - std, mean + std, color=line.get_color(), alpha=0.2, linewidth=0)
+    ends = diverged.dropna(subset=["epoch", metric]).sort_values("epoch").groupby("run_id").last()
+    axes.plot(ends["epoch"] + 1, ends[metric], "x", color=line.get_color())
 
 
-def level(runs: pd.DataFrame, metric: str = "val/acc_end") -> float:
-    """Where the runs end: the mean of the last tenth of the epochs, over all runs given; NaN if there are none."""
-    if runs.empty:
-        return float("nan")
+def finals(runs: pd.DataFrame) -> pd.Series:
+    """Where each run ends, by run_id: the mean ACC_end of its last tenth of epochs.
+
+    A run that diverged ends at 0, whatever it had reached: it answers nothing any more.
+    """
     last = runs.groupby("run_id")["epoch"].transform("max")
-    return float(runs[runs["epoch"] > last - (last + 1) / 10][metric].mean())
+    ends = runs[runs["epoch"] > last - (last + 1) / 10].groupby("run_id")[ACC].mean()
+    states = runs.groupby("run_id")["state"].first()
+    return ends.reindex(states.index).mask(states == "diverged", 0.0)
+
+
+def level(runs: pd.DataFrame) -> float:
+    """Where the runs end: the mean of `finals` over all runs given; NaN if there are none."""
+    return float(finals(runs).mean())
+
+
+def levels(runs: pd.DataFrame, by: str = "R") -> pd.Series:
+    """Where the runs end for each value of a column, from the least value to the largest."""
+    return pd.Series({value: level(part) for value, part in runs.groupby(by)}, dtype=float)
+
+
+def words(levels: pd.Series, name: str = "R") -> str:
+    """Levels in words: "0.20 at R=0.1, 0.31 at R=0.2"."""
+    return ", ".join(f"{value:.2f} at {name}={at:g}" for at, value in levels.items()) or "no runs"
+
+
+def number(value: float) -> str:
+    """One level in words."""
+    return "no runs" if math.isnan(value) else f"{value:.2f}"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a source says, and how to measure it: `measure(runs)` returns the measured value and a verdict.
+    """What a source says, and how to measure it: `measure(runs, **tables)` returns the measured value and a verdict.
 
     `images`: whether it depends on the images. What a step costs doesn't; what is learnt does.
     """
 
     source: str
     sentence: str
-    measure: Callable[[pd.DataFrame], tuple[str, str]]
+    measure: Callable[..., tuple[str, str]]
     images: bool = True
 
 
@@ -123,7 +202,7 @@ def judge(measured: str, holds: bool | None) -> tuple[str, str]:
 
 def provenance(runs: pd.DataFrame) -> str:
     """What the runs used, in one line: it stands under every figure and beside every claim."""
-    done = runs[runs["state"] == "finished"]
+    done = trained(runs)
 
     def values(column: str) -> str:
         return ", ".join(map(str, sorted(done[column].dropna().unique()))) if column in done else "?"
@@ -143,22 +222,22 @@ def provenance(runs: pd.DataFrame) -> str:
     return " · ".join(parts)
 
 
-def claims_table(claims: Iterable[Claim], runs: pd.DataFrame) -> pd.DataFrame:
+def claims_table(claims: Iterable[Claim], runs: pd.DataFrame, **tables: pd.DataFrame) -> pd.DataFrame:
     """One row a claim. A verdict takes the source's size and, where the claim depends on them, its images (MNIST).
 
     Runs of another size or on other images are only measured: "not enough runs".
     """
     rows = []
     for claim in claims:
-        measured, verdict = claim.measure(runs)
+        measured, verdict = claim.measure(runs, **tables)
         faithful = set(runs["scale"]) == {"paper"} and (not claim.images or set(runs["source"]) == {"mnist"})
         rows.append((claim.source, claim.sentence, measured, verdict if faithful else TOO_FEW))
     table = pd.DataFrame(rows, columns=["source", "sentence", "measured", "verdict"])
     return table.assign(measured_on=provenance(runs))
 
 
-def write(name: str, figures: Mapping[str, Figure], runs: pd.DataFrame, claims: pd.DataFrame, folder: Path) -> list[Path]:
-    """FOLDER/FIGURE.png and .pdf, NAME.csv (what is drawn) and NAME_claims.csv."""
+def write(name: str, figures: Mapping[str, Figure], runs: pd.DataFrame, folder: Path, **tables: pd.DataFrame) -> list[Path]:
+    """FOLDER/FIGURE.png and .pdf, NAME.csv (the runs that are drawn) and a NAME_TABLE.csv for each table."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for file, figure in figures.items():
@@ -166,6 +245,7 @@ def write(name: str, figures: Mapping[str, Figure], runs: pd.DataFrame, claims: 
         for kind in ("png", "pdf"):
             paths.append(folder / f"{file}.{kind}")
             figure.savefig(paths[-1], dpi=150, bbox_inches="tight")
-    runs.to_csv(folder / f"{name}.csv", index=False)
-    claims.to_csv(folder / f"{name}_claims.csv", index=False)
-    return [*paths, folder / f"{name}.csv", folder / f"{name}_claims.csv"]
+    for file, table in {name: runs, **{f"{name}_{key}": table for key, table in tables.items()}}.items():
+        paths.append(folder / f"{file}.csv")
+        table.to_csv(paths[-1], index=False)
+    return paths

@@ -5,57 +5,42 @@ import math
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.report import LSTM, Claim, colour, curve, judge, level
+from experiments import report
+from experiments.report import Claim, judge, level, number, trained, words
 
 AXES = ("model", "R", "n_weights")
 
 
 def figures(runs: pd.DataFrame) -> dict[str, Figure]:
     """Validation ACC_end by epoch: a panel for each number of weights, a curve for each density, the nearest LSTM beside."""
-    inn, lstm = (runs[(runs["model"] == model) & (runs["state"] == "finished")] for model in ("inn", "lstm"))
+    inn, lstm = trained(runs, model="inn"), trained(runs, model="lstm")
     counts = sorted(inn["n_weights"].unique(), reverse=True)
-    columns = min(2, len(counts))
-    figure = Figure(figsize=(6 * columns, 4.2 * math.ceil(len(counts) / columns)), layout="constrained")
-    panels = figure.subplots(math.ceil(len(counts) / columns), columns, squeeze=False, sharey=True).flat
-    for axes, count in zip(panels, counts, strict=False):
-        here = inn[inn["n_weights"] == count]
-        for R, runs_at_R in here.groupby("R"):
-            weights = runs_at_R["model/weights"].mean()
-            curve(axes, runs_at_R, "val/acc_end", f"R={R:g} ({weights:,.0f})", color=colour(R))
-        if len(lstm):
-            nearest = min(lstm["n_weights"].unique(), key=lambda n: abs(math.log(n / count)))
-            beside = lstm[lstm["n_weights"] == nearest]
-            weights = beside["model/weights"].mean()
-            curve(axes, beside, "val/acc_end", f"LSTM ({weights:,.0f})", color=LSTM, linewidth=2)
-        chance = 1 / here["seq_len"].iloc[0]
-        axes.axhline(chance, color="gray", linewidth=0.8, linestyle=":", label="chance")
+    figure, panels = report.grid(len(counts))
+    for axes, count in zip(panels, counts, strict=True):
+        here = trained(inn, n_weights=count)
+        nearest = min(lstm["n_weights"].unique(), key=lambda n: abs(math.log(n / count)), default=None)
         undefined = runs[(runs["state"] == "undefined") & (runs["n_weights"] == count) & (runs["model"] == "inn")]["R"]
         note = f" (undefined: R={', '.join(f'{R:g}' for R in sorted(undefined.unique()))})" if len(undefined) else ""
-        axes.set(title=f"{count:,} weights{note}", xlabel="epoch", ylabel="validation ACC_end", ylim=(0, 1))
-        axes.legend(fontsize=7, title="density (weights)", title_fontsize=7, loc="upper left")
+        curves = report.by_density(here, trained(lstm, n_weights=nearest))
+        report.panel(axes, f"{count:,} weights{note}", curves, chance=1 / here["seq_len"].iloc[0])
     return {"sparsity_fixed_params": figure}
 
 
-def levels(runs: pd.DataFrame, n_weights: int, model: str = "inn") -> pd.Series:
-    """The final ACC_end at `n_weights`, by density."""
-    done = runs[(runs["model"] == model) & (runs["n_weights"] == n_weights) & (runs["state"] == "finished")]
-    return pd.Series({R: level(part) for R, part in done.groupby("R")}, dtype=float)
-
-
-def _text(values: pd.Series) -> str:
-    return ", ".join(f"{value:.2f} at R={R:g}" for R, value in values.items()) or "no runs"
+def levels(runs: pd.DataFrame, n_weights: int) -> pd.Series:
+    """Where the INN ends at `n_weights`, by density."""
+    return report.levels(trained(runs, model="inn", n_weights=n_weights))
 
 
 def no_effect_at_a_million(runs: pd.DataFrame) -> tuple[str, str]:
     at = levels(runs, 1_000_000)
     at = at[at.index >= 0.02]  # H shows 0.02 to 1.0 here
     enough = len(at) >= 3 and at.index.min() <= 0.05 and at.index.max() >= 0.8
-    return judge(_text(at), bool(at.max() - at.min() <= 0.1) if enough else None)
+    return judge(words(at), bool(at.max() - at.min() <= 0.1) if enough else None)
 
 
 def dense_collapses(runs: pd.DataFrame) -> tuple[str, str]:
     at = levels(runs, 100_000)
-    return judge(_text(at[at.index == 1.0]), bool(at[1.0] <= 0.25) if 1.0 in at else None)
+    return judge(words(at[at.index == 1.0]), bool(at[1.0] <= 0.25) if 1.0 in at else None)
 
 
 def middle_is_best(n_weights: int, low: float, high: float):
@@ -66,8 +51,8 @@ def middle_is_best(n_weights: int, low: float, high: float):
         inside = at[(at.index >= 0.05) & (at.index <= 0.2)]
         outside = at.drop(inside.index)
         if inside.empty or outside.empty:
-            return judge(_text(at), None)
-        return judge(_text(at), bool(inside.between(low, high).all() and inside.max() >= outside.max()))
+            return judge(words(at), None)
+        return judge(words(at), bool(inside.between(low, high).all() and inside.max() >= outside.max()))
 
     return measure
 
@@ -77,7 +62,7 @@ def at_density(n_weights: int, R: float, low: float, high: float):
 
     def measure(runs: pd.DataFrame) -> tuple[str, str]:
         at = levels(runs, n_weights)
-        return judge(_text(at[at.index == R]), bool(low <= at[R] <= high) if R in at else None)
+        return judge(words(at[at.index == R]), bool(low <= at[R] <= high) if R in at else None)
 
     return measure
 
@@ -85,7 +70,7 @@ def at_density(n_weights: int, R: float, low: float, high: float):
 def best_at_ten_thousand(runs: pd.DataFrame) -> tuple[str, str]:
     at = levels(runs, 10_000)
     enough = len(at) >= 3 and 0.1 in at
-    return judge(_text(at), bool(at.idxmax() == 0.1 and 0.16 <= at[0.1] <= 0.30) if enough else None)
+    return judge(words(at), bool(at.idxmax() == 0.1 and 0.16 <= at[0.1] <= 0.30) if enough else None)
 
 
 def undefined_above(runs: pd.DataFrame) -> tuple[str, str]:
@@ -93,13 +78,13 @@ def undefined_above(runs: pd.DataFrame) -> tuple[str, str]:
     states = at.groupby("R")["state"].first()
     above, upto = states[states.index > 0.2], states[states.index <= 0.2]
     text = ", ".join(f"{state} at R={R:g}" for R, state in states.items()) or "no runs"
-    return judge(text, bool((above == "undefined").all() and (upto == "finished").all()) if len(above) and len(upto) else None)
+    return judge(text, bool((above == "undefined").all() and (upto != "undefined").all()) if len(above) and len(upto) else None)
 
 
 def ahead_of_the_lstm(runs: pd.DataFrame) -> tuple[str, str]:
     inn = levels(runs, 1_000_000)
-    lstm = level(runs[(runs["model"] == "lstm") & (runs["n_weights"] == 1_307_540) & (runs["state"] == "finished")])
-    text = f"INN {_text(inn)}; LSTM {'no runs' if lstm != lstm else f'{lstm:.2f}'}"
+    lstm = level(trained(runs, model="lstm", n_weights=1_307_540))
+    text = f"INN {words(inn)}; LSTM {number(lstm)}"
     return judge(text, bool(inn.min() > lstm) if len(inn) and lstm == lstm else None)
 
 

@@ -3,32 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from made import run, runs
 
 from experiments import report
 from experiments import sparsity_fixed_params as study
 from experiments.report import AGREES, DIFFERS, TOO_FEW
 from inn_lab.config import ConfigError
-
-COUNTER = iter(range(10_000))
-
-
-def run(R=0.1, n_weights=100_000, end=0.5, *, model="inn", seed=0, lr=1e-4, source="mnist", scale="paper", state="finished"):
-    """A made run of 20 epochs whose validation ACC_end rises to `end`."""
-    number = next(COUNTER)
-    epochs = range(20) if state == "finished" else [np.nan]
-    common = {
-        "run_id": f"run{number}", "start": pd.Timestamp(number, unit="s"), "status": "FINISHED", "state": state,
-        "model": model, "data": "random_anomaly", "source": source, "source.name": source, "scale": scale, "scale.name": scale,
-        "R": R, "n_weights": n_weights, "seed": seed, "lr": lr, "seq_len": 9, "trainer.max_epochs": 20,
-        "model.R": R if model == "inn" else np.nan, "model.init": "normal" if model == "inn" else np.nan,
-        "model/weights": n_weights, "outputs": f"out{number}", "device": "cpu", "commit": "0123456789",
-    }  # fmt: skip
-    rise = lambda epoch: np.nan if state != "finished" else end * min(1, (epoch + 1) / 10)  # noqa: E731
-    return pd.DataFrame([{**common, "epoch": epoch, "val/acc_end": rise(epoch)} for epoch in epochs])
-
-
-def runs(*parts: pd.DataFrame) -> pd.DataFrame:
-    return pd.concat(parts, ignore_index=True)
 
 
 def verdicts(frame: pd.DataFrame) -> dict[str, str]:
@@ -138,7 +118,7 @@ def test_figures_say_what_they_show(tmp_path):
     assert titles[:2] == ["1,000,000 weights", "100,000 weights"] and titles[3] == "10,000 weights (undefined: R=0.4)"
     labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
     assert "R=0.05 (100,000)" in labels and "LSTM (1,307,540)" in labels
-    paths = report.write("sparsity_fixed_params", made, frame, report.claims_table(study.CLAIMS, frame), tmp_path)
+    paths = report.write("sparsity_fixed_params", made, frame, tmp_path, claims=report.claims_table(study.CLAIMS, frame))
     assert {path.name for path in paths} == {f"sparsity_fixed_params{end}" for end in (".png", ".pdf", ".csv", "_claims.csv")}
     assert all(path.stat().st_size > 0 for path in paths)
     footer = figure.texts[0].get_text()

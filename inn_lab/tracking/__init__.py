@@ -3,7 +3,7 @@
 from inn_lab.tracking.journal import about, deliver, knows, recover
 from inn_lab.tracking.run import PARENT, Run, parent, sweep
 from inn_lab.tracking.store import client, commit, experiment_id, experiment_name, uri
-from inn_lab.tracking.table import read
+from inn_lab.tracking.table import read, table
 
 __all__ = [
     "PARENT",
@@ -19,5 +19,6 @@ __all__ = [
     "read",
     "recover",
     "sweep",
+    "table",
     "uri",
 ]

@@ -1,5 +1,7 @@
-"""Runs as a DataFrame."""
+"""Runs as a DataFrame, and the tables that they left among their artifacts."""
 
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -36,6 +38,18 @@ def read(outputs: str | Path, experiment: str) -> pd.DataFrame:
         if not token:
             break
     return pd.DataFrame(rows).apply(_numbers)
+
+
+def table(outputs: str | Path, run_ids: Iterable[str], name: str) -> pd.DataFrame:
+    """The CSV file `name` of each run that has one, below each other; the column `run_id` says whose."""
+    parts = []
+    for run_id in run_ids:
+        if any(file.path == name for file in client(outputs).list_artifacts(run_id)):
+            with tempfile.TemporaryDirectory() as folder:
+                part = pd.read_csv(client(outputs).download_artifacts(run_id, name, folder))
+            part.insert(0, "run_id", run_id)
+            parts.append(part)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["run_id"])
 
 
 def _numbers(column: pd.Series) -> pd.Series:
