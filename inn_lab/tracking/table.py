@@ -1,5 +1,6 @@
 """Runs as a DataFrame, and the tables that they left among their artifacts."""
 
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -42,6 +43,7 @@ def read(outputs: str | Path, experiment: str) -> pd.DataFrame:
 
 def table(outputs: str | Path, run_ids: Iterable[str], name: str) -> pd.DataFrame:
     """The CSV file `name` of each run that has one, below each other; the column `run_id` says whose."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for each file
     parts = []
     for run_id in run_ids:
         if any(file.path == name for file in client(outputs).list_artifacts(run_id)):

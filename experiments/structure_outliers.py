@@ -1,0 +1,80 @@
+"""Hershey 2023, 3.2: small networks whose components trade places, on inputs of growing difficulty (Fig. 3.5)."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments.report import Claim, judge
+from experiments.structure import colour, weight_space
+
+AXES = ("model.swap", "data.transforms")
+TABLES = {"components": "components.csv"}
+TRANSFORMS = ("none", "erase", "perspective", "both")  # from easy to hard
+FAR = 0.2  # below the layered networks' mean on the same data, from which a network counts as an outlier
+TEST, SHARE = "test/acc_end", "share"
+
+
+def networks(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row a network: what it reached, how much it fell behind, and the share of its weights that are effective."""
+    done = runs[runs["state"] == "finished"].drop_duplicates("run_id")
+    layered = done[done["model.swap"] == 0].groupby("data.transforms")[TEST].mean()
+    behind = done["data.transforms"].map(layered) - done[TEST]  # missing where nothing layered stands beside
+    share = done["model/weights_effective"] / done["model/weights"]
+    return done.assign(**{"behind": behind, "outlier": behind > FAR, SHARE: share})
+
+
+def figures(runs: pd.DataFrame, components: pd.DataFrame) -> dict[str, Figure]:
+    """H's figure: the weight space of the worst network, and test accuracy by transform; beside it, by effective weights."""
+    each = networks(runs)
+    figure = Figure(figsize=(15, 4.2), layout="constrained")
+    space, by_transform, by_share = figure.subplots(1, 3)
+    worst = each.sort_values(TEST).iloc[0]
+    weight_space(space, components[components["run_id"] == worst["run_id"]])
+    space.set_title(
+        f"the worst network: {worst[TEST]:.2f} (swap {worst['model.swap']:g}, {worst['data.transforms']})", fontsize=9
+    )
+    place = {name: at for at, name in enumerate(TRANSFORMS)}
+    for shift, (swap, part) in enumerate(each.groupby("model.swap")):
+        style = {"s": 18, "alpha": 0.7, "color": colour(swap), "label": f"swap {swap:g}"}
+        spread = 0.2 * (shift - 1) + 0.06 * np.linspace(-1, 1, len(part))
+        by_transform.scatter(part["data.transforms"].map(place) + spread, part[TEST], **style)
+        by_share.scatter(part[SHARE], part["behind"], **style)
+    by_transform.set_xticks(range(len(TRANSFORMS)), TRANSFORMS)
+    by_transform.set(xlabel="transform", ylabel="test ACC_end", ylim=(0, 1))
+    by_transform.legend(fontsize=8)
+    by_share.axhline(FAR, color="gray", linewidth=0.8, linestyle=":")
+    by_share.set(xlabel="effective weights / weights", ylabel="behind the layered networks (test ACC_end)")
+    return {"structure_outliers": figure}
+
+
+def trades_make_outliers(runs: pd.DataFrame, components: pd.DataFrame) -> tuple[str, str]:
+    each = networks(runs)
+    layered, traded = (each[each["model.swap"] == 0], each[each["model.swap"] > 0])
+    text = f"{traded['outlier'].sum()} of {len(traded)} with trades, {layered['outlier'].sum()} of {len(layered)} layered"
+    enough = len(layered) >= 10 and len(traded) >= 20
+    return judge(text, bool(traded["outlier"].any() and not layered["outlier"].any()) if enough else None)
+
+
+def the_rest_is_alike(runs: pd.DataFrame, components: pd.DataFrame) -> tuple[str, str]:
+    each = networks(runs)
+    rest = each[(each["model.swap"] > 0) & ~each["outlier"]]
+    text = f"the {len(rest)} others are {rest['behind'].mean():.3f} behind on average" if len(rest) else "no runs"
+    return judge(text, bool(abs(rest["behind"].mean()) <= 0.03) if rest["behind"].count() >= 20 else None)
+
+
+def outliers_lack_effective_weights(runs: pd.DataFrame, components: pd.DataFrame) -> tuple[str, str]:
+    each = networks(runs)
+    outliers, rest = (part[SHARE] for part in (each[each["outlier"]], each[~each["outlier"]]))
+    if outliers.empty or rest.empty:
+        return judge(f"{len(outliers)} outliers among {len(each)} networks", None)
+    text = (
+        f"share {outliers.min():.2f}–{outliers.max():.2f} in {len(outliers)} outliers; median of the others {rest.median():.2f}"
+    )
+    return judge(text, bool(outliers.max() < rest.median()))
+
+
+CLAIMS = [
+    Claim("H 3.2, Fig. 3.5", "Of small networks, trades make some outliers that fail to train", trades_make_outliers),
+    Claim("H 3.2, Fig. 3.5", "All others do as well as the layered ones", the_rest_is_alike),
+    Claim("H 3.2, Fig. 3.5", "Outliers have lost effective weights", outliers_lack_effective_weights),
+]

@@ -1,0 +1,98 @@
+"""What a job does beyond training: iterating on, and pictures."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import SMOKE
+
+from inn_lab.models import INN, LayeredINN
+from inn_lab.seeding import generator
+from inn_lab.studies.probe_iterations import probe
+
+STILL = [*SMOKE, "data=mnist_classification", "trainer.max_epochs=1"]
+
+
+def artifact(outputs, experiment: str, name: str) -> pd.DataFrame:
+    (path,) = outputs.glob(f"jobs/{experiment}/*/files/{name}")
+    return pd.read_csv(path)
+
+
+@torch.no_grad()
+def test_a_probe_says_what_the_network_says_after_so_many_iterations() -> None:
+    model = INN(30, 4, n_weights=300, R=0.2, init_std=0.3, generator=generator(0))
+    x, y = torch.randn(50, 30, generator=generator(1)), torch.randint(4, (50,), generator=generator(2))
+    table = probe(model, x, y, 6)
+    for k, row in table.set_index("iteration").iterrows():
+        outputs = model(x[:, None].expand(-1, k, -1))[:, -1]
+        assert row["acc_end"] == pytest.approx(float((outputs.argmax(1) == y).float().mean()))
+        assert row["loss"] == pytest.approx(float(torch.nn.functional.cross_entropy(outputs, y)), rel=1e-5)
+    states = model.iterate(x, 6)
+    assert table["distance"].iloc[0] == table["norm"].iloc[0] == pytest.approx(float(states[:, 0].norm(dim=1).mean()))
+    assert table["distance"].iloc[5] == pytest.approx(float((states[:, 5] - states[:, 4]).norm(dim=1).mean()), rel=1e-5)
+
+
+def test_a_layered_network_stands_still_after_an_iteration_a_layer() -> None:
+    model = LayeredINN(30, 4, hidden=[12, 8], component=4, init="fan_in", generator=generator(0))
+    table = probe(model, torch.randn(50, 30, generator=generator(1)), torch.zeros(50, dtype=torch.int64), 7)
+    assert (table["distance"][:3] > 0).all() and (table["distance"][3:] == 0).all()
+    assert table["norm"][2:].nunique() == 1
+
+
+def test_a_contraction_contracts() -> None:
+    """W of spectral norm 1/2 on the state: each step is at most half as long as the one before."""
+    model = INN(10, 4, depth=20, R=1.0, generator=generator(0))
+    with torch.no_grad():
+        model.map.weight[:, 10:] = torch.linalg.qr(torch.randn(20, 20, generator=generator(1)))[0] / 2
+    table = probe(model, torch.randn(50, 10, generator=generator(2)), torch.zeros(50, dtype=torch.int64), 12)
+    assert (table["distance"].iloc[1:].to_numpy() <= 0.5 * table["distance"].iloc[:-1].to_numpy() + 1e-6).all()
+
+
+def test_training_then_probing(lab, runs, outputs) -> None:
+    assert lab(*STILL, "study=probe_iterations", "study.iterations=7", "data.iterations=3")[0] == 0
+    table = artifact(outputs, "adhoc", "iterations.csv")
+    assert table["iteration"].tolist() == list(range(1, 8))
+    (row,) = runs("adhoc").to_dict("records")
+    assert table["acc_end"][2] == pytest.approx(row["test/acc_end"])  # as many as in training: the test
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["model=mlp"], "study=probe_iterations: this model is not iterated"),
+        (["data=random_anomaly"], "study=probe_iterations: iterating on takes a still image"),
+        (["study.iterations=1"], "study.iterations=1: at least two"),
+    ],
+)
+def test_what_cannot_be_probed(lab, words, message) -> None:
+    code, _, err = lab(*STILL, "study=probe_iterations", *words)
+    assert code == 2 and message in err and "Traceback" not in err
+
+
+def test_the_components_of_a_layered_inn_are_among_its_artifacts(lab, outputs) -> None:
+    assert lab(*STILL, "model=layered_inn", "model.hidden=[30,20]", "model.component=10", "model.swap=0.5")[0] == 0
+    table = artifact(outputs, "adhoc", "components.csv").pivot(index="row", columns="column", values="trains")
+    assert table.shape == (6, 16) and table.to_numpy().sum() == 3 * 10 + 2 * 3 + 2  # traded, none lost
+    assert list(outputs.glob("jobs/adhoc/*/files/weight_space.png"))
+
+
+@pytest.mark.parametrize("data, steps", [("mnist_classification", 1), ("uniform_anomaly", 9)])
+def test_a_gallery_shows_the_data(lab, outputs, data, steps) -> None:
+    words = ["source=digits", "source.image_size=10", f"data={data}", "data.n_train=200", "study.examples=3"]
+    assert lab("experiment=dataset_gallery", *words)[0] == 0
+    table = artifact(outputs, "dataset_gallery", "examples.csv")
+    shown = table[table["example"] >= 0]
+    assert shown.groupby("example")["step"].count().tolist() == [steps] * 3
+    images = np.array([np.frombuffer(bytes.fromhex(pixels), dtype=np.uint8) for pixels in shown["pixels"]])
+    assert images.shape == (3 * steps, 100) and images.max() > 100
+    if data == "uniform_anomaly":  # all images of a sequence but the answer's are the same
+        kinds = table[table["example"] < 0]["kind"]
+        assert kinds.tolist()[:2] == ["baseline", "perspective_small"] and len(kinds) == 8
+        for _, sequence in shown.groupby("example"):
+            usual = sequence[sequence["step"] != sequence["answer"]]["pixels"]
+            assert usual.nunique() == 1 and sequence["pixels"].nunique() == 2
+
+
+def test_a_gallery_of_nothing(lab) -> None:
+    code, _, err = lab("experiment=dataset_gallery", "source=digits", "study.examples=0")
+    assert code == 2 and "study.examples=0: at least one" in err
