@@ -35,8 +35,9 @@ def difficulty(runs: pd.DataFrame, data: str, target: float | None) -> dict[str,
     """The least `n_weights` at which two of three seeds end at `target` or above; a target of None is the ceiling.
 
     `n_weights` is NaN if no size does so. `next_lower` is the largest of the sizes tried that are lower; NaN if there is none,
-    and then the difficulty is only known to be `n_weights` at most. `enough` says whether three seeds were tried at every size
-    that it takes: all up to `n_weights`, and the largest for the ceiling. A ceiling that only the largest reaches is none.
+    and then the difficulty is only known to be `n_weights` at most. `largest` is the largest size tried. `enough` says whether
+    three seeds were tried at every size that it takes: up to `n_weights`, and at all sizes for the ceiling or where none
+    reaches the target. A ceiling that only the largest reaches is none.
     """
     by_size = ends(runs, data).groupby("n_weights")["end"]
     means, seeds = by_size.mean(), by_size.size()
@@ -55,6 +56,7 @@ def difficulty(runs: pd.DataFrame, data: str, target: float | None) -> dict[str,
         "target": target,
         "n_weights": found,
         "next_lower": lower.max() if len(lower) else np.nan,
+        "largest": means.index.max(),
         "enough": bool(len(needed) and (needed >= SEEDS).all()),
     }
 
@@ -104,11 +106,13 @@ def by_weights(axes: Axes, runs: pd.DataFrame, table: pd.DataFrame) -> None:
         axes.plot(means.index, means, label=data.replace("_", " "), markersize=4, **style)
     for data, target in TARGETS:
         axes.axhline(target, color="gray", linewidth=0.8, linestyle=":")
-        found = row(table, data, target)["n_weights"]
-        if not np.isnan(found):
-            axes.plot(found, target, "*", color=TASKS[data]["color"], markersize=15, markeredgecolor="black", zorder=3)
+        found = row(table, data, target)
+        fill = "full" if found["enough"] else "none"
+        if not np.isnan(found["n_weights"]):
+            star = {"markersize": 15, "markeredgecolor": "black" if found["enough"] else TASKS[data]["color"], "zorder": 3}
+            axes.plot(found["n_weights"], target, "*", color=TASKS[data]["color"], fillstyle=fill, **star)
     sizes = sorted(runs["n_weights"].dropna().unique())
-    axes.set(title="targets, and where two of three seeds reach them (★)", xscale="log")
+    axes.set(title="where two of three seeds reach the target (★, hollow: too few seeds yet)", xscale="log")
     axes.set(xlabel="weights", ylabel="final validation ACC_end", ylim=(0, 1))
     axes.set_xticks(sizes, [f"{size / 1000:g}k" for size in sizes], fontsize=8)
     axes.set_xticks([], minor=True)
@@ -176,7 +180,7 @@ def ceiling(runs: pd.DataFrame, table: pd.DataFrame) -> tuple[str, str]:
     if not found["enough"] or np.isnan(found["n_weights"]):
         return judge(say(found), None)
     top = found["target"] + NEAR
-    return judge(f"{top:.2f}", bool(0.48 <= top <= 0.62))
+    return judge(f"{top:.2f} with {found['largest']:,.0f} weights", bool(0.48 <= top <= 0.62))
 
 
 FIRST, SECOND = "H 3.4.4, Fig. 3.19", "H 3.4.4, Fig. 3.20"

@@ -59,7 +59,7 @@ def test_from_a_sweep_to_its_figure(lab, outputs, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["sparsity_fixed_parms"], "there is no such report; did you mean sparsity_fixed_params?"),
+        (["sparsity_fixed_parms"], "there is no such report; did you mean sparsity_fixed_params or sparsity_fixed_dims?"),
         (["sparsity_fixed_params"], "no runs of sparsity_fixed_params in sqlite:///"),
     ],
 )
