@@ -21,13 +21,18 @@ def first_jobs(name: str) -> list[list[str]]:
     return [[f"{key}={str(value).split(',')[0]}" for key, value in grid.items()] for grid in grids]
 
 
-@pytest.mark.parametrize("name, job", [(name, job) for name in EXPERIMENTS for job in first_jobs(name)])
-def test_every_experiment_runs(lab, runs, name, job):
-    assert (
-        lab(f"experiment={name}", "source=digits", "scale=smoke", "trainer.max_epochs=1", "trainer.progress=false", *job)[0]
-        == 0
-    )
-    assert list(runs(name)["state"]) == ["finished"]
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_runs_from_end_to_end(lab, runs, outputs, monkeypatch, capsys, name):
+    """A job of each of its grids, then its figures and claims."""
+    jobs = first_jobs(name)
+    for job in jobs:
+        words = ["source=digits", "scale=smoke", "trainer.max_epochs=1", "trainer.progress=false", *job]
+        assert lab(f"experiment={name}", *words)[0] == 0
+    assert list(runs(name).drop_duplicates("run_id")["state"]) == ["finished"] * len(jobs)
+    monkeypatch.setattr(sys, "argv", ["experiments", name, "--outputs", str(outputs)])
+    main()
+    assert f"{len(jobs)} of {len(jobs)} runs" in capsys.readouterr().out
+    assert list((outputs / "figures").glob(f"{name}*.png")) and (outputs / "figures" / f"{name}_claims.csv").exists()
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
