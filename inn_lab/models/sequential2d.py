@@ -16,10 +16,14 @@ from inn_lab.patterns import draw_bernoulli, draw_exact, effective
 
 @dataclass(frozen=True)
 class Trainable:
-    """A block of which `n` entries train, drawn exactly or one by one (see `inn_lab.patterns`); all of them without an `n`."""
+    """A block of which `n` entries train, drawn exactly or one by one (see `inn_lab.patterns`); all of them without an `n`.
+
+    With `start`, all but so many of them, drawn at random, start at zero.
+    """
 
     n: int | None = None
     draw: str = "exact"
+    start: int | None = None
 
     def count(self, rows: int, columns: int) -> int:
         return rows * columns if self.n is None else self.n
@@ -125,11 +129,13 @@ class Sequential2D(Model):
         device: torch.device | None,
         generator: torch.Generator,
     ) -> WeightMatrix:
-        trainable, fixed, factors = [], [], []
+        trainable, zeros, fixed, factors = [], [], [], []
         for block, top, left, height, width in placed:
             if isinstance(block, Trainable):
                 at = block.pattern(height, width, generator)
                 trainable.append((top + at // width) * self.width + left + at % width)
+                if block.start is not None:
+                    zeros.append(trainable[-1][draw_exact(1, len(at), len(at) - block.start, generator)])
             elif isinstance(block, Identity):
                 if height != width:
                     raise ValueError(f"an identity of {height} × {width}")
@@ -142,6 +148,8 @@ class Sequential2D(Model):
             indices = torch.cat(trainable).sort().values
             values = torch.randn(len(indices), generator=generator, device=generator.device)
             values *= init_std if init == "normal" else fan_in_std(indices, self.width)
+            if zeros:
+                values[torch.searchsorted(indices, torch.cat(zeros))] = 0
             parts.append(from_entries(linear, self.depth, self.width, indices, values, device))
         if factors:
             parts.append(_low_rank(self.depth, self.width, factors, device))
