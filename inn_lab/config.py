@@ -187,6 +187,14 @@ class Gallery(Study):
 
 
 @dataclass
+class SRUEquivalence(Study):
+    sizes: list[int] = MISSING
+    steps: int = MISSING
+    sequences: int = MISSING
+    counts: list[int] = MISSING
+
+
+@dataclass
 class Timed(Study):
     """Of studies that time the machine, which a job then must have for itself."""
 
@@ -237,6 +245,7 @@ SCHEMAS = {
     "study_schema": Study,
     "probe_iterations_schema": ProbeIterations,
     "gallery_schema": Gallery,
+    "sru_equivalence_schema": SRUEquivalence,
     "time_step_schema": Timed,
     "time_product_schema": TimeProduct,
     "trainer_schema": Trainer,

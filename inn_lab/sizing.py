@@ -133,6 +133,25 @@ def gru_hidden(n_inputs: int, n_outputs: int, n_weights: int) -> int:
     return rnn_hidden(n_inputs, n_outputs, n_weights, gates=3)
 
 
+def sru_hidden(n_inputs: int, n_outputs: int, n_weights: int) -> int:
+    """The hidden size at which an SRU with a linear readout has nearest to `n_weights` parameters.
+
+        N = k h I + 4h + (h + 1) O,   products with x: k = 3 where h = I, otherwise 4
+
+    Raises ConfigError where a hidden size of 0 would be nearer than 1.
+    """
+    _check_sizes(n_inputs, n_outputs, n_weights)
+
+    def count(hidden: int) -> int:
+        return hidden * ((3 if hidden == n_inputs else 4) * n_inputs + 4 + n_outputs) + n_outputs
+
+    least = (n_weights - n_outputs) // (4 * n_inputs + 4 + n_outputs)
+    hidden = min((least, least + 1, n_inputs), key=lambda h: abs(count(h) - n_weights))
+    if hidden < 1:
+        raise _too_few("an SRU", n_inputs, n_outputs, n_weights, f"{count(1)} (hidden size 1)")
+    return hidden
+
+
 def mlp_count(n_inputs: int, n_outputs: int, hidden: tuple[int, ...]) -> int:
     """The parameters of a layered network, biases included."""
     widths = (n_inputs, *hidden, n_outputs)

@@ -99,7 +99,7 @@ def test_densities_that_do_not_make_the_whole(build, densities: dict, text: str)
 
 
 def test_an_unknown_representation() -> None:
-    with pytest.raises(ConfigError, match="model.representation=spars: .*did you mean sparse"):
+    with pytest.raises(ConfigError, match=r"model.representation=spars: .*did you mean sparse"):
         represented(100, 10, hidden=[30], R=0.2, representation="spars", generator=None)
 
 

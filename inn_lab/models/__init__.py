@@ -6,5 +6,6 @@ from inn_lab.models.layered_inn import LayeredINN
 from inn_lab.models.mlp import MLP
 from inn_lab.models.recurrent import GRU, LSTM, RNN
 from inn_lab.models.sequential2d import Sequential2D
+from inn_lab.models.sru import SRU
 
-__all__ = ["GRU", "INN", "LSTM", "MLP", "RNN", "LayeredINN", "Sequential2D", "by_column", "by_diagonal", "represented"]
+__all__ = ["GRU", "INN", "LSTM", "MLP", "RNN", "SRU", "LayeredINN", "Sequential2D", "by_column", "by_diagonal", "represented"]

@@ -16,9 +16,10 @@ NONLINEARITIES = ("tanh", "relu")
 
 
 class Recurrent(Model):
-    """A fused core of torch, its H = hidden_size, and what reads its states.
+    """A recurrent core, its H = hidden_size, and what reads its states.
 
-    Initialised by torch's law, uniform in ±1/√H.
+    A core is called as torch's are, with (B, T, I), and returns its states (B, T, H) first. It is initialised by torch's law,
+    uniform in ±1/√H.
 
     Raises ConfigError unless exactly one of `n_weights` and `hidden_size` is given.
     """
@@ -40,7 +41,7 @@ class Recurrent(Model):
             hidden_size = hidden_from(n_inputs, n_outputs, n_weights)
         whole("model.hidden_size", hidden_size)
         bound = 1 / math.sqrt(hidden_size)
-        self.core = drawn(kind, n_inputs, hidden_size, batch_first=True, bound=bound, generator=generator, **options)
+        self.core = drawn(kind, n_inputs, hidden_size, bound=bound, generator=generator, **options)
         self.readout = torch.nn.Identity() if "proj_size" in options else linear(hidden_size, n_outputs, generator)
 
     def size(self, steps: int) -> dict[str, float]:
@@ -79,9 +80,8 @@ class LSTM(Recurrent):
                 f"model.hidden_size={hidden_size}: an LSTM's hidden size must exceed its {n_outputs} outputs; "
                 f"give model.hidden_size={n_outputs + 1} or more"
             )
-        super().__init__(
-            torch.nn.LSTM, lstm_hidden, n_inputs, n_outputs, n_weights, hidden_size, generator, proj_size=n_outputs
-        )
+        sizes = (n_inputs, n_outputs, n_weights, hidden_size)
+        super().__init__(torch.nn.LSTM, lstm_hidden, *sizes, generator, proj_size=n_outputs, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
         with warnings.catch_warnings():  # on the CPU torch warns that it takes its default kernel here: it's as fast
@@ -113,9 +113,8 @@ class RNN(Recurrent):
             raise ConfigError(
                 f"model.nonlinearity={nonlinearity}: there is no such nonlinearity{near(str(nonlinearity), NONLINEARITIES)}"
             )
-        super().__init__(
-            torch.nn.RNN, rnn_hidden, n_inputs, n_outputs, n_weights, hidden_size, generator, nonlinearity=nonlinearity
-        )
+        sizes = (n_inputs, n_outputs, n_weights, hidden_size)
+        super().__init__(torch.nn.RNN, rnn_hidden, *sizes, generator, nonlinearity=nonlinearity, batch_first=True)
 
 
 class GRU(Recurrent):
@@ -137,4 +136,4 @@ class GRU(Recurrent):
         hidden_size: int | None = None,
         generator: torch.Generator | None,
     ) -> None:
-        super().__init__(torch.nn.GRU, gru_hidden, n_inputs, n_outputs, n_weights, hidden_size, generator)
+        super().__init__(torch.nn.GRU, gru_hidden, n_inputs, n_outputs, n_weights, hidden_size, generator, batch_first=True)

@@ -37,6 +37,17 @@ class Trainable:
 
 
 @dataclass(frozen=True)
+class Diagonal:
+    """A square block whose diagonal trains: D x = d ⊙ x (Kale 2024, Eq. 20)."""
+
+    def count(self, rows: int, columns: int) -> int:
+        return rows
+
+    def pattern(self, rows: int, columns: int, generator: torch.Generator) -> Tensor:
+        return diagonal(rows, columns, generator.device)
+
+
+@dataclass(frozen=True)
 class Factored:
     """A block of low rank, A B, of which about the share R of the entries' number trains."""
 
@@ -50,8 +61,9 @@ class Identity:
     scale: float = 1.0
 
 
-Block = Trainable | Factored | Identity | None  # None is all zeros
+Block = Trainable | Diagonal | Factored | Identity | None  # None is all zeros
 Grid = Sequence[Sequence[Block]]
+PATTERNED = Trainable | Diagonal  # blocks that say which of their entries train
 INITS = ("normal", "fan_in")
 
 
@@ -108,56 +120,14 @@ class Sequential2D(Model):
         if sum(n for _, n in activation) != self.depth:
             raise ValueError(f"the activations {activation} are not for {self.depth} rows")
         self.activation = Activation(*activation)
-        placed = [
-            (block, top, left, height, width)
-            for blocks, top, height in zip(grid, _starts(rows), rows, strict=True)
-            for block, left, width in zip(blocks, _starts(columns), columns, strict=True)
-        ]
-        n = sum(b.count(height, width) for b, _, _, height, width in placed if isinstance(b, Trainable))
-        check_kind(linear, n, self.depth * self.width)
+        trainable = ((b, height, width) for b, _, _, height, width in placed(rows, columns, grid) if isinstance(b, PATTERNED))
+        check_kind(linear, sum(b.count(height, width) for b, height, width in trainable), self.depth * self.width)
         if generator is None:
             return
-        self.map = self._assemble(placed, init, init_std, linear, device, generator)
+        self.map = assemble(
+            rows, columns, grid, init=init, init_std=init_std, linear=linear, device=device, generator=generator
+        )
         self.bias = torch.nn.Parameter(torch.zeros(self.depth, device=generator.device)) if bias else None
-
-    def _assemble(
-        self,
-        placed: list[tuple[Block, int, int, int, int]],
-        init: str,
-        init_std: float,
-        linear: str,
-        device: torch.device | None,
-        generator: torch.Generator,
-    ) -> WeightMatrix:
-        trainable, zeros, fixed, factors = [], [], [], []
-        for block, top, left, height, width in placed:
-            if isinstance(block, Trainable):
-                at = block.pattern(height, width, generator)
-                trainable.append((top + at // width) * self.width + left + at % width)
-                if block.start is not None:
-                    zeros.append(trainable[-1][draw_exact(1, len(at), len(at) - block.start, generator)])
-            elif isinstance(block, Identity):
-                if height != width:
-                    raise ValueError(f"an identity of {height} × {width}")
-                at = torch.arange(height, device=generator.device)
-                fixed.append(((top + at) * self.width + left + at, torch.full((height,), block.scale, device=at.device)))
-            elif isinstance(block, Factored):
-                factors.append((top, left, *draw_factors(height, width, block.R, init_std, generator)))
-        parts: list[WeightMatrix] = []
-        if trainable:
-            indices = torch.cat(trainable).sort().values
-            values = torch.randn(len(indices), generator=generator, device=generator.device)
-            values *= init_std if init == "normal" else fan_in_std(indices, self.width)
-            if zeros:
-                values[torch.searchsorted(indices, torch.cat(zeros))] = 0
-            parts.append(from_entries(linear, self.depth, self.width, indices, values, device))
-        if factors:
-            parts.append(_low_rank(self.depth, self.width, factors, device))
-        if fixed:
-            indices, values = (torch.cat(part) for part in zip(*fixed, strict=True))
-            order = indices.argsort()
-            parts.append(Fixed(self.depth, self.width, indices[order], values[order]))
-        return parts[0] if len(parts) == 1 else Sum(parts)
 
     @property
     def n_weights(self) -> int:
@@ -182,7 +152,8 @@ class Sequential2D(Model):
     def _effective(self, steps: int) -> dict[str, int]:
         parts = self.map.parts if isinstance(self.map, Sum) else [self.map]
         if any(isinstance(part, LowRank) for part in parts):
-            return {"weights_effective": self.n_weights} if len(parts) == 1 else {}  # by itself every entry is there
+            whole = len(parts) == 1 and len(parts[0].ranks) == 1  # by itself, every entry is there
+            return {"weights_effective": self.n_weights} if whole else {}
         links = {isinstance(part, Fixed): part.entries()[0] for part in parts}
         none = next(iter(links.values()))[:0]
         reach = (self.n_inputs, self.width, self.n_outputs, steps)
@@ -200,31 +171,72 @@ class Sequential2D(Model):
         return self.states(x[:, None].expand(-1, steps, -1))
 
 
+def assemble(
+    rows: Sequence[int],
+    columns: Sequence[int],
+    grid: Grid,
+    *,
+    init: str = "normal",
+    init_std: float = 0.05,
+    linear: str = "auto",
+    device: torch.device | None = None,
+    generator: torch.Generator,
+) -> WeightMatrix:
+    """The matrix that a grid of blocks describes, drawn and fused; arguments as in `Sequential2D`.
+
+    Of several parts it is their `Sum`, in this order: what trains, the low-rank blocks, the identities.
+
+    Raises ValueError for an identity or a diagonal that is not square.
+    """
+    depth, width = sum(rows), sum(columns)
+    trainable, zeros, fixed, factors = [], [], [], {}
+    for block, top, left, high, wide in placed(rows, columns, grid):
+        if isinstance(block, PATTERNED):
+            at = block.pattern(high, wide, generator)
+            trainable.append((top + at // wide) * width + left + at % wide)
+            if getattr(block, "start", None) is not None:
+                zeros.append(trainable[-1][draw_exact(1, len(at), len(at) - block.start, generator)])
+        elif isinstance(block, Identity):
+            at = diagonal(high, wide, generator.device)
+            places = (top + at // wide) * width + left + at % wide
+            fixed.append((places, torch.full((high,), block.scale, device=at.device)))
+        elif isinstance(block, Factored):
+            factors[top, left] = draw_factors(high, wide, block.R, init_std, generator)
+    parts: list[WeightMatrix] = []
+    if trainable:
+        indices = torch.cat(trainable).sort().values
+        values = torch.randn(len(indices), generator=generator, device=generator.device)
+        values *= init_std if init == "normal" else fan_in_std(indices, width)
+        if zeros:
+            values[torch.searchsorted(indices, torch.cat(zeros))] = 0
+        parts.append(from_entries(linear, depth, width, indices, values, device))
+    if factors:
+        parts.append(LowRank(depth, width, factors))
+    if fixed:
+        indices, values = (torch.cat(part) for part in zip(*fixed, strict=True))
+        order = indices.argsort()
+        parts.append(Fixed(depth, width, indices[order], values[order]))
+    return parts[0] if len(parts) == 1 else Sum(parts)
+
+
+def placed(rows: Sequence[int], columns: Sequence[int], grid: Grid) -> list[tuple[Block, int, int, int, int]]:
+    """The blocks row by row: (block, top, left, height, width)."""
+    return [
+        (block, top, left, height, width)
+        for blocks, top, height in zip(grid, _starts(rows), rows, strict=True)
+        for block, left, width in zip(blocks, _starts(columns), columns, strict=True)
+    ]
+
+
+def diagonal(rows: int, columns: int, device: torch.device) -> Tensor:
+    """The flat indices of a square block's diagonal, (n,)."""
+    if rows != columns:
+        raise ValueError(f"a block of {rows} × {columns} has no diagonal")
+    return torch.arange(rows, device=device) * (columns + 1)
+
+
 def _starts(sizes: Sequence[int]) -> list[int]:
     return [0, *accumulate(sizes)][:-1]
-
-
-def _low_rank(depth: int, width: int, factors: list[tuple[int, int, Tensor, Tensor]], device: torch.device | None) -> LowRank:
-    """One product A B for all low-rank blocks: A (depth, K) and B (K, width) hold theirs, K the sum of their ranks."""
-    total = sum(A.shape[1] for _, _, A, _ in factors)
-    columns, rows, first = [], [], 0
-    for top, left, A, B in factors:
-        k = A.shape[1]
-        columns.append(_entries(A, top, first, total))
-        rows.append(_entries(B, first, left, width))
-        first += k
-    sides = []
-    for shape, entries in (((depth, total), columns), ((total, width), rows)):
-        indices, values = (torch.cat(part) for part in zip(*entries, strict=True))
-        order = indices.argsort()
-        sides.append(from_entries("auto", *shape, indices[order], values[order], device))
-    return LowRank(*sides)
-
-
-def _entries(block: Tensor, top: int, left: int, width: int) -> tuple[Tensor, Tensor]:
-    """Where the entries of a dense block stand in a matrix of `width` columns, flat, and their values."""
-    down, right = (torch.arange(n, device=block.device) for n in block.shape)
-    return ((top + down[:, None]) * width + left + right).flatten(), block.flatten()
 
 
 def fan_in_std(indices: Tensor, width: int) -> Tensor:
