@@ -74,6 +74,7 @@ class Sized:
 @dataclass
 class AnomalyData(Sized):
     seq_len: int = MISSING
+    flag: bool = MISSING
 
 
 @dataclass
@@ -119,6 +120,36 @@ class LayeredINN:
     init: str = MISSING
     init_std: float = MISSING
     linear: str = MISSING
+
+
+@dataclass
+class Grouped:
+    _target_: str = MISSING
+    hidden: list[int] = MISSING
+    R: float = MISSING
+    bias: bool = MISSING
+    init: str = MISSING
+    init_std: float = MISSING
+    linear: str = MISSING
+
+
+@dataclass
+class ByColumn(Grouped):
+    R_input: float | None = MISSING
+    R_hidden: float | None = MISSING
+    R_output: float | None = MISSING
+
+
+@dataclass
+class ByDiagonal(Grouped):
+    R_below: float | None = MISSING
+    R_on: float | None = MISSING
+    R_above: float | None = MISSING
+
+
+@dataclass
+class Represented(Grouped):
+    representation: str = MISSING
 
 
 @dataclass
@@ -205,6 +236,9 @@ SCHEMAS = {
     "classification_objective_schema": ClassificationObjective,
     "inn_schema": INN,
     "layered_inn_schema": LayeredINN,
+    "by_column_schema": ByColumn,
+    "by_diagonal_schema": ByDiagonal,
+    "represented_schema": Represented,
     "recurrent_schema": Recurrent,
     "rnn_schema": RNN,
     "mlp_schema": MLP,
@@ -250,8 +284,8 @@ def title(overrides: Iterable[str]) -> str:
 
 
 def is_timed(cfg: DictConfig) -> bool:
-    """Whether the job times the machine."""
-    return issubclass(OmegaConf.get_type(cfg.study), Timed)
+    """Whether what comes out depends on how fast the machine is: the job times it, or a clock ends the training."""
+    return issubclass(OmegaConf.get_type(cfg.study), Timed) or cfg.trainer.max_time is not None
 
 
 def flat(cfg: DictConfig, path: str = "") -> dict[str, object]:

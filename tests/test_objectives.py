@@ -27,7 +27,7 @@ def test_anomaly_loss_is_the_sum_of_both_tasks(seed, batch, length):
             p = 1 / (1 + math.exp(-outputs[b, t, length].item()))
             flag -= math.log(p if t == y[b] else 1 - p) / (batch * length)  # Eq. 2.18
     assert Anomaly().loss(outputs, y).item() == pytest.approx(index + flag)
-    assert Anomaly(flag=False).loss(outputs, y).item() == pytest.approx(index)
+    assert Anomaly(flag=False).loss(outputs[..., :-1], y).item() == pytest.approx(index)
     assert Anomaly(index=False).loss(outputs, y).item() == pytest.approx(flag)
 
 
@@ -43,6 +43,7 @@ def test_anomaly_accuracies(seed, batch, length):
     end, seq = Anomaly().correct(outputs, y)
     assert end.item() == right_at_end  # N · ACC_end, Eq. 2.19
     assert seq.item() == pytest.approx(right_at_all / (length + 1))  # N · ACC_seq, Eq. 2.20
+    assert [count.item() for count in Anomaly(flag=False).correct(outputs[..., :-1], y)] == [right_at_end] * 2
 
 
 def test_only_the_outputs_that_a_task_reads_get_a_gradient():

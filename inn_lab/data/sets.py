@@ -143,18 +143,19 @@ class Anomaly(ImageData):
     """L images and then one blank: which of the images was transformed in another way than the others? (H 2.3.2)
 
     T = L + 1 steps; y is the anomaly's position, 0 … L − 1. The L + 1 outputs are L logits for the position and one that tells
-    whether the present image is the anomaly. Of the eight transforms of `ANOMALY` a sequence draws two different ones: one for
-    its images, one for the anomaly. The blank is exactly zero after normalising, "no input".
+    whether the present image is the anomaly; without `flag` that one is not there. Of the eight transforms of `ANOMALY` a
+    sequence draws two different ones: one for its images, one for the anomaly. The blank is exactly zero after normalising, "no
+    input".
 
     There are n_train, n_val and n_test *sequences*, also where the source has fewer images than that (digits: 2000 sequences of
     1397 images). Raises ConfigError where seq_len < 3, or where a class has fewer images in a part than a sequence needs.
     """
 
-    def __init__(self, images: Images, seq_len: int, **common):
+    def __init__(self, images: Images, seq_len: int, flag: bool = True, **common):
         if seq_len < 3:
             raise ConfigError(f"seq_len={seq_len}: an anomaly stands among at least 3 images; e.g. seq_len=9")
         super().__init__(images, **common)
-        self.seq_len, self.steps, self.n_outputs = seq_len, seq_len + 1, seq_len + 1
+        self.seq_len, self.steps, self.n_outputs = seq_len, seq_len + 1, seq_len + flag
         self._counts = {part: labels.bincount(minlength=self.n_classes) for part, labels in self._labels.items()}
         self._members = {}  # (classes, most): the images of each class, padded
         for part, labels in self._labels.items():

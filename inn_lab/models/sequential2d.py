@@ -16,10 +16,14 @@ from inn_lab.patterns import draw_bernoulli, draw_exact, effective
 
 @dataclass(frozen=True)
 class Trainable:
-    """A block of which `n` entries train, drawn exactly or one by one (see `inn_lab.patterns`); all of them without an `n`."""
+    """A block of which `n` entries train, drawn exactly or one by one (see `inn_lab.patterns`); all of them without an `n`.
+
+    With `start`, all but so many of them, drawn at random, start at zero.
+    """
 
     n: int | None = None
     draw: str = "exact"
+    start: int | None = None
 
     def count(self, rows: int, columns: int) -> int:
         return rows * columns if self.n is None else self.n
@@ -184,11 +188,13 @@ def assemble(
     Raises ValueError for an identity or a diagonal that is not square.
     """
     depth, width = sum(rows), sum(columns)
-    trainable, fixed, factors = [], [], []
+    trainable, zeros, fixed, factors = [], [], [], []
     for block, top, left, high, wide in placed(rows, columns, grid):
         if isinstance(block, PATTERNED):
             at = block.pattern(high, wide, generator)
             trainable.append((top + at // wide) * width + left + at % wide)
+            if isinstance(block, Trainable) and block.start is not None:
+                zeros.append(trainable[-1][draw_exact(1, len(at), len(at) - block.start, generator)])
         elif isinstance(block, Identity):
             at = diagonal(high, wide, generator.device)
             places = (top + at // wide) * width + left + at % wide
@@ -200,6 +206,8 @@ def assemble(
         indices = torch.cat(trainable).sort().values
         values = torch.randn(len(indices), generator=generator, device=generator.device)
         values *= init_std if init == "normal" else fan_in_std(indices, width)
+        if zeros:
+            values[torch.searchsorted(indices, torch.cat(zeros))] = 0
         parts.append(from_entries(linear, depth, width, indices, values, device))
     if factors:
         parts.append(_low_rank(depth, width, factors, device))

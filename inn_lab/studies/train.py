@@ -12,6 +12,7 @@ import torch
 
 from inn_lab.models import LayeredINN
 from inn_lab.studies import Job
+from inn_lab.studies.clock import machine
 from inn_lab.training.checkpoint import Checkpoint
 from inn_lab.training.module import ToMLflow, Training
 from inn_lab.training.objectives import confusion
@@ -32,6 +33,8 @@ def train(job: Job) -> str:
     cfg = job.cfg.trainer
     if isinstance(job.model, LayeredINN):
         log_components(job, job.model.components)
+    if cfg.max_time:
+        job.run.tag(**machine(job.device))  # how far a clock lets it come depends on it
     module = Training(job.model, job.data, job.objective, job.cfg.lr, cfg.gradient_clip_val)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     checkpoint = Checkpoint(job.run.record.checkpoint, cfg.checkpoint_s)

@@ -16,7 +16,8 @@ class Anomaly:
     """Which of the images before the last, blank step is the anomaly (Hershey 2023, 2.1.7 and Eqs. 2.17–2.20).
 
     Of the O = L + 1 outputs the first L are the logits of the index, read at the last step; the last one is the logit of "this
-    image is the anomaly", read at the L steps before. The two losses are summed; each can be switched off, not both.
+    image is the anomaly", read at the L steps before. The two losses are summed; each can be switched off, not both. Without
+    the flag's task there is no such output, O = L, and ACC_seq is ACC_end.
     """
 
     def __init__(self, *, index: bool = True, flag: bool = True) -> None:
@@ -35,10 +36,12 @@ class Anomaly:
 
     def answer(self, outputs: Tensor) -> Tensor:
         """The logits of the index at the last step, (B, L)."""
-        return outputs[:, -1, :-1]
+        return outputs[:, -1, :-1] if self.flag else outputs[:, -1]
 
     def correct(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         end = (self.answer(outputs).argmax(-1) == y).sum()  # N · ACC_end, Eq. 2.19
+        if not self.flag:
+            return end, end.float()
         flags = (outputs[:, :-1, -1] > 0) == F.one_hot(y, outputs.shape[1] - 1).bool()  # (B, L)
         return end, (flags.sum() + end) / outputs.shape[1]  # N · ACC_seq, Eq. 2.20: the L flags, then the index
 

@@ -1,0 +1,159 @@
+"""Kale's block matrices: the same layers, and weights dealt out to groups of blocks, or held in one of three ways."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from inn_lab.config import ConfigError, near
+from inn_lab.models.sequential2d import Block, Factored, Sequential2D, Trainable
+from inn_lab.sizing import whole
+
+REPRESENTATIONS = ("dense", "sparse", "low_rank")
+
+
+def by_column(
+    n_inputs: int,
+    n_outputs: int,
+    *,
+    hidden: Sequence[int],
+    R: float,
+    R_input: float | None,
+    R_hidden: float | None,
+    R_output: float | None,
+    **options: Any,
+) -> Sequential2D:
+    """A density for the input's columns, one for the hidden state's and one for the output's.
+
+    Source: Kale 2024, 3.3, Table 5: 2500 + 434 + 434 + 434 + 10, R = 0.2, R_output = 0.2.
+
+    Args:
+        hidden: the widths of the hidden layers. Every block may train; ReLU, the outputs are linear.
+        R: the density of the whole, which the one group of which no density is given (None) makes up for.
+        options: as in `Sequential2D`.
+
+    Raises ConfigError unless two of the three densities are given and leave the third in [0, 1].
+    """
+    last = len(hidden) + 1
+
+    def group(row: int, column: int) -> str:
+        return "R_input" if column == 0 else "R_output" if column == last else "R_hidden"
+
+    given = {"R_input": R_input, "R_hidden": R_hidden, "R_output": R_output}
+    return _grouped(n_inputs, n_outputs, hidden, R, given, group, **options)
+
+
+def by_diagonal(
+    n_inputs: int,
+    n_outputs: int,
+    *,
+    hidden: Sequence[int],
+    R: float,
+    R_below: float | None,
+    R_on: float | None,
+    R_above: float | None,
+    **options: Any,
+) -> Sequential2D:
+    """A density for the blocks below the diagonal, which feed forward, one for those on it, and one for those above it.
+
+    The block on the diagonal reads the layer that it writes.
+
+    Source: Kale 2024, 3.4, Table 6: 2500 + 434 + 434 + 434 + 10, R = 0.2, R_on = 0.2.
+
+    Args and errors as of `by_column`.
+    """
+
+    def group(row: int, column: int) -> str:  # row 0 is the first hidden layer, column 0 the input
+        return "R_below" if column <= row else "R_on" if column == row + 1 else "R_above"
+
+    given = {"R_below": R_below, "R_on": R_on, "R_above": R_above}
+    return _grouped(n_inputs, n_outputs, hidden, R, given, group, **options)
+
+
+def represented(
+    n_inputs: int, n_outputs: int, *, hidden: Sequence[int], R: float, representation: str, **options: Any
+) -> Sequential2D:
+    """All blocks dense, sparse or of low rank, at density R; the one from the last hidden layer to the output is always dense.
+
+    "sparse" blocks train round(R · mn) entries, "low_rank" ones are A B of rank max(1, round(R · mn / (m + n))), "dense" ones
+    train all entries, of which all but round(R · mn) start at zero.
+
+    Source: Kale 2024, 3.5, Table 7: 2500 + 300 + 20 + 10, no biases.
+
+    Args: hidden, options: as of `by_column`. Raises ConfigError for an unknown `representation`.
+    """
+    if representation not in REPRESENTATIONS:
+        raise ConfigError(
+            f"model.representation={representation}: there is no such representation"
+            f"{near(str(representation), REPRESENTATIONS)}"
+        )
+
+    def block(row: int, column: int, entries: int) -> Block:
+        if (row, column) == (len(hidden), len(hidden)):
+            return Trainable()
+        n = round(R * entries)
+        return {"dense": Trainable(start=n), "sparse": Trainable(n), "low_rank": Factored(R)}[representation]
+
+    return _layers(n_inputs, n_outputs, hidden, block, **options)
+
+
+def _grouped(
+    n_inputs: int,
+    n_outputs: int,
+    hidden: Sequence[int],
+    R: float,
+    given: Mapping[str, float | None],
+    group: Callable[[int, int], str],
+    **options: Any,
+) -> Sequential2D:
+    densities = fill(given, R, areas(n_inputs, n_outputs, hidden, group))
+    return _layers(
+        n_inputs, n_outputs, hidden, lambda i, j, entries: Trainable(round(densities[group(i, j)] * entries)), **options
+    )
+
+
+def areas(n_inputs: int, n_outputs: int, hidden: Sequence[int], group: Callable[[int, int], str]) -> dict[str, int]:
+    """How many entries each group's blocks have."""
+    rows, found = [*hidden, n_outputs], {}
+    for i, height in enumerate(rows):
+        for j, width in enumerate([n_inputs, *rows]):
+            found[group(i, j)] = found.get(group(i, j), 0) + height * width
+    return found
+
+
+def fill(given: Mapping[str, float | None], R: float, entries: Mapping[str, int]) -> dict[str, float]:
+    """The densities of all groups, the one that is missing such that R is the density of the whole."""
+    missing = [name for name, density in given.items() if density is None]
+    for name, density in given.items():
+        if density is not None and not 0 <= density <= 1:
+            raise ConfigError(f"model.{name}={density}: a group's density lies in [0, 1]; e.g. model.{name}=0.2")
+    if len(missing) != 1:
+        raise ConfigError(
+            f"{', '.join(f'model.{name}={density}' for name, density in given.items())}: give two of them, and null for the "
+            f"third, which makes up for R={R}"
+        )
+    known = {name: float(density) for name, density in given.items() if density is not None}
+    rest = R * sum(entries.values()) - sum(density * entries[name] for name, density in known.items())
+    density = rest / entries[missing[0]]
+    if not 0 <= density <= 1:
+        raise ConfigError(
+            f"{', '.join(f'model.{name}={density}' for name, density in known.items())}: {missing[0]} would have to be "
+            f"{density:.3g} for R={R}; change them"
+        )
+    return {**known, missing[0]: density}
+
+
+def _layers(
+    n_inputs: int, n_outputs: int, hidden: Sequence[int], block: Callable[[int, int, int], Block], **options: Any
+) -> Sequential2D:
+    for layer, units in enumerate(hidden):
+        whole(f"model.hidden[{layer}]", units)
+    rows = [*hidden, n_outputs]
+    columns = [n_inputs, *rows]
+    return Sequential2D(
+        n_inputs,
+        n_outputs,
+        rows=rows,
+        columns=columns,
+        grid=[[block(i, j, height * width) for j, width in enumerate(columns)] for i, height in enumerate(rows)],
+        activation=[("relu", sum(hidden)), ("linear", n_outputs)],
+        **options,
+    )
