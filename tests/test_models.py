@@ -6,7 +6,7 @@ from torch import Tensor
 
 from inn_lab.config import ConfigError
 from inn_lab.linear import is_still
-from inn_lab.models import GRU, INN, LSTM, MLP, RNN, LayeredINN
+from inn_lab.models import GRU, INN, LSTM, MLP, RNN, SRU, LayeredINN
 from inn_lab.models.sequential2d import fan_in_std
 from inn_lab.seeding import generator
 
@@ -19,6 +19,8 @@ MODELS = {
     "lstm": lambda g: LSTM(I, O, n_weights=700, generator=g),
     "rnn": lambda g: RNN(I, O, n_weights=700, nonlinearity="relu", generator=g),
     "gru": lambda g: GRU(I, O, n_weights=700, generator=g),
+    "sru": lambda g: SRU(I, O, n_weights=700, generator=g),
+    "sru_square": lambda g: SRU(I, O, hidden_size=I, generator=g),
     "mlp": lambda g: MLP(I, O, n_weights=700, generator=g),
     "layered_inn": lambda g: LayeredINN(I, O, hidden=[20, 10], component=5, swap=0.3, generator=g),
 }
@@ -162,7 +164,7 @@ def test_the_mlp_is_the_sources_at_its_size() -> None:
     assert same(list(by_size.parameters()), list(by_hidden.parameters()), 0)
 
 
-@pytest.mark.parametrize("name", ["lstm", "rnn", "gru", "mlp"])
+@pytest.mark.parametrize("name", ["lstm", "rnn", "gru", "sru", "mlp"])
 def test_one_n_weights_serves_every_model(name: str) -> None:
     model = MODELS[name](generator(0))
     assert model.n_weights == sum(p.numel() for p in model.parameters())
@@ -226,7 +228,7 @@ def test_the_generator_alone_fixes_the_parameters(name: str) -> None:
     torch.manual_seed(1)
     again, other = MODELS[name](generator(0)).state_dict(), MODELS[name](generator(1)).state_dict()
     assert all(torch.equal(one[key], again[key]) for key in one)
-    weights = [key for key in one if "weight" in key or key in ("map.values", "map.A", "map.B")]
+    weights = [key for key in one if "weight" in key or key in ("map.values", "map.A", "map.B", "core.v", "core.b")]
     assert weights
     assert not any(one[key].shape == other[key].shape and torch.equal(one[key], other[key]) for key in weights)
 
@@ -264,6 +266,9 @@ def test_it_learns(name: str) -> None:
         (lambda g: RNN(I, O, hidden_size=0, generator=g), "model.hidden_size=0: must be a whole number from 1"),
         (lambda g: RNN(I, O, hidden_size=9, nonlinearity="tan", generator=g), "model.nonlinearity=tan: .*did you mean tanh"),
         (lambda g: GRU(I, O, n_weights=3, generator=g), "n_weights=3: .*cannot be defined"),
+        (lambda g: SRU(I, O, generator=g), "set one of n_weights and hidden_size"),
+        (lambda g: SRU(I, O, n_weights=3, generator=g), r"n_weights=3: an SRU .*cannot be defined; give n_weights=60 \(hidden"),
+        (lambda g: SRU(I, O, hidden_size=0, generator=None), "model.hidden_size=0: must be a whole number from 1"),
         (lambda g: MLP(I, O, hidden=[5], n_weights=700, generator=g), "model.hidden=null"),
         (lambda g: MLP(I, O, hidden=[5, 0], generator=g), r"model.hidden\[1\]=0: must be a whole number from 1"),
     ],

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from inn_lab.config import ConfigError
-from inn_lab.sizing import exactly_one, gru_hidden, lstm_hidden, mlp_count, mlp_hidden, rnn_hidden, weight_space
+from inn_lab.sizing import exactly_one, gru_hidden, lstm_hidden, mlp_count, mlp_hidden, rnn_hidden, sru_hidden, weight_space
 
 steady = settings(deadline=None, derandomize=True)  # the same examples each time, however busy the machine
 inputs = st.integers(1, 5000)
@@ -192,6 +192,22 @@ def test_recurrent_hidden_sizes_are_the_nearest(i: int, o: int, n: int) -> None:
             assert f"n_weights={count(smallest)} " in str(error)
         else:
             assert abs(count(h) - n) <= min(abs(count(h - 1) - n), abs(count(h + 1) - n))
+
+
+@steady
+@given(inputs, outputs, weights)
+def test_an_sru_is_the_nearest_of_all_even_where_it_takes_a_product_less(i: int, o: int, n: int) -> None:
+    def count(h: int) -> int:
+        return (3 if h == i else 4) * h * i + 4 * h + (h + 1) * o
+
+    try:
+        h = sru_hidden(i, o, n)
+    except ConfigError as error:
+        assert f"give n_weights={count(1)} (hidden size 1)" in str(error)
+        assert all(abs(o - n) <= abs(count(k) - n) for k in (1, i))
+    else:
+        assert abs(count(h) - n) == min(abs(count(k) - n) for k in (*range(max(1, h - 2), h + 3), n // (4 * i + o + 4) or 1, i))
+        assert sru_hidden(i, o, count(i)) == i
 
 
 def test_the_sources_mlp() -> None:

@@ -14,8 +14,8 @@ DIAGONALS = ("V_f", "V_r", "B_f", "B_r")  # of v_f, v_r, b_f, b_r
 BLOCKS: dict[str, Block] = {".": None, "I": Identity(), "-I": Identity(-1.0)}
 BLOCKS |= dict.fromkeys(WEIGHTS, Trainable()) | dict.fromkeys(DIAGONALS, Diagonal())
 
-# The entries of the state x̄, n numbers each, and what they hold by turns; where ENTRIES has c_{t−1}, c_t follows.
-ENTRIES = ("x", "c_{t−1}", "1", "f", "1−f", "Wx", "f⊙c_{t−1}", "(1−f)⊙Wx", "c", "r", "1−r", "r⊙c", "(1−r)⊙x", "h")
+# The entries of the state x̄, n numbers each, and what they hold by turns; where ENTRIES has cₜ₋₁, c_t follows.
+ENTRIES = ("x", "cₜ₋₁", "1", "f", "1−f", "Wx", "f⊙cₜ₋₁", "(1−f)⊙Wx", "c", "r", "1−r", "r⊙c", "(1−r)⊙x", "h")
 STATE, OUTPUT = 1, 13  # after the six steps c_t stands in entry 1 and h_t in entry 13
 SIGMOID = (3, 9)  # the gates f and r
 STEPS = ("G", "G", "F", "F", "F", "F")

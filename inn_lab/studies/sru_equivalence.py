@@ -73,7 +73,7 @@ def equations(cell: SRUCell, x: Tensor, c: Tensor) -> dict[str, Tensor]:
     kept, new = f * c, (1 - f) * (x @ W.T)
     state, passed = kept + new, (1 - r) * x
     values = (x, c, torch.ones_like(x), f, 1 - f, x @ W.T, kept, new, state, r, 1 - r, r * state, passed, r * state + passed)
-    return dict(zip(ENTRIES, values, strict=True)) | {"½c_{t−1}": c / 2, "0": torch.zeros_like(x)}
+    return dict(zip(ENTRIES, values, strict=True)) | {"½cₜ₋₁": c / 2, "0": torch.zeros_like(x)}
 
 
 def distance(a: Tensor, b: Tensor) -> float:
