@@ -5,11 +5,12 @@ have `TABLES`, what its figures and claims take beside the runs, by name: a CSV 
 the runs. Each comes to `figures` and to every claim's `measure` as a keyword argument, and is written beside the figures.
 """
 
+import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import pandas as pd
@@ -18,9 +19,12 @@ from matplotlib.figure import Figure
 
 from inn_lab.config import NOT_SCIENCE, Config, ConfigError, near
 
+if TYPE_CHECKING:
+    from inn_lab.models.grouped import Group
+
 AGREES, DIFFERS, TOO_FEW = "agrees", "differs", "not enough runs"
 SCALARS = {field.name for field in fields(Config) if field.type is not Any}  # R, lr, …: not the groups
-ACC = "val/acc_end"
+ACC, TEST = "val/acc_end", "test/acc_end"
 INN, LSTM = "royalblue", "crimson"  # the same in every figure of the lab; densities go from dark (sparse) to light (dense)
 
 WAYS = {  # to hold a matrix: the line of each, the same in every figure
@@ -151,15 +155,29 @@ def curve(axes: Axes, runs: pd.DataFrame, metric: str, label: str, **style: obje
     axes.plot(ends["epoch"] + 1, ends[metric], "x", color=line.get_color())
 
 
+def each(runs: pd.DataFrame, column: str) -> pd.Series:
+    """What each run has but one of, by run_id."""
+    return runs.groupby("run_id")[column].first()
+
+
+def tails(runs: pd.DataFrame, metric: str) -> pd.Series:
+    """A metric's mean over the last tenth of each run's epochs, by run_id."""
+    last = runs.groupby("run_id")["epoch"].transform("max")
+    return runs[runs["epoch"] > last - (last + 1) / 10].groupby("run_id")[metric].mean()
+
+
 def finals(runs: pd.DataFrame) -> pd.Series:
     """Where each run ends, by run_id: the mean ACC_end of its last tenth of epochs.
 
     A run that diverged ends at 0, whatever it had reached: it answers nothing any more.
     """
-    last = runs.groupby("run_id")["epoch"].transform("max")
-    ends = runs[runs["epoch"] > last - (last + 1) / 10].groupby("run_id")[ACC].mean()
-    states = runs.groupby("run_id")["state"].first()
-    return ends.reindex(states.index).mask(states == "diverged", 0.0)
+    states = each(runs, "state")
+    return tails(runs, ACC).reindex(states.index).mask(states == "diverged", 0.0)
+
+
+def tested(runs: pd.DataFrame) -> pd.Series:
+    """Each run's test ACC_end, by run_id; that of a run that diverged, which is not tested, is 0."""
+    return each(runs, TEST).mask(each(runs, "state") == "diverged", 0.0)
 
 
 def level(runs: pd.DataFrame) -> float:
@@ -172,14 +190,45 @@ def levels(runs: pd.DataFrame, by: str = "R") -> pd.Series:
     return pd.Series({value: level(part) for value, part in runs.groupby(by)}, dtype=float)
 
 
-def words(levels: pd.Series, name: str = "R") -> str:
+def words(levels: pd.Series, name: str = "R", digits: int = 2) -> str:
     """Levels in words: "0.20 at R=0.1, 0.31 at R=0.2"."""
-    return ", ".join(f"{value:.2f} at {name}={at:g}" for at, value in levels.items()) or "no runs"
+    return ", ".join(f"{value:.{digits}f} at {name}={at:g}" for at, value in levels.items()) or "no runs"
 
 
 def number(value: float) -> str:
     """One level in words."""
     return "no runs" if math.isnan(value) else f"{value:.2f}"
+
+
+def points(axes: Axes, at: pd.Series, values: pd.Series, label: str | None = None, **style: object) -> None:
+    """A faint point for each run at its place on the x axis; the means and standard errors of those that share one, joined."""
+    by_place = values.groupby(at)
+    mean, error = by_place.mean(), by_place.sem().fillna(0)
+    axes.scatter(at, values.reindex(at.index), s=10, alpha=0.35, linewidths=0, color=style["color"])
+    axes.errorbar(mean.index, mean, yerr=error, label=label, markersize=5, linewidth=1.2, capsize=2, **style)
+
+
+def side_by_side(axes: Axes, at: pd.Series, values: pd.Series, **style: object) -> None:
+    """`points`, their places in order at equal distances, however far apart they are."""
+    places = sorted(at.unique())
+    points(axes, at.map(places.index), values, **style)
+    axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
+
+
+def dealt(runs: pd.DataFrame, names: Sequence[str], group: "Group") -> pd.DataFrame:
+    """The densities of Kale's groups of blocks, the one that a config leaves open too: a row for each setting that trained.
+
+    Columns: `names`, and `weights`, how many trained.
+    """
+    from inn_lab.models.grouped import areas, fill  # brings torch
+
+    rows = []
+    for _, run in trained(runs).drop_duplicates([f"model.{name}" for name in names]).iterrows():
+        given = {name: None if pd.isna(run[f"model.{name}"]) else float(run[f"model.{name}"]) for name in names}
+        pixels = int(run["source.image_size"]) ** 2
+        entries = areas(pixels, int(run["seq_len"]), json.loads(run["model.hidden"]), group)
+        rows.append({**fill(given, float(run["model.R"]), entries), "weights": run["model/weights"]})
+    return pd.DataFrame(rows, columns=[*names, "weights"])
 
 
 @dataclass(frozen=True)
@@ -208,14 +257,16 @@ def provenance(runs: pd.DataFrame) -> str:
         return ", ".join(map(str, sorted(done[column].dropna().unique()))) if column in done else "?"
 
     seeds, commits = done["seed"].nunique(), sorted({commit[:7] + commit[40:] for commit in done["commit"]})  # 40: -dirty
-    timed = "machine.threads" in done  # runs that take times: what counts is the machine, not how long was trained
+    timed = "machine.threads" in done  # runs that take times, or that a clock ends: they depend on the machine
     series = any(str(data).endswith("anomaly") for data in done["data"])
-    images, learnt = set(done["data"]) != {"none"}, "epoch" in done and not timed
+    images, learnt = set(done["data"]) != {"none"}, "epoch" in done
+    clock = done["trainer.max_time"].dropna().unique() if "trainer.max_time" in done else []
+    length = ", ".join(f"{seconds:g} seconds" for seconds in clock) or f"{values('trainer.max_epochs')} epochs"
     parts = [
         *([f"source {values('source')}"] if images else []),
         f"scale {values('scale')}",
         *([values("data") + (f", length {values('seq_len')}" if series else "")] if images else []),
-        *([f"lr {values('lr')}", f"{values('trainer.max_epochs')} epochs"] if learnt else []),
+        *([f"lr {values('lr')}", length] if learnt else []),
         f"{done['run_id'].nunique()} runs, {seeds} seed{'s' * (seeds != 1)}",
         f"{values('machine.processor')}, {values('machine.threads')} threads" if timed else values("device"),
         f"commit {', '.join(commits)}",

@@ -50,9 +50,8 @@ def weight_space(axes: Axes, components: pd.DataFrame) -> None:
 def ends(runs: pd.DataFrame, metric: str) -> tuple[pd.Series, pd.Series]:
     """One number for each run, of the layered networks and of the others: the metric's mean over the last tenth of epochs."""
     done = runs[runs["state"] == "finished"]
-    last = done.groupby("run_id")["epoch"].transform("max")
-    each = done[done["epoch"] > last - (last + 1) / 10].groupby("run_id").agg({metric: "mean", "model.swap": "first"})
-    return each[each["model.swap"] == 0][metric], each[each["model.swap"] > 0][metric]
+    at, swap = report.tails(done, metric), report.each(done, "model.swap")
+    return at[swap == 0], at[swap > 0]
 
 
 def alike(metric: str, name: str):

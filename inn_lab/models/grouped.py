@@ -32,13 +32,8 @@ def by_column(
 
     Raises ConfigError unless two of the three densities are given and leave the third in [0, 1].
     """
-    last = len(hidden) + 1
-
-    def group(row: int, column: int) -> str:
-        return "R_input" if column == 0 else "R_output" if column == last else "R_hidden"
-
     given = {"R_input": R_input, "R_hidden": R_hidden, "R_output": R_output}
-    return _grouped(n_inputs, n_outputs, hidden, R, given, group, **options)
+    return _grouped(n_inputs, n_outputs, hidden, R, given, column_group, **options)
 
 
 def by_diagonal(
@@ -60,12 +55,8 @@ def by_diagonal(
 
     Args and errors as of `by_column`.
     """
-
-    def group(row: int, column: int) -> str:  # row 0 is the first hidden layer, column 0 the input
-        return "R_below" if column <= row else "R_on" if column == row + 1 else "R_above"
-
     given = {"R_below": R_below, "R_on": R_on, "R_above": R_above}
-    return _grouped(n_inputs, n_outputs, hidden, R, given, group, **options)
+    return _grouped(n_inputs, n_outputs, hidden, R, given, diagonal_group, **options)
 
 
 def represented(
@@ -95,27 +86,43 @@ def represented(
     return _layers(n_inputs, n_outputs, hidden, block, **options)
 
 
+Group = Callable[[int, int, int], str]  # a block's row, its column, the number of rows: the name of its density
+
+
+def column_group(row: int, column: int, rows: int) -> str:
+    """`by_column`'s groups. Column 0 is the input, the last one the output."""
+    return "R_input" if column == 0 else "R_output" if column == rows else "R_hidden"
+
+
+def diagonal_group(row: int, column: int, rows: int) -> str:
+    """`by_diagonal`'s groups. Row 0 is the first hidden layer, column 0 the input."""
+    return "R_below" if column <= row else "R_on" if column == row + 1 else "R_above"
+
+
 def _grouped(
     n_inputs: int,
     n_outputs: int,
     hidden: Sequence[int],
     R: float,
     given: Mapping[str, float | None],
-    group: Callable[[int, int], str],
+    group: Group,
     **options: Any,
 ) -> Sequential2D:
     densities = fill(given, R, areas(n_inputs, n_outputs, hidden, group))
-    return _layers(
-        n_inputs, n_outputs, hidden, lambda i, j, entries: Trainable(round(densities[group(i, j)] * entries)), **options
-    )
+
+    def block(row: int, column: int, entries: int) -> Block:
+        return Trainable(round(densities[group(row, column, len(hidden) + 1)] * entries))
+
+    return _layers(n_inputs, n_outputs, hidden, block, **options)
 
 
-def areas(n_inputs: int, n_outputs: int, hidden: Sequence[int], group: Callable[[int, int], str]) -> dict[str, int]:
+def areas(n_inputs: int, n_outputs: int, hidden: Sequence[int], group: Group) -> dict[str, int]:
     """How many entries each group's blocks have."""
     rows, found = [*hidden, n_outputs], {}
     for i, height in enumerate(rows):
         for j, width in enumerate([n_inputs, *rows]):
-            found[group(i, j)] = found.get(group(i, j), 0) + height * width
+            name = group(i, j, len(rows))
+            found[name] = found.get(name, 0) + height * width
     return found
 
 

@@ -1,0 +1,96 @@
+"""Kale 2024, 3.4: a million weights, dealt out to blocks that feed forward and blocks that feed back (Table 6, Fig. 7).
+
+K gives neither learning rate nor epochs, and trains on fixed sequences. Here they are drawn anew each epoch, so there is less
+to overfit: where K sees models overfit more with more recurrence, these may not.
+"""
+
+import colorsys
+import math
+from collections.abc import Callable
+
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.stats import spearmanr
+
+from experiments import report
+from experiments.report import ACC, Claim, each, judge, tails, tested, trained, words
+
+AXES = ("model.R_above",)
+TABLE_6 = [(0, 0.23), (0.001, 0.2298), (0.01, 0.228), (0.05, 0.222), (0.1, 0.215)]  # ρ_u, ρ_l; ρ_d is 0.2
+TABLE_6 += [(0.2, 0.2), (0.4, 0.17), (0.8, 0.11), (1, 0.08)]
+SETTINGS = 5  # from which a trend can be seen
+
+
+def settings(runs: pd.DataFrame) -> pd.DataFrame:
+    """K's Table 6 as printed, and beside it what the runs had: their densities, computed from the layers, and weights."""
+    from inn_lab.models.grouped import diagonal_group  # brings torch
+
+    printed = pd.DataFrame(TABLE_6, columns=["K_rho_u", "K_rho_l"]).assign(K_rho_d=0.2, K_total=1_000_268)
+    ours = report.dealt(runs, ("R_above", "R_below", "R_on"), diagonal_group)
+    return printed.merge(ours, how="outer", left_on="K_rho_u", right_on="R_above")
+
+
+TABLES = {"settings": settings}
+
+
+def figures(runs: pd.DataFrame, settings: pd.DataFrame) -> dict[str, Figure]:
+    """Validation and training loss and the gap between them by epoch, from red (no recurrence) to cyan (full) as K draws them;
+    and what the runs reach on the test set."""
+    runs = trained(runs)
+    runs = runs.assign(gap=runs["val/loss"] - runs["train/loss"])
+    figure = Figure(figsize=(12, 8.4), layout="constrained")
+    (validation, training), (gap, test) = figure.subplots(2, 2)
+    there = settings.dropna(subset="R_above")
+    for rank, row in enumerate(there.itertuples()):
+        tint = colorsys.hsv_to_rgb(0.5 * rank / max(1, len(there) - 1), 1, 0.85)
+        here = trained(runs, **{"model.R_above": row.R_above})
+        for axes, metric in ((validation, "val/loss"), (training, "train/loss"), (gap, "gap")):
+            report.curve(axes, here, metric, f"{row.R_above:g}, {row.R_below:.3f}", color=tint)
+    training.sharey(validation)
+    validation.set(xlabel="epoch", ylabel="validation loss")
+    training.set(xlabel="epoch", ylabel="training loss")
+    gap.set(xlabel="epoch", ylabel="validation loss − training loss")
+    validation.legend(fontsize=7, title="R_above, R_below", title_fontsize=7, loc="lower left", ncols=2)
+    report.side_by_side(test, each(runs, "model.R_above"), tested(runs), color="black", marker="o")
+    test.set(xlabel="R_above", ylabel="test ACC_end")
+    return {"recurrence": figure}
+
+
+def speed(runs: pd.DataFrame) -> pd.Series:
+    """How fast each run learns: its mean validation ACC_end over the first half of the epochs; 0 for those it did not see."""
+    half = (runs["epoch"].max() + 1) / 2
+    return runs[runs["epoch"] < half].groupby("run_id")[ACC].sum() / math.ceil(half)
+
+
+def gaps(runs: pd.DataFrame) -> pd.Series:
+    """How far validation loss lies above training loss where each run ends; one that diverged has no such gap."""
+    done = runs[runs["state"] == "finished"]
+    return tails(done, "val/loss") - tails(done, "train/loss")
+
+
+def trend(values: Callable[[pd.DataFrame], pd.Series], sign: int) -> Callable[..., tuple[str, str]]:
+    """Claim: a value of each run rises with R_above (`sign` 1), or falls (-1): by rank, with p < 0.05 (Spearman, one-sided)."""
+
+    def measure(runs: pd.DataFrame, settings: pd.DataFrame) -> tuple[str, str]:
+        there = trained(runs)
+        found = pd.DataFrame({"at": each(there, "model.R_above"), "value": values(there)}).dropna()
+        text = words(found.groupby("at")["value"].mean(), "R_above", 3)
+        if found["at"].nunique() < SETTINGS:
+            return judge(text, None)
+        if found["value"].nunique() == 1:
+            return judge(f"{text}; all alike", False)
+        rho, p = spearmanr(found["at"], found["value"], alternative="greater" if sign > 0 else "less")
+        return judge(f"{text}; Spearman's ρ = {rho:+.2f}, p = {p:.2g}", bool(p < 0.05))
+
+    return measure
+
+
+CLAIMS = [
+    Claim(
+        "K 3.4, Fig. 7",
+        "Models with more recurrent connections learn faster: mean validation ACC_end over the first half of the epochs rises",
+        trend(speed, 1),
+    ),
+    Claim("K 3.4, Fig. 7", "Models with less recurrence overfit less: the gap of the losses rises with it", trend(gaps, 1)),
+    Claim("K 3.4", "Models with less recurrence do better on the test set", trend(tested, -1)),
+]

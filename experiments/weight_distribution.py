@@ -1,0 +1,88 @@
+"""Kale 2024, 3.3: a million weights, dealt out to the columns of the input, the hidden state and the output (Table 5, Fig. 6).
+
+K gives neither learning rate nor epochs, and does not say by what a setting is the best: here it is by the final validation
+ACC_end.
+"""
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments import report
+from experiments.report import ACC, Claim, each, finals, judge, levels, trained, words
+
+AXES = ("model.R_input",)
+EVEN, BEST, TOTAL = 0.2, 0.25, 1_000_268
+TABLE_5 = [(0, 0.584), (0.001, 0.582), (0.01, 0.565), (0.05, 0.488), (0.1, 0.392)]  # E_i, E_h; E_o is 0.2
+TABLE_5 += [(0.2, 0.2), (0.225, 0.152), (0.25, 0.104), (0.275, 0.056), (0.3, 0.008)]
+SETTINGS = 5  # from which the best of them can be named
+MARGIN = 0.01  # the best of ten is ahead of any one by chance alone: so much is more than a tie
+
+
+def settings(runs: pd.DataFrame) -> pd.DataFrame:
+    """K's Table 5 as printed, and beside it what the runs had: their densities, computed from the layers, and weights."""
+    from inn_lab.models.grouped import column_group  # brings torch
+
+    printed = pd.DataFrame(TABLE_5, columns=["K_E_i", "K_E_h"]).assign(K_E_o=0.2, K_total=TOTAL)
+    ours = report.dealt(runs, ("R_input", "R_hidden", "R_output"), column_group)
+    return printed.merge(ours, how="outer", left_on="K_E_i", right_on="R_input")
+
+
+TABLES = {"settings": settings}
+
+
+def figures(runs: pd.DataFrame, settings: pd.DataFrame) -> dict[str, Figure]:
+    """Validation loss and ACC_end by epoch, a curve for each input density, the even one dashed; and where all runs end."""
+    runs = trained(runs)
+    figure = Figure(figsize=(16, 4.8), layout="constrained")
+    loss, accuracy, last = figure.subplots(1, 3)
+    there = settings.dropna(subset="R_input")
+    for rank, row in enumerate(there.itertuples()):
+        even = row.R_input == EVEN
+        tint = matplotlib.colormaps["plasma"](rank / max(1, len(there) - 1) * 0.9)
+        style = {"color": "black", "linestyle": "--", "zorder": 3} if even else {"color": tint}
+        here = trained(runs, **{"model.R_input": row.R_input})
+        for axes, metric in ((loss, "val/loss"), (accuracy, ACC)):
+            report.curve(axes, here, metric, f"{row.R_input:g}, {row.R_hidden:.3f}", **style)
+    loss.set(title="Validation loss", xlabel="epoch", ylabel="validation loss")
+    accuracy.set(title="Validation accuracy", xlabel="epoch", ylabel="validation ACC_end", ylim=(0, 1))
+    accuracy.legend(fontsize=7, title="R_input, R_hidden", title_fontsize=7, loc="upper left", ncols=2)
+    report.side_by_side(last, each(runs, "model.R_input"), finals(runs), color="black", marker="o")
+    last.set(title="Where the runs end", xlabel="R_input", ylabel="final validation ACC_end")
+    return {"weight_distribution": figure}
+
+
+def ends(runs: pd.DataFrame) -> pd.Series:
+    """Where the runs end, by input density."""
+    return levels(trained(runs), "model.R_input")
+
+
+def enough(at: pd.Series) -> bool:
+    return len(at) >= SETTINGS and {EVEN, BEST} <= set(at.index)
+
+
+def a_quarter_is_best(runs: pd.DataFrame, settings: pd.DataFrame) -> tuple[str, str]:
+    at = ends(runs)
+    return judge(words(at, "R_input", 3), bool(at.idxmax() == BEST) if enough(at) else None)
+
+
+def even_is_not_optimal(runs: pd.DataFrame, settings: pd.DataFrame) -> tuple[str, str]:
+    at = ends(runs)
+    if not enough(at):
+        return judge(words(at, "R_input", 3), None)
+    ahead = at.max() - at[EVEN]
+    text = f"the best, R_input={at.idxmax():g}, ends at {at.max():.3f}, the even one at {at[EVEN]:.3f}: {ahead:+.3f}"
+    return judge(f"{text}; K's best {at[BEST] - at[EVEN]:+.3f}", bool(ahead >= MARGIN))
+
+
+def the_total_stays(runs: pd.DataFrame, settings: pd.DataFrame) -> tuple[str, str]:
+    weights = settings["weights"].dropna()
+    text = f"{weights.min():,.0f} to {weights.max():,.0f} in {len(weights)} settings" if len(weights) else "no runs"
+    return judge(text, bool((weights - TOTAL).abs().max() <= 10) if len(weights) >= SETTINGS else None)
+
+
+CLAIMS = [
+    Claim("K 3.3, Fig. 6", "E_i = 0.25, E_h = 0.104 is best", a_quarter_is_best),
+    Claim("K 3.3, Fig. 6", "An even distribution (0.2, 0.2) is not optimal, by 0.01 at least", even_is_not_optimal),
+    Claim("K Table 5", "Every setting trains 1,000,268 weights (give or take ten)", the_total_stays, images=False),
+]
