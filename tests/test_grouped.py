@@ -5,7 +5,7 @@ import torch
 
 from inn_lab.config import ConfigError
 from inn_lab.models import Sequential2D, by_column, by_diagonal, represented
-from inn_lab.models.grouped import areas
+from inn_lab.models.grouped import areas, column_group, diagonal_group
 from inn_lab.seeding import generator
 
 K34 = {"hidden": [434, 434, 434], "R": 0.2, "bias": False}
@@ -30,10 +30,10 @@ ROWS, COLUMNS = [434, 434, 434, 10], [2500, 434, 434, 434, 10]
 
 
 def test_the_groups_have_the_sources_sizes() -> None:
-    column = areas(2500, 10, [434] * 3, lambda i, j: "input" if j == 0 else "output" if j == 4 else "hidden")
-    assert column == {"input": 3_280_000, "hidden": 1_708_224, "output": 13_120}
-    diagonal = areas(2500, 10, [434] * 3, lambda i, j: "below" if j <= i else "on" if j == i + 1 else "above")
-    assert diagonal == {"below": 3_858_088, "on": 565_168, "above": 578_088}
+    column = areas(2500, 10, [434] * 3, column_group)
+    assert column == {"R_input": 3_280_000, "R_hidden": 1_708_224, "R_output": 13_120}
+    diagonal = areas(2500, 10, [434] * 3, diagonal_group)
+    assert diagonal == {"R_below": 3_858_088, "R_on": 565_168, "R_above": 578_088}
 
 
 @pytest.mark.parametrize("R_input, R_hidden", [*TABLE_5.items(), (0.3, 0.008)])
