@@ -46,9 +46,9 @@ def by_iteration(lines: dict[str, tuple[pd.DataFrame, object]]) -> Figure:
         moved = (means["distance"] / means["norm"])[lambda share: share > 0]  # what stands still is not on a log scale
         step.plot(moved.index, moved, "-o", markersize=3, color=color)
     accuracy.axhline(0.1, color="gray", linewidth=0.8, linestyle=":", label="chance")
-    accuracy.set(xlabel="iterations", ylabel="test ACC_end", ylim=(0, 1))
+    accuracy.set(xlabel="iterations", ylabel="test ACC_end", ylim=(0, 1), xticks=[1, 5, 10, 15, 20])
     accuracy.legend(fontsize=7)
-    step.set(xlabel="iterations", ylabel="step of the state / its norm", yscale="log")
+    step.set(xlabel="iterations", ylabel="step of the state / its norm", yscale="log", xticks=[1, 5, 10, 15, 20])
     return figure
 
 

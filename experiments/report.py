@@ -209,11 +209,12 @@ def provenance(runs: pd.DataFrame) -> str:
 
     seeds, commits = done["seed"].nunique(), sorted({commit[:7] + commit[40:] for commit in done["commit"]})  # 40: -dirty
     timed = "machine.threads" in done  # runs that take times: what counts is the machine, not how long was trained
+    series = any(str(data).endswith("anomaly") for data in done["data"])
     images, learnt = set(done["data"]) != {"none"}, "epoch" in done and not timed
     parts = [
         *([f"source {values('source')}"] if images else []),
         f"scale {values('scale')}",
-        *([f"{values('data')}, length {values('seq_len')}"] if images else []),
+        *([values("data") + (f", length {values('seq_len')}" if series else "")] if images else []),
         *([f"lr {values('lr')}", f"{values('trainer.max_epochs')} epochs"] if learnt else []),
         f"{done['run_id'].nunique()} runs, {seeds} seed{'s' * (seeds != 1)}",
         f"{values('machine.processor')}, {values('machine.threads')} threads" if timed else values("device"),

@@ -179,7 +179,7 @@ def test_fused_execution_equals_block_by_block(rows, inputs, data, seed) -> None
 
 
 def test_many_blocks_are_few_products() -> None:
-    """However many blocks: what trains is one matrix, the identities one, the factors of all low ranks two."""
+    """However many blocks: what trains is one matrix, the identities one, the low ranks a product a column and one a row."""
     rows = [8] * 6
     grid = [[[Trainable(10), Identity(), Factored(0.2), None][(i + j) % 4] for j in range(7)] for i in range(6)]
     model = Sequential2D(8, 8, rows=rows, columns=[8, *rows], grid=grid, activation=[("relu", 48)], generator=generator(0))
@@ -189,6 +189,7 @@ def test_many_blocks_are_few_products() -> None:
     trainable = sum(isinstance(block, Trainable) for row in grid for block in row)
     factored = sum(isinstance(block, Factored) for row in grid for block in row)
     assert matrix.n_weights == 10 * trainable
+    assert len(low.A) <= 6 and len(low.B) <= 7
     assert low.n_weights == factored * (8 + 8) * 1  # k = max(1, round(0.2 · 64 / 16))
     assert model.n_weights == sum(p.numel() for p in model.map.parameters())
 

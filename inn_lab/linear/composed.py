@@ -1,12 +1,12 @@
 """Weight matrices that are made of others."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from inn_lab.linear.base import Map, WeightMatrix
-from inn_lab.linear.dense import Dense
 
 
 def rank(out_features: int, in_features: int, R: float) -> int:
@@ -26,28 +26,65 @@ def draw_factors(
 
 
 class LowRank(WeightMatrix):
-    """W = A B with A (out, k) and B (k, in), which train."""
+    """W whose blocks are products A B of a tall and a wide matrix, or zeros; A and B train.
 
-    def __init__(self, A: WeightMatrix, B: WeightMatrix) -> None:
+    blocks: {(top, left): (A (rows, k), B (k, columns))}, where each begins in W. They don't overlap, and those with the same
+    `top` are as high, those with the same `left` as wide. All that read the same columns are multiplied at once, and all that
+    add up in the same rows, however many blocks there are.
+    """
+
+    def __init__(self, out_features: int, in_features: int, blocks: Mapping[tuple[int, int], tuple[Tensor, Tensor]]) -> None:
         super().__init__()
-        self.A, self.B = A, B
+        self.out_features, self.in_features = out_features, in_features
+        self.ranks = {at: A.shape[1] for at, (A, _) in sorted(blocks.items())}
+        self.tops, self.lefts = (sorted({at[side] for at in blocks}) for side in (0, 1))
+        self.A = torch.nn.ParameterList(
+            torch.cat([blocks[top, left][0] for left in self.lefts if (top, left) in blocks], dim=1) for top in self.tops
+        )
+        self.B = torch.nn.ParameterList(
+            torch.cat([blocks[top, left][1] for top in self.tops if (top, left) in blocks]) for left in self.lefts
+        )
 
     @classmethod
     def drawn(cls, out_features: int, in_features: int, R: float, std: float, generator: torch.Generator) -> "LowRank":
-        """One with dense factors: k (out + in) weights train."""
-        factors = draw_factors(out_features, in_features, R, std, generator)
-        return cls(*(Dense(*factor.shape, torch.arange(factor.numel()), factor.flatten()) for factor in factors))
+        """One block, the whole of W: k (out + in) weights train."""
+        return cls(out_features, in_features, {(0, 0): draw_factors(out_features, in_features, R, std, generator)})
 
     @property
     def n_weights(self) -> int:
-        return self.A.n_weights + self.B.n_weights
+        return sum(factor.numel() for factor in self.parameters())
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.A(self.B(x))  # (…, in) -> (…, k) -> (…, out)
+        return self._product(x, 0)
 
     def split(self, columns: int) -> tuple[Map, Map]:
-        left, right = self.B.split(columns)
-        return lambda x: self.A(left(x)), lambda h: self.A(right(h))
+        return lambda x: self._product(x, 0), lambda h: self._product(h, columns)
+
+    def _product(self, x: Tensor, first: int) -> Tensor:
+        """W's columns from `first` on, as many as x (…, n) holds, times x: (…, n) -> (…, out)."""
+        inner = self._inner(x, first)
+        zeros = x.new_zeros(*x.shape[:-1], self.out_features)
+        parts, done = [], 0
+        for top, A in zip(self.tops, self.A, strict=True):
+            here = [at for at in self.ranks if at[0] == top]
+            there = [at for at in here if at in inner]  # stand side by side in A
+            if there:
+                before = sum(self.ranks[at] for at in here[: here.index(there[0])])
+                z = torch.cat([inner[at] for at in there], dim=-1)
+                parts += [zeros[..., done:top], linear(z, A[:, before : before + z.shape[-1]])]
+                done = top + A.shape[0]
+        return torch.cat([*parts, zeros[..., done:]], dim=-1)
+
+    def _inner(self, x: Tensor, first: int) -> dict[tuple[int, int], Tensor]:
+        """B x of each block that reads them: (…, n) -> (…, k)."""
+        found = {}
+        for left, B in zip(self.lefts, self.B, strict=True):
+            start, stop = max(left, first), min(left + B.shape[1], first + x.shape[-1])
+            if start < stop:
+                here = [(top, left) for top in self.tops if (top, left) in self.ranks]
+                z = linear(x[..., start - first : stop - first], B[:, start - left : stop - left])  # (…, n) -> (…, Σ k)
+                found |= zip(here, z.split([self.ranks[at] for at in here], dim=-1), strict=True)
+        return found
 
 
 class Sum(WeightMatrix):

@@ -152,7 +152,8 @@ class Sequential2D(Model):
     def _effective(self, steps: int) -> dict[str, int]:
         parts = self.map.parts if isinstance(self.map, Sum) else [self.map]
         if any(isinstance(part, LowRank) for part in parts):
-            return {"weights_effective": self.n_weights} if len(parts) == 1 else {}  # by itself every entry is there
+            whole = len(parts) == 1 and len(parts[0].ranks) == 1  # by itself, every entry is there
+            return {"weights_effective": self.n_weights} if whole else {}
         links = {isinstance(part, Fixed): part.entries()[0] for part in parts}
         none = next(iter(links.values()))[:0]
         reach = (self.n_inputs, self.width, self.n_outputs, steps)
@@ -188,19 +189,19 @@ def assemble(
     Raises ValueError for an identity or a diagonal that is not square.
     """
     depth, width = sum(rows), sum(columns)
-    trainable, zeros, fixed, factors = [], [], [], []
+    trainable, zeros, fixed, factors = [], [], [], {}
     for block, top, left, high, wide in placed(rows, columns, grid):
         if isinstance(block, PATTERNED):
             at = block.pattern(high, wide, generator)
             trainable.append((top + at // wide) * width + left + at % wide)
-            if isinstance(block, Trainable) and block.start is not None:
+            if getattr(block, "start", None) is not None:
                 zeros.append(trainable[-1][draw_exact(1, len(at), len(at) - block.start, generator)])
         elif isinstance(block, Identity):
             at = diagonal(high, wide, generator.device)
             places = (top + at // wide) * width + left + at % wide
             fixed.append((places, torch.full((high,), block.scale, device=at.device)))
         elif isinstance(block, Factored):
-            factors.append((top, left, *draw_factors(high, wide, block.R, init_std, generator)))
+            factors[top, left] = draw_factors(high, wide, block.R, init_std, generator)
     parts: list[WeightMatrix] = []
     if trainable:
         indices = torch.cat(trainable).sort().values
@@ -210,7 +211,7 @@ def assemble(
             values[torch.searchsorted(indices, torch.cat(zeros))] = 0
         parts.append(from_entries(linear, depth, width, indices, values, device))
     if factors:
-        parts.append(_low_rank(depth, width, factors, device))
+        parts.append(LowRank(depth, width, factors))
     if fixed:
         indices, values = (torch.cat(part) for part in zip(*fixed, strict=True))
         order = indices.argsort()
@@ -236,29 +237,6 @@ def diagonal(rows: int, columns: int, device: torch.device) -> Tensor:
 
 def _starts(sizes: Sequence[int]) -> list[int]:
     return [0, *accumulate(sizes)][:-1]
-
-
-def _low_rank(depth: int, width: int, factors: list[tuple[int, int, Tensor, Tensor]], device: torch.device | None) -> LowRank:
-    """One product A B for all low-rank blocks: A (depth, K) and B (K, width) hold theirs, K the sum of their ranks."""
-    total = sum(A.shape[1] for _, _, A, _ in factors)
-    columns, rows, first = [], [], 0
-    for top, left, A, B in factors:
-        k = A.shape[1]
-        columns.append(_entries(A, top, first, total))
-        rows.append(_entries(B, first, left, width))
-        first += k
-    sides = []
-    for shape, entries in (((depth, total), columns), ((total, width), rows)):
-        indices, values = (torch.cat(part) for part in zip(*entries, strict=True))
-        order = indices.argsort()
-        sides.append(from_entries("auto", *shape, indices[order], values[order], device))
-    return LowRank(*sides)
-
-
-def _entries(block: Tensor, top: int, left: int, width: int) -> tuple[Tensor, Tensor]:
-    """Where the entries of a dense block stand in a matrix of `width` columns, flat, and their values."""
-    down, right = (torch.arange(n, device=block.device) for n in block.shape)
-    return ((top + down[:, None]) * width + left + right).flatten(), block.flatten()
 
 
 def fan_in_std(indices: Tensor, width: int) -> Tensor:
