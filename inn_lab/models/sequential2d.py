@@ -194,7 +194,7 @@ def assemble(
         if isinstance(block, PATTERNED):
             at = block.pattern(high, wide, generator)
             trainable.append((top + at // wide) * width + left + at % wide)
-            if getattr(block, "start", None) is not None:
+            if isinstance(block, Trainable) and block.start is not None:
                 zeros.append(trainable[-1][draw_exact(1, len(at), len(at) - block.start, generator)])
         elif isinstance(block, Identity):
             at = diagonal(high, wide, generator.device)
