@@ -3,8 +3,8 @@
     python -m experiments.block_speed [--seconds 10]
 
 Kale's grids (2024): 2500 + 434 + 434 + 434 + 10 of 3.3 at R = 0.2, and 2500 + 300 + 20 + 10 of 3.5, sparse and of low rank at
-R = 0.2 and 0.01. Block by block is the source's way: each block a matrix of its own, a sparse one masked, each row of blocks the
-sum of its products. Batch 32, ten images and a blank, forward, backward and Adam. Least of the steps timed: what else a
+R = 0.2 and 0.01. Block by block is the source's way: each block a matrix of its own, a sparse one masked, each row of blocks
+the sum of its products. Batch 32, ten images and a blank, forward, backward and Adam. Least of the steps timed: what else a
 machine does only ever adds to them.
 """
 
