@@ -278,10 +278,10 @@ def test_the_rank_holds_about_the_share_of_the_weights(out: int, width: int, R: 
 def test_low_rank_is_the_product_of_its_factors() -> None:
     matrix = LowRank.drawn(60, 80, 0.5, 0.05, generator(0)).double()
     x, bias = drawn(3, 4, 20), drawn(60)
-    dense = Dense(60, 80, torch.arange(60 * 80), (matrix.A[0] @ matrix.B[0]).detach().flatten())
+    dense = Dense(60, 80, torch.arange(60 * 80), (matrix.A[0] @ matrix.B["0"]).detach().flatten())
     assert torch.allclose(matrix(drawn(5, 80)), dense(drawn(5, 80)), atol=1e-12, rtol=0)
     assert torch.allclose(iterate(matrix, x, bias, 6), iterate(dense, x, bias, 6), atol=1e-10, rtol=0)
-    assert abs(float((matrix.A[0] @ matrix.B[0]).detach().std()) / 0.05 - 1) < 0.15
+    assert abs(float((matrix.A[0] @ matrix.B["0"]).detach().std()) / 0.05 - 1) < 0.15
 
 
 @pytest.mark.gpu

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn.functional import linear, pad
 
 from inn_lab.linear.base import Map, WeightMatrix
 
@@ -26,14 +26,16 @@ def draw_factors(
 
 
 class LowRank(WeightMatrix):
-    """W whose blocks are products A B of a tall and a wide matrix, or zeros; A and B train.
+    """W whose blocks are products A B of a tall and a wide matrix, or a dense A alone, or zeros; A and B train.
 
-    blocks: {(top, left): (A (rows, k), B (k, columns))}, where each begins in W. They don't overlap, and those with the same
-    `top` are as high, those with the same `left` as wide. All that read the same columns are multiplied at once, and all that
-    add up in the same rows, however many blocks there are.
+    blocks: {(top, left): (A (rows, k), B (k, columns) or None)}, where each begins in W. They don't overlap, and those with the
+    same `top` are as high, those with the same `left` as wide. All that read the same columns are multiplied at once, and all
+    that add up in the same rows, however many blocks there are.
     """
 
-    def __init__(self, out_features: int, in_features: int, blocks: Mapping[tuple[int, int], tuple[Tensor, Tensor]]) -> None:
+    def __init__(
+        self, out_features: int, in_features: int, blocks: Mapping[tuple[int, int], tuple[Tensor, Tensor | None]]
+    ) -> None:
         super().__init__()
         self.out_features, self.in_features = out_features, in_features
         self.ranks = {at: A.shape[1] for at, (A, _) in sorted(blocks.items())}
@@ -41,8 +43,12 @@ class LowRank(WeightMatrix):
         self.A = torch.nn.ParameterList(
             torch.cat([blocks[top, left][0] for left in self.lefts if (top, left) in blocks], dim=1) for top in self.tops
         )
-        self.B = torch.nn.ParameterList(
-            torch.cat([blocks[top, left][1] for top in self.tops if (top, left) in blocks]) for left in self.lefts
+        self.inner = {  # the blocks of each column of blocks that have a B: theirs stand one below the other
+            left: [(top, left) for top in self.tops if blocks.get((top, left), (None, None))[1] is not None]
+            for left in self.lefts
+        }
+        self.B = torch.nn.ParameterDict(
+            {str(left): torch.cat([blocks[at][1] for at in here]) for left, here in self.inner.items() if here}
         )
 
     @classmethod
@@ -76,14 +82,20 @@ class LowRank(WeightMatrix):
         return torch.cat([*parts, zeros[..., done:]], dim=-1)
 
     def _inner(self, x: Tensor, first: int) -> dict[tuple[int, int], Tensor]:
-        """B x of each block that reads them: (…, n) -> (…, k)."""
+        """B x of each block that reads them, x itself where there is no B: (…, n) -> (…, k)."""
         found = {}
-        for left, B in zip(self.lefts, self.B, strict=True):
-            start, stop = max(left, first), min(left + B.shape[1], first + x.shape[-1])
-            if start < stop:
-                here = [(top, left) for top in self.tops if (top, left) in self.ranks]
-                z = linear(x[..., start - first : stop - first], B[:, start - left : stop - left])  # (…, n) -> (…, Σ k)
+        for left, here in self.inner.items():
+            alone = [at for at in self.ranks if at[1] == left and at not in here]
+            width = self.B[str(left)].shape[1] if here else self.ranks[alone[0]]
+            start, stop = max(left, first), min(left + width, first + x.shape[-1])
+            if start >= stop:
+                continue
+            part = x[..., start - first : stop - first]
+            if here:
+                z = linear(part, self.B[str(left)][:, start - left : stop - left])  # (…, n) -> (…, Σ k)
                 found |= zip(here, z.split([self.ranks[at] for at in here], dim=-1), strict=True)
+            if alone:
+                found |= dict.fromkeys(alone, pad(part, (start - left, left + width - stop)))
         return found
 
 

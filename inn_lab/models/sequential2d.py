@@ -189,9 +189,13 @@ def assemble(
     Raises ValueError for an identity or a diagonal that is not square.
     """
     depth, width = sum(rows), sum(columns)
+    low_rank = any(isinstance(block, Factored) for blocks in grid for block in blocks)
     trainable, zeros, fixed, factors = [], [], [], {}
     for block, top, left, high, wide in placed(rows, columns, grid):
-        if isinstance(block, PATTERNED):
+        if low_rank and block == Trainable():  # a dense one costs no product of its own beside those of low rank
+            std = init_std if init == "normal" else math.sqrt(2 / wide)
+            factors[top, left] = std * torch.randn(high, wide, generator=generator, device=generator.device), None
+        elif isinstance(block, PATTERNED):
             at = block.pattern(high, wide, generator)
             trainable.append((top + at // wide) * width + left + at % wide)
             if isinstance(block, Trainable) and block.start is not None:

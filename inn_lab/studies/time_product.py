@@ -68,7 +68,7 @@ def ways(depth: int, R: float, columns: int, seed: int, device: torch.device) ->
 
         return lambda: torch.autograd.grad(forward(rows), [rows, *parameters], g)
 
-    W, A, B = dense.weight.detach(), low_rank.A[0].detach(), low_rank.B[0].detach()
+    W, A, B = dense.weight.detach(), low_rank.A[0].detach(), low_rank.B["0"].detach()
     bare = {
         "dense": lambda: W @ x,
         "csr": lambda: product(block, values, x[None])[0],
@@ -80,6 +80,6 @@ def ways(depth: int, R: float, columns: int, seed: int, device: torch.device) ->
         "dense": layer(dense, [dense.weight]),
         "csr": layer(csr, [csr.values]),
         "torch_csr": layer(lambda rows: (block.tensor(csr.values) @ rows.T).T, [csr.values]),
-        "low_rank": layer(low_rank, [*low_rank.A, *low_rank.B]),
+        "low_rank": layer(low_rank, [*low_rank.parameters()]),
     }
     return bare, layers
