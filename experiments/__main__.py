@@ -59,8 +59,15 @@ def main() -> None:
         for name in chosen:
             if name not in names():
                 raise ConfigError(f"{name}: there is no such report{near(name, names())}")
-        drawn = [draw(name, wanted, arguments.outputs, console) for name in chosen or names()]
-        if not any(drawn):
+        drawn = False
+        for name in chosen or names():
+            try:
+                drawn |= draw(name, wanted, arguments.outputs, console)
+            except ConfigError as error:
+                if chosen:
+                    raise
+                console.print(f"[bold]{name}[/bold]: {error}", highlight=False)  # the others are drawn all the same
+        if not drawn:
             where = tracking.uri(arguments.outputs)
             raise ConfigError(f"no runs of {', '.join(chosen or names())} in {where}; run one: python -m inn_lab experiment=…")
     except ConfigError as error:

@@ -71,3 +71,16 @@ def test_a_report_that_cannot_be_drawn(outputs, monkeypatch, capsys, words, mess
     with pytest.raises(SystemExit) as exit:
         main()
     assert exit.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_what_cannot_be_drawn_does_not_keep_the_rest_from_it(lab, outputs, monkeypatch, capsys):
+    for name in ("iterations", "sparsity_fixed_params"):
+        assert (
+            lab(f"experiment={name}", "source=digits", "scale=smoke", "trainer.progress=false", "trainer.max_epochs=1")[0] == 0
+        )
+    monkeypatch.setattr(sys, "argv", ["experiments", "lr=0.0001", "--outputs", str(outputs)])
+    main()
+    out = capsys.readouterr().out
+    assert (
+        "iterations: lr=0.0001: no run has it; there are runs with lr=0.001" in out and "sparsity_fixed_params: 1 of 1" in out
+    )
