@@ -50,7 +50,7 @@ def wilson(right: np.ndarray, tried: np.ndarray) -> tuple[np.ndarray, np.ndarray
     share, z = right / tried, Z**2 / tried
     centre = (share + z / 2) / (1 + z)
     half = np.sqrt(share * (1 - share) * z + z**2 / 4) / (1 + z)
-    return centre - half, centre + half
+    return np.minimum(centre - half, share), np.maximum(centre + half, share)  # equal at 0 and 1, but for rounding
 
 
 def figures(runs: pd.DataFrame, confusion: pd.DataFrame) -> dict[str, Figure]:

@@ -309,3 +309,11 @@ def test_tables_come_from_the_runs_artifacts(lab, outputs, monkeypatch, capsys):
     counts = confusion.drop(columns=["true"]).groupby("run_id").sum().sum(axis=1)
     assert counts.nunique() == 1 and counts.iloc[0] > 0  # every test sequence, in each of the runs
     assert tracking.table(outputs, confusion["run_id"].unique(), "nothing.csv").empty
+
+
+@given(st.integers(1, 300), st.floats(0, 1))
+def test_an_interval_holds_its_share_at_the_ends_too(tried, share):
+    """Where all were found, rounding alone must not leave the share outside."""
+    for right in (0, round(share * tried), tried):
+        low, high = recency.wilson(np.array([float(right)]), np.array([float(tried)]))
+        assert low <= right / tried <= high and (low[0] == 0) <= (right == 0) and (high[0] == 1) <= (right == tried)
