@@ -17,7 +17,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from inn_lab.config import NOT_SCIENCE, Config, ConfigError, near
+from inn_lab.config import NOT_SCIENCE, ConfigError, near
+from inn_lab.schema import Config
 
 if TYPE_CHECKING:
     from inn_lab.models.grouped import Group

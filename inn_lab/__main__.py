@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from inn_lab import config, signals
+from inn_lab import config, schema, signals
 
 if TYPE_CHECKING:
     from inn_lab.records import Outcome
@@ -57,7 +57,7 @@ def main() -> None:
     Exit codes: 0 done, 1 failed, 2 a user's mistake (one line says which), 128 + n stopped by signal n.
     """
     atexit.register(gc.freeze)  # or Python's last collection looks at all that was imported, for up to 2 s
-    config.register()
+    schema.register()
     signals.listen()
     # argparse takes the overrides in one piece only; users write them on both sides of -m.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: not word.startswith("-") and "=" in word)

@@ -8,7 +8,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from experiments.__main__ import main, names
-from inn_lab import config, runner
+from inn_lab import runner, schema
 
 CONF = Path(__file__).parent.parent / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -49,7 +49,7 @@ def test_every_experiment_says_its_command_and_has_a_report(name):
 @pytest.mark.parametrize("data", sorted(path.stem for path in (CONF / "data").glob("*.yaml")))
 def test_every_model_runs_on_every_data(outputs, model, data):
     """Composed and built as a job is, trained on one batch."""
-    config.register()
+    schema.register()
     words = ["source=digits", "scale=smoke", "n_weights=200000", f"model={model}", f"data={data}"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         job = runner.build(compose("config", words), "")

@@ -252,7 +252,7 @@ def work(answers: Connection, config: DictConfig, environment: dict[str, str], t
     from hydra._internal.callbacks import Callbacks
     from hydra.core.utils import run_job
 
-    from inn_lab import config as schema
+    from inn_lab import schema
     from inn_lab.__main__ import job
     from inn_lab.records import Outcome
     from inn_lab.signals import Interrupted

@@ -1,9 +1,8 @@
 """The iterative neural network: a weight space in which any entry may train."""
 
-import torch
+from typing import Any
 
 from inn_lab.config import ConfigError, near
-from inn_lab.linear import check_kind
 from inn_lab.models.sequential2d import Factored, Sequential2D, Trainable
 from inn_lab.sizing import weight_space
 
@@ -26,7 +25,7 @@ class INN(Sequential2D):
         n_weights, R, depth, aspect_ratio: two that fix the weight space; see `inn_lab.sizing.weight_space`.
         draw: "exact" draws exactly N entries, "bernoulli" each entry by itself with the space's density, as the source does.
         linear: how W is held, as in `Sequential2D`; or "low_rank", which has no pattern.
-        bias, init, init_std, device, generator: as in `Sequential2D`.
+        options: as in `Sequential2D`.
 
     Raises ConfigError for sizes that fix no weight space, and for an unknown `draw`, `init` or `linear`.
     """
@@ -41,17 +40,12 @@ class INN(Sequential2D):
         depth: int | None = None,
         aspect_ratio: float | None = None,
         draw: str = "exact",
-        bias: bool = True,
-        init: str = "normal",
-        init_std: float = 0.05,
         linear: str = "auto",
-        device: torch.device | None = None,
-        generator: torch.Generator | None,
+        **options: Any,
     ) -> None:
         if draw not in DRAWS:
             raise ConfigError(f"model.draw={draw}: there is no such draw{near(str(draw), DRAWS)}")
         space = weight_space(n_inputs, n_outputs, n_weights=n_weights, R=R, depth=depth, aspect_ratio=aspect_ratio)
-        check_kind(linear, space.n_weights, space.depth * space.width)
         low_rank = linear == "low_rank"
         super().__init__(
             n_inputs,
@@ -60,10 +54,6 @@ class INN(Sequential2D):
             columns=[space.width],
             grid=[[Factored(space.density) if low_rank else Trainable(space.n_weights, draw)]],
             activation=[("relu", space.depth - n_outputs), ("linear", n_outputs)],
-            bias=bias,
-            init=init,
-            init_std=init_std,
             linear="auto" if low_rank else linear,
-            device=device,
-            generator=generator,
+            **options,
         )

@@ -1,6 +1,7 @@
 """A layered network as one iterated block matrix, cut into components that can trade places."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -22,7 +23,8 @@ class LayeredINN(Sequential2D):
 
     Args:
         hidden: the widths of the hidden layers; ReLU there, the outputs are linear.
-        bias, init, init_std, linear, device, generator: as in `Sequential2D`; the trades are drawn first.
+        generator: as in `Sequential2D`; the trades are drawn first.
+        options: as in `Sequential2D`.
 
     `components` tells which of them train, a list of rows from the top.
 
@@ -37,12 +39,8 @@ class LayeredINN(Sequential2D):
         hidden: Sequence[int],
         component: int = 100,
         swap: float = 0.0,
-        bias: bool = True,
-        init: str = "normal",
-        init_std: float = 0.05,
-        linear: str = "auto",
-        device: torch.device | None = None,
         generator: torch.Generator | None,
+        **options: Any,
     ) -> None:
         for layer, units in enumerate(hidden):
             whole(f"model.hidden[{layer}]", units)
@@ -68,12 +66,8 @@ class LayeredINN(Sequential2D):
             columns=columns,
             grid=grid,
             activation=[("relu", sum(hidden)), ("linear", n_outputs)],
-            bias=bias,
-            init=init,
-            init_std=init_std,
-            linear=linear,
-            device=device,
             generator=generator,
+            **options,
         )
         self.components = [[block is not None for block in row] for row in grid]
 

@@ -72,8 +72,8 @@ class Sequential2D(Model):
 
         h ← σ(W [x; h] + b),   h = 0 at first;   y = the last O entries of h
 
-    It is described block by block and executed fused: all that trains is one sparse matrix, all identities another, the factors
-    of all low-rank blocks two, whatever the number of blocks.
+    It is described block by block and executed fused: all that trains is one sparse matrix, all identities another, whatever
+    the number of blocks; low-rank blocks take one product for each column of blocks and one for each row.
 
     Source: Hershey 2023, 2.1.3–2.1.5; Kale 2024.
 

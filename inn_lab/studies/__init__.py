@@ -1,6 +1,6 @@
 """What a job does with a model and its data. A study is a function of a Job; the runner calls the one that `study=` names.
 
-It returns how it ended, "finished" or "diverged"; None is finished. One whose schema is `config.Timed` times the
+It returns how it ended, "finished" or "diverged"; None is finished. One whose schema is `schema.Timed` times the
 machine: its jobs run one by one, and on another machine they are other jobs.
 """
 

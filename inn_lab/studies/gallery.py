@@ -1,8 +1,5 @@
 """What the data look like: examples as a table of pictures."""
 
-import tempfile
-from pathlib import Path
-
 import pandas as pd
 import torch
 from torch import Tensor
@@ -41,9 +38,7 @@ def gallery(job: Job, examples: int) -> None:
             {"example": -1, "step": step, "answer": -1, "kind": kind, "pixels": as_text(image)}
             for step, (kind, image) in enumerate(zip(ANOMALY, every_kind(job), strict=True))
         ]
-    with tempfile.TemporaryDirectory() as folder:
-        pd.DataFrame(shown).to_csv(Path(folder) / "examples.csv", index=False)
-        job.run.file(Path(folder) / "examples.csv")
+    job.run.table("examples", pd.DataFrame(shown))
 
 
 def every_kind(job: Job) -> Tensor:

@@ -1,8 +1,5 @@
 """Train, then ask how the answer and the state go on when the network is iterated less or more often than in training."""
 
-import tempfile
-from pathlib import Path
-
 import pandas as pd
 import torch
 from torch import Tensor
@@ -29,10 +26,7 @@ def probe_iterations(job: Job, iterations: int) -> str:
     state = train(job)
     if state == "finished":
         x, y = (torch.cat(part) for part in zip(*images, strict=True))  # (B, I), (B,)
-        table = probe(job.model.to(x.device), x, y, iterations)
-        with tempfile.TemporaryDirectory() as folder:
-            table.to_csv(Path(folder) / "iterations.csv", index=False)
-            job.run.file(Path(folder) / "iterations.csv")
+        job.run.table("iterations", probe(job.model.to(x.device), x, y, iterations))
     return state
 
 

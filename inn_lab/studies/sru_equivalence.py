@@ -1,8 +1,6 @@
 """The SRU as an iterated block function: does it compute the SRU, and what do its matrices hold?"""
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -47,10 +45,8 @@ def sru_equivalence(job: Job, sizes: Sequence[int], steps: int, sequences: int, 
         "csc": csc_table(),
     }
     job.run.metrics({f"error/{way}": tables["errors"][way].max() for way in ("blocks", "model", "eq24")})
-    with tempfile.TemporaryDirectory() as folder:
-        for name, table in tables.items():
-            table.to_csv(Path(folder) / f"{name}.csv", index=False)
-            job.run.file(Path(folder) / f"{name}.csv")
+    for name, table in tables.items():
+        job.run.table(name, table)
 
 
 def pair(n: int, seed: int, device: torch.device) -> tuple[SRUCell, SRUBlocks]:

@@ -1,10 +1,9 @@
 """The plain study: train, then test the last weights."""
 
 import logging
-import tempfile
 import warnings
 from datetime import timedelta
-from pathlib import Path
+from functools import partial
 
 import matplotlib.figure
 import pandas as pd
@@ -80,16 +79,8 @@ def log_components(job: Job, components: list[list[bool]]) -> None:
     axes.set(xlabel="column of components", ylabel="row")
     axes.set_title(f"{job.title}\nwhat trains, seed {job.cfg.seed}", fontsize=8)
     table = pd.DataFrame(components).astype(int).rename_axis(index="row", columns="column").stack().rename("trains")
-    save(job, figure, "weight_space.png", table.reset_index(), "components.csv")
-
-
-def save(job: Job, figure: matplotlib.figure.Figure, picture: str, table: pd.DataFrame, name: str) -> None:
-    """A picture and a table among the run's artifacts."""
-    with tempfile.TemporaryDirectory() as folder:
-        figure.savefig(Path(folder) / picture, dpi=120)
-        table.to_csv(Path(folder) / name, index=False)
-        for file in (name, picture):
-            job.run.file(Path(folder) / file)
+    job.run.table("components", table.reset_index())
+    job.run.file("weight_space.png", partial(figure.savefig, dpi=120))
 
 
 def log_confusion(job: Job, counts: torch.Tensor) -> None:
@@ -103,4 +94,5 @@ def log_confusion(job: Job, counts: torch.Tensor) -> None:
     axes.set(xlabel="predicted", ylabel="true", xticks=range(len(counts)), yticks=range(len(counts)))
     axes.set_title(f"{job.title}\ntest, {job.cfg.source.name}, seed {job.cfg.seed}", fontsize=8)
     table = pd.DataFrame(counts.numpy()).rename_axis(index="true").reset_index()
-    save(job, figure, "confusion.png", table, "confusion.csv")
+    job.run.table("confusion", table)
+    job.run.file("confusion.png", partial(figure.savefig, dpi=120))

@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-import shutil
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from inn_lab.config import ConfigError, flat
@@ -81,13 +81,16 @@ class Run:
     def tag(self, **tags: str) -> None:
         self._write("tags", tags={key: str(value) for key, value in tags.items()})
 
-    def file(self, path: Path) -> None:
-        """An artifact; copied, so that `path` can go."""
-        kept = self.record.folder / "files" / path.name
+    def file(self, name: str, write: Callable[[Path], object]) -> None:
+        """An artifact, which `write` makes at the path that it gets."""
+        kept = self.record.folder / "files" / name
         kept.parent.mkdir(exist_ok=True)
-        if kept != path:
-            shutil.copyfile(path, kept)
-        self._write("file", name=path.name)
+        write(kept)
+        self._write("file", name=name)
+
+    def table(self, name: str, table: pd.DataFrame) -> None:
+        """An artifact NAME.csv."""
+        self.file(f"{name}.csv", lambda path: table.to_csv(path, index=False))
 
     def end(self, status: str, state: str, reason: str | None = None) -> Outcome:
         if reason:
@@ -98,10 +101,8 @@ class Run:
 
     def failed(self, error: BaseException) -> Outcome:
         """Ends the run as FAILED; the traceback goes to a file of the record and of MLflow's run."""
-        kept = self.record.folder / "files" / "traceback.txt"
-        kept.parent.mkdir(exist_ok=True)
-        kept.write_text("".join(traceback.format_exception(error)))
-        self.file(kept)
+        text = "".join(traceback.format_exception(error))
+        self.file("traceback.txt", lambda path: path.write_text(text))
         return self.end("FAILED", "failed", f"{type(error).__name__}: {error}".splitlines()[0][:500])
 
     def __enter__(self) -> Self:

@@ -1,0 +1,236 @@
+"""The schema of the configuration, and its resolver.
+
+Each YAML in conf/ starts from a dataclass here (its `defaults:` line says which), so an unknown key or a value of the wrong
+type is an error wherever it stands: on the command line, in a group's YAML, in an experiment.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+
+
+@dataclass
+class Config:
+    """The root. A group's node is typed by the YAML that is chosen for it."""
+
+    R: float | None = MISSING
+    n_weights: int | None = MISSING
+    depth: int | None = MISSING
+    aspect_ratio: float | None = MISSING
+    lr: float = MISSING
+    seed: int = MISSING
+    seq_len: int = MISSING
+    outputs: str = MISSING
+    resume: bool = MISSING
+    source: Any = MISSING
+    model: Any = MISSING
+    data: Any = MISSING
+    objective: Any = MISSING
+    study: Any = MISSING
+    trainer: Any = MISSING
+    scale: Any = MISSING
+
+
+@dataclass
+class Source:
+    name: str = MISSING
+    root: str | None = MISSING
+    image_size: int = MISSING
+    mean: float = MISSING
+    std: float = MISSING
+
+
+@dataclass
+class Sized:
+    """What every data group has: the class that is built, and how many examples and how large a batch."""
+
+    _target_: str = MISSING
+    n_train: int = MISSING
+    n_val: int = MISSING
+    n_test: int = MISSING
+    batch_size: int = MISSING
+
+
+@dataclass
+class AnomalyData(Sized):
+    seq_len: int = MISSING
+    flag: bool = MISSING
+
+
+@dataclass
+class ClassificationData(Sized):
+    transforms: str = MISSING
+    iterations: int = MISSING
+
+
+@dataclass
+class AnomalyObjective:
+    _target_: str = MISSING
+    index: bool = MISSING
+    flag: bool = MISSING
+
+
+@dataclass
+class ClassificationObjective:
+    _target_: str = MISSING
+    at: str = MISSING
+
+
+@dataclass
+class BlockMatrix:
+    _target_: str = MISSING
+    bias: bool = MISSING
+    init: str = MISSING
+    init_std: float = MISSING
+    linear: str = MISSING
+
+
+@dataclass
+class INN(BlockMatrix):
+    n_weights: int | None = MISSING
+    R: float | None = MISSING
+    depth: int | None = MISSING
+    aspect_ratio: float | None = MISSING
+    draw: str = MISSING
+
+
+@dataclass
+class LayeredINN(BlockMatrix):
+    hidden: list[int] = MISSING
+    component: int = MISSING
+    swap: float = MISSING
+
+
+@dataclass
+class Grouped(BlockMatrix):
+    hidden: list[int] = MISSING
+    R: float = MISSING
+
+
+@dataclass
+class ByColumn(Grouped):
+    R_input: float | None = MISSING
+    R_hidden: float | None = MISSING
+    R_output: float | None = MISSING
+
+
+@dataclass
+class ByDiagonal(Grouped):
+    R_below: float | None = MISSING
+    R_on: float | None = MISSING
+    R_above: float | None = MISSING
+
+
+@dataclass
+class Represented(Grouped):
+    representation: str = MISSING
+
+
+@dataclass
+class Recurrent:
+    _target_: str = MISSING
+    n_weights: int | None = MISSING
+    hidden_size: int | None = MISSING
+
+
+@dataclass
+class RNN(Recurrent):
+    nonlinearity: str = MISSING
+
+
+@dataclass
+class MLP:
+    _target_: str = MISSING
+    n_weights: int | None = MISSING
+    hidden: list[int] | None = MISSING
+
+
+@dataclass
+class Study:
+    _target_: str = MISSING
+
+
+@dataclass
+class ProbeIterations(Study):
+    iterations: int = MISSING
+
+
+@dataclass
+class Gallery(Study):
+    examples: int = MISSING
+
+
+@dataclass
+class SRUEquivalence(Study):
+    sizes: list[int] = MISSING
+    steps: int = MISSING
+    sequences: int = MISSING
+    counts: list[int] = MISSING
+
+
+@dataclass
+class Timed(Study):
+    """Of studies that time the machine, which a job then must have for itself."""
+
+    repeats: int = MISSING
+    seconds: float = MISSING
+
+
+@dataclass
+class TimeProduct(Timed):
+    R: float | None = MISSING
+    depth: int | None = MISSING
+    columns: int = MISSING
+
+
+@dataclass
+class Trainer:
+    accelerator: str = MISSING
+    device: int = MISSING
+    max_epochs: int = MISSING
+    max_time: float | None = MISSING
+    checkpoint_s: float = MISSING
+    precision: str = MISSING
+    gradient_clip_val: float | None = MISSING
+    progress: bool = MISSING
+
+
+@dataclass
+class Scale:
+    name: str = MISSING
+    weights: float = MISSING
+
+
+SCHEMAS = {
+    "schema": Config,
+    "source_schema": Source,
+    "anomaly_schema": AnomalyData,
+    "classification_schema": ClassificationData,
+    "anomaly_objective_schema": AnomalyObjective,
+    "classification_objective_schema": ClassificationObjective,
+    "inn_schema": INN,
+    "layered_inn_schema": LayeredINN,
+    "by_column_schema": ByColumn,
+    "by_diagonal_schema": ByDiagonal,
+    "represented_schema": Represented,
+    "recurrent_schema": Recurrent,
+    "rnn_schema": RNN,
+    "mlp_schema": MLP,
+    "study_schema": Study,
+    "probe_iterations_schema": ProbeIterations,
+    "gallery_schema": Gallery,
+    "sru_equivalence_schema": SRUEquivalence,
+    "time_step_schema": Timed,
+    "time_product_schema": TimeProduct,
+    "trainer_schema": Trainer,
+    "scale_schema": Scale,
+}
+
+
+def register() -> None:
+    """Makes the schemas and resolvers known to Hydra; doing it twice is harmless."""
+    for name, node in SCHEMAS.items():
+        ConfigStore.instance().store(name=name, node=node)
+    OmegaConf.register_new_resolver("scaled", lambda n, factor: None if n is None else max(1, round(n * factor)), replace=True)
