@@ -54,15 +54,25 @@ class Sized:
 
 
 @dataclass
-class AnomalyData(Sized):
+class ImageData(Sized):
+    """Of data groups that are made of a source's images."""
+
+
+@dataclass
+class AnomalyData(ImageData):
     seq_len: int = MISSING
     flag: bool = MISSING
 
 
 @dataclass
-class ClassificationData(Sized):
+class ClassificationData(ImageData):
     transforms: str = MISSING
     iterations: int = MISSING
+
+
+@dataclass
+class ReberData(Sized):
+    path: str | None = MISSING
 
 
 @dataclass
@@ -76,6 +86,12 @@ class AnomalyObjective:
 class ClassificationObjective:
     _target_: str = MISSING
     at: str = MISSING
+
+
+@dataclass
+class StringObjective:
+    _target_: str = MISSING
+    readout: str = MISSING
 
 
 @dataclass
@@ -208,8 +224,10 @@ SCHEMAS = {
     "source_schema": Source,
     "anomaly_schema": AnomalyData,
     "classification_schema": ClassificationData,
+    "reber_schema": ReberData,
     "anomaly_objective_schema": AnomalyObjective,
     "classification_objective_schema": ClassificationObjective,
+    "string_objective_schema": StringObjective,
     "inn_schema": INN,
     "layered_inn_schema": LayeredINN,
     "by_column_schema": ByColumn,
