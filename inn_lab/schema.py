@@ -152,8 +152,19 @@ class Recurrent:
 
 
 @dataclass
-class RNN(Recurrent):
+class Stacked(Recurrent):
+    num_layers: int = MISSING
+    embedding: int | None = MISSING
+
+
+@dataclass
+class RNN(Stacked):
     nonlinearity: str = MISSING
+
+
+@dataclass
+class LSTM(Stacked):
+    projection: bool = MISSING
 
 
 @dataclass
@@ -234,7 +245,9 @@ SCHEMAS = {
     "by_diagonal_schema": ByDiagonal,
     "represented_schema": Represented,
     "recurrent_schema": Recurrent,
+    "gru_schema": Stacked,
     "rnn_schema": RNN,
+    "lstm_schema": LSTM,
     "mlp_schema": MLP,
     "study_schema": Study,
     "probe_iterations_schema": ProbeIterations,
