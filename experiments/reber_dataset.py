@@ -1,21 +1,26 @@
 """Darji 2022, ch. 4: the Reber strings, how many are valid, and how long they are (Table 4.2, Figs. 4.2–4.5).
 
-D's data set are the training and test strings; the validation strings are this lab's.
+D's data set are the training and test strings; the validation strings are this lab's. What D's counts of lengths give away, the
+lab does otherwise: its invalid strings are as long as its valid ones. `expected` has D's.
 """
 
+import math
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.optimize import brentq
 
 from experiments.report import Claim, judge
-from inn_lab.data.grammar import GRAMMAR, is_valid
+from inn_lab.data.grammar import EXCHANGED, GRAMMAR, REPLACED, is_valid
 
 AXES = ()
 TABLES = {"strings": "strings.csv"}
 KINDS = {"valid": "tab:blue", "exchanged": "tab:orange", "replaced": "tab:red"}
 SHORTEST, OFTEN, LONGEST = 11, 22, 53  # letters, in D
+COUNTED = {SHORTEST: 216, OFTEN: 2112}  # how many strings of D's have them
 TRAIN, TEST, VALID = 18_750, 6_250, 12_500  # strings; how many of them are valid
 SPREAD = (TRAIN * 0.25 * TEST / (TRAIN + TEST - 1)) ** 0.5  # of the valid training strings, divided at random: 34
 
@@ -33,8 +38,9 @@ def figures(runs: pd.DataFrame, strings: pd.DataFrame) -> dict[str, Figure]:
     parts = {"Both parts": (together, shown), "Training": (training, of(shown, "train")), "Test": (test, of(shown, "test"))}
     for title, (axes, part) in parts.items():
         stacked(axes, part.assign(letters=part["string"].str.len()), "letters")
-        axes.axvline(OFTEN, color="gray", linewidth=0.8, linestyle=":")
+        axes.plot(expected().sum(axis=1) * len(part) / len(shown), color="black", linewidth=1, label="expected of D's")
         axes.set(title=title, xlabel="letters", ylabel="strings", xlim=(SHORTEST - 2, LONGEST + 2))
+    together.legend(fontsize=8)
     return {"reber_dataset": figure}
 
 
@@ -102,7 +108,8 @@ def letters(value: Callable[[pd.Series], int], expected: int, within: int) -> Ca
 
 def shortest_ones(strings: pd.DataFrame) -> tuple[str, bool]:
     valid = darji(strings)["valid"][darji(strings)["string"].str.len() == SHORTEST]
-    return f"{len(valid)}, {valid.sum()} of them valid; the grammar has {allowed(SHORTEST)}", abs(len(valid) - 216) <= 22
+    text = f"{len(valid)}, {valid.sum()} of them valid; the grammar has {allowed(SHORTEST)}"
+    return text, abs(len(valid) - COUNTED[SHORTEST]) <= COUNTED[SHORTEST] / 10
 
 
 def allowed(length: int) -> int:
@@ -115,6 +122,36 @@ def allowed(length: int) -> int:
                 after[to] = after.get(to, 0) + ways
         paths = after
     return paths.get(max(GRAMMAR), 0)
+
+
+def seen(n: int | float) -> pd.Series:
+    """The probability that a valid string of 11 letters or more is among n different ones that random walks come upon, by its
+    number of letters L.
+
+    W walks have come upon it with probability 1 − (1 − 2^−(L−2))^W; W is such that n are expected in all.
+    """
+    lengths = np.arange(SHORTEST, LONGEST + 20)
+    missed, there = np.log1p(-(2.0 ** -(lengths - 2))), [allowed(length) for length in lengths]
+    walks = brentq(lambda log: -np.expm1(missed * math.exp(log)) @ there - n, 0, 40)
+    return pd.Series(-np.expm1(missed * math.exp(walks)), index=lengths)
+
+
+def expected() -> pd.DataFrame:
+    """How many strings of each length D's data set has, on average, if its valid strings and those of each other lettering were
+    drawn until there were enough of them: columns `valid` and `invalid`."""
+    others = len(EXCHANGED + REPLACED)
+    valid, invalid = seen(VALID), seen(VALID / others)
+    there = pd.Series({length: allowed(length) for length in valid.index})
+    return pd.DataFrame({"valid": there * valid, "invalid": others * there * invalid})
+
+
+def counts_of_nine_letterings(strings: pd.DataFrame) -> tuple[str, bool]:
+    """D's two counts, within three standard deviations (√n at most, of draws that are independent); and what follows."""
+    on_average = expected()
+    total, guess = on_average.sum(axis=1), on_average.max(axis=1).sum() / on_average.to_numpy().sum()
+    text = ", ".join(f"{total[length]:,.0f} of {length} letters" for length in COUNTED)
+    off = [abs(count - total[length]) <= 3 * math.sqrt(total[length]) for length, count in COUNTED.items()]
+    return f"{text}, most often {total.idxmax()}; the best guess by length would be right for {guess:.0%}", all(off)
 
 
 def in_one_part_only(strings: pd.DataFrame) -> tuple[str, bool]:
@@ -164,6 +201,11 @@ CLAIMS = [
     Claim("D 4, Fig. 4.3", "216 strings have 11 letters: within a tenth", in_each(shortest_ones)),
     Claim("D 4, Table 4.1", "BPTTTTVPSE is one of the strings", in_each(is_among_them("BPTTTTVPSE"))),
     Claim("D 5.1", "BTSXE is a valid string", in_each(the_grammar_allows("BTSXE"))),
+    Claim(
+        "this lab",
+        "D's 216 strings of 11 letters and 2,112 of 22 are 12,500 valid ones, and an eighth as many in each other lettering",
+        in_each(counts_of_nine_letterings),
+    ),
     Claim("this lab", "No string is there twice, in one part or in two", in_each(in_one_part_only)),
     Claim(
         "this lab", "Its length does not tell whether a string is valid: right for 52 % at most", in_each(lengths_tell_nothing)

@@ -62,7 +62,9 @@ def repeat(table: pd.DataFrame) -> pd.DataFrame:
     return put("string", table.loc[chosen(table, "train", 0, 1), "string"].item(), "test", 0, 1)(table)
 
 
-CLAIMED = [AGREES] * 6 + [DIFFERS] * 3 + [AGREES] * 2  # six numbers of D's, three slips, two of this lab's
+CLAIMED = (
+    [AGREES] * 6 + [DIFFERS] * 3 + [AGREES] * 3
+)  # six numbers of D's, one that is not the lab's and two slips, the lab's own
 
 
 @pytest.mark.parametrize(
@@ -76,8 +78,8 @@ CLAIMED = [AGREES] * 6 + [DIFFERS] * 3 + [AGREES] * 2  # six numbers of D's, thr
         (lambda table: table.assign(string=table["string"] + "QQ"), {3: DIFFERS, 4: DIFFERS}),
         (put("string", "B" + "M" * 60 + "E", "test", 0, 1), {5: DIFFERS}),
         (put("string", [f"B{n:09d}E" for n in range(168)], "train", 0, 168), {6: AGREES}),
-        (repeat, {9: DIFFERS}),
-        (longer, {4: DIFFERS, 10: DIFFERS}),
+        (repeat, {10: DIFFERS}),
+        (longer, {4: DIFFERS, 11: DIFFERS}),
     ],
 )
 def test_claims_on_the_strings(strings, change, claims) -> None:
@@ -110,6 +112,22 @@ def test_what_the_claims_say(strings) -> None:
     assert said[6] == "47, 24 of them valid; the grammar has 24"  # one invalid one is for validation
     assert said[7] == "not there: it has 10 letters, the shortest string 11"
     assert pytest.approx(-1.1, abs=0.05) == (9339 - 12_500 * 0.75) / reber_dataset.SPREAD  # as the sentence says of D's
+
+
+def test_what_is_expected_of_a_number_of_strings_is_what_is_drawn(strings) -> None:
+    valid = strings[strings["valid"] == 1]["string"].str.len().value_counts()  # 13,500, validation's too
+    expected = reber_dataset.seen(13_500) * [reber_dataset.allowed(length) for length in range(11, 73)]
+    assert expected.sum() == pytest.approx(13_500)
+    counted = valid.reindex(expected.index, fill_value=0)
+    assert (abs(counted - expected) <= 4 * np.sqrt(expected) + 1).all() and counted.loc[[11, 12]].tolist() == [24, 36]
+
+
+def test_other_counts_are_not_those_of_nine_letterings(strings, monkeypatch) -> None:
+    assert reber_dataset.counts_of_nine_letterings(strings)[1]
+    for length, count in ((11, 120), (22, 2450)):  # as of four other letterings
+        monkeypatch.setitem(reber_dataset.COUNTED, length, count)
+        assert not reber_dataset.counts_of_nine_letterings(strings)[1]
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize("length", range(2, 9))
