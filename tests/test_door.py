@@ -20,11 +20,11 @@ def test_help_shows_groups_choices_and_examples_without_heavy_imports():
     assert "HEAVY set()" in out
     for line in (
         "model: by_column, by_diagonal, gru, inn, layered_inn, lstm, mlp, represented, rnn, sru",
-        "data: mnist_classification, random_anomaly, uniform_anomaly",
+        "data: mnist_classification, random_anomaly, reber, uniform_anomaly",
         "source: digits, fashion_mnist, mnist",
         "scale: paper, smoke",
         "trainer: auto, cpu, gpu",
-        "study: gallery, probe_iterations, sru_equivalence, time_product, time_step, train",
+        "study: gallery, probe_iterations, sru_equivalence, strings, time_product, time_step, train",
     ):
         assert line in out
     assert out.count("python -m inn_lab ") == 4  # three examples, and where the flags are listed
