@@ -29,6 +29,7 @@ class Config:
     data: Any = MISSING
     objective: Any = MISSING
     study: Any = MISSING
+    pruning: Any = None
     trainer: Any = MISSING
     scale: Any = MISSING
 
@@ -186,6 +187,14 @@ class TimeProduct(Timed):
 
 
 @dataclass
+class Pruning:
+    target: str = MISSING
+    scope: str = MISSING
+    amount: float = MISSING
+    epochs: int = MISSING
+
+
+@dataclass
 class Trainer:
     accelerator: str = MISSING
     device: int = MISSING
@@ -224,6 +233,7 @@ SCHEMAS = {
     "sru_equivalence_schema": SRUEquivalence,
     "time_step_schema": Timed,
     "time_product_schema": TimeProduct,
+    "pruning_schema": Pruning,
     "trainer_schema": Trainer,
     "scale_schema": Scale,
 }
