@@ -188,13 +188,12 @@ CLAIMS = [
     Claim(
         "D 7.2, Figs. 6.21–6.27", "Of hidden-to-hidden: tanh 80, ReLU 70, LSTM 90, GRU 90 %", safe_shares("h2h"), images=False
     ),
-    Claim("D 8", "Every network can do without more than 60 % of its weights", more_than_60, images=False),
-    Claim("D 7.2", "One epoch regains the accuracy (nine of ten cuts below 100 %)", one_epoch, images=False),
+    Claim("D 8", "Every network can do without more than 60 % of its weights", more_than_60),
+    Claim("D 7.2", "One epoch regains the accuracy (nine of ten cuts below 100 %)", one_epoch),
     Claim(
         "D 7.2",
         "After a cut of 100 % it never comes back",
         all_cut(lambda cell, target: not gated(cell, target), back=False),
-        images=False,
     ),
-    Claim("D 6.2.3", "But it does in LSTM and GRU without hidden-to-hidden weights", all_cut(gated, back=True), images=False),
+    Claim("D 6.2.3", "But it does in LSTM and GRU without hidden-to-hidden weights", all_cut(gated, back=True)),
 ]

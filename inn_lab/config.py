@@ -5,12 +5,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from inn_lab.schema import Timed
+from inn_lab.schema import ImageData, Timed
 
 
 class ConfigError(Exception):
@@ -50,6 +51,21 @@ def title(overrides: Iterable[str]) -> str:
 def is_timed(cfg: DictConfig) -> bool:
     """Whether what comes out depends on how fast the machine is: the job times it, or a clock ends the training."""
     return issubclass(OmegaConf.get_type(cfg.study), Timed) or cfg.trainer.max_time is not None
+
+
+def of_images(cfg: DictConfig) -> bool:
+    """Whether the data are made of a source's images."""
+    return issubclass(OmegaConf.get_type(cfg.data), ImageData)
+
+
+def source(cfg: DictConfig) -> str:
+    """Where the data come from, in a word: a source of images, a file, or the class that draws them; "none" without data."""
+    if OmegaConf.select(cfg, "data._target_") is None:
+        return "none"
+    if of_images(cfg):
+        return cfg.source.name
+    path = OmegaConf.select(cfg, "data.path")
+    return Path(path).name if path else cfg.data._target_.rpartition(".")[2].lower()
 
 
 def flat(cfg: DictConfig, path: str = "") -> dict[str, object]:

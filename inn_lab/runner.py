@@ -91,8 +91,7 @@ def run(cfg: DictConfig) -> Outcome:
 def describe(cfg: DictConfig, hydra: DictConfig) -> dict[str, str]:
     """A run's tags."""
     choices = {group: hydra.runtime.choices[group] or "none" for group in ("model", "data", "study")}
-    source = "none" if choices["data"] == "none" else cfg.source.name
-    return {**choices, "source": source, "scale": cfg.scale.name, "commit": tracking.commit(), "job": "0"}
+    return {**choices, "source": config.source(cfg), "scale": cfg.scale.name, "commit": tracking.commit(), "job": "0"}
 
 
 def identify(cfg: DictConfig, device: torch.device | None) -> str:
@@ -131,21 +130,14 @@ def maker(cfg: DictConfig, data: Any, device: torch.device) -> Callable[..., tor
 
 
 def build_data(cfg: DictConfig, device: torch.device) -> Any:
-    source, images = cfg.source, load(cfg.source.name, cfg.source.root)
-    what = [
-        OmegaConf.to_yaml(node, resolve=True)
-        for node in (cfg.data, OmegaConf.masked_copy(source, ["image_size", "mean", "std"]))
-    ]
-    shared = Shared(Path(cfg.outputs) / "data", device, *vars(images).values(), *what, str(cfg.seed))
-    return _made(cfg.data)(
-        images=images,
-        image_size=source.image_size,
-        mean=source.mean,
-        std=source.std,
-        seed=cfg.seed,
-        device=device,
-        once=shared.once,
-    )
+    """The data group, with a source's images if it is made of such."""
+    made_of, what = {}, [OmegaConf.to_yaml(cfg.data, resolve=True), str(cfg.seed)]
+    if config.of_images(cfg):
+        images, look = load(cfg.source.name, cfg.source.root), OmegaConf.masked_copy(cfg.source, ["image_size", "mean", "std"])
+        made_of = {"images": images, **look}
+        what += [OmegaConf.to_yaml(look, resolve=True), *vars(images).values()]
+    shared = Shared(Path(cfg.outputs) / "data", device, *what)
+    return _made(cfg.data)(**made_of, seed=cfg.seed, device=device, once=shared.once)
 
 
 def _made(node: DictConfig) -> Callable[..., Any]:

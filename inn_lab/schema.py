@@ -55,15 +55,25 @@ class Sized:
 
 
 @dataclass
-class AnomalyData(Sized):
+class ImageData(Sized):
+    """Of data groups that are made of a source's images."""
+
+
+@dataclass
+class AnomalyData(ImageData):
     seq_len: int = MISSING
     flag: bool = MISSING
 
 
 @dataclass
-class ClassificationData(Sized):
+class ClassificationData(ImageData):
     transforms: str = MISSING
     iterations: int = MISSING
+
+
+@dataclass
+class ReberData(Sized):
+    path: str | None = MISSING
 
 
 @dataclass
@@ -77,6 +87,12 @@ class AnomalyObjective:
 class ClassificationObjective:
     _target_: str = MISSING
     at: str = MISSING
+
+
+@dataclass
+class StringObjective:
+    _target_: str = MISSING
+    readout: str = MISSING
 
 
 @dataclass
@@ -137,8 +153,19 @@ class Recurrent:
 
 
 @dataclass
-class RNN(Recurrent):
+class Stacked(Recurrent):
+    num_layers: int = MISSING
+    embedding: int | None = MISSING
+
+
+@dataclass
+class RNN(Stacked):
     nonlinearity: str = MISSING
+
+
+@dataclass
+class LSTM(Stacked):
+    projection: bool = MISSING
 
 
 @dataclass
@@ -217,15 +244,19 @@ SCHEMAS = {
     "source_schema": Source,
     "anomaly_schema": AnomalyData,
     "classification_schema": ClassificationData,
+    "reber_schema": ReberData,
     "anomaly_objective_schema": AnomalyObjective,
     "classification_objective_schema": ClassificationObjective,
+    "string_objective_schema": StringObjective,
     "inn_schema": INN,
     "layered_inn_schema": LayeredINN,
     "by_column_schema": ByColumn,
     "by_diagonal_schema": ByDiagonal,
     "represented_schema": Represented,
     "recurrent_schema": Recurrent,
+    "gru_schema": Stacked,
     "rnn_schema": RNN,
+    "lstm_schema": LSTM,
     "mlp_schema": MLP,
     "study_schema": Study,
     "probe_iterations_schema": ProbeIterations,

@@ -111,7 +111,7 @@ def lstm_hidden(n_inputs: int, n_outputs: int, n_weights: int) -> int:
 def rnn_hidden(n_inputs: int, n_outputs: int, n_weights: int, gates: int = 1) -> int:
     """The hidden size at which `torch.nn.RNN(I, h)` with a linear readout has nearest to `n_weights` parameters.
 
-        N = g h (I + h + 2) + (h + 1) O,   gates g = 1 (RNN) or 3 (GRU)
+        N = g h (I + h + 2) + (h + 1) O,   gates g = 1 (RNN), 3 (GRU) or 4 (LSTM without projection)
 
     Raises ConfigError where a hidden size of 0 would be nearer than 1.
     """

@@ -1,5 +1,7 @@
 """The models: the INN against a slow obvious twin and by hand, torch's own networks, sizes, seeds and errors."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -17,8 +19,10 @@ MODELS = {
     "inn_low_rank": lambda g: INN(I, O, depth=20, R=0.3, linear="low_rank", generator=g),
     "inn_bernoulli": lambda g: INN(I, O, R=0.3, depth=20, draw="bernoulli", init="fan_in", generator=g),
     "lstm": lambda g: LSTM(I, O, n_weights=700, generator=g),
+    "lstm_unprojected": lambda g: LSTM(I, O, n_weights=700, projection=False, generator=g),
     "rnn": lambda g: RNN(I, O, n_weights=700, nonlinearity="relu", generator=g),
     "gru": lambda g: GRU(I, O, n_weights=700, generator=g),
+    "gru_stacked": lambda g: GRU(I, O, hidden_size=9, num_layers=3, embedding=6, generator=g),
     "sru": lambda g: SRU(I, O, n_weights=700, generator=g),
     "sru_square": lambda g: SRU(I, O, hidden_size=I, generator=g),
     "mlp": lambda g: MLP(I, O, n_weights=700, generator=g),
@@ -164,7 +168,7 @@ def test_the_mlp_is_the_sources_at_its_size() -> None:
     assert same(list(by_size.parameters()), list(by_hidden.parameters()), 0)
 
 
-@pytest.mark.parametrize("name", ["lstm", "rnn", "gru", "sru", "mlp"])
+@pytest.mark.parametrize("name", ["lstm", "lstm_unprojected", "rnn", "gru", "sru", "mlp"])
 def test_one_n_weights_serves_every_model(name: str) -> None:
     model = MODELS[name](generator(0))
     assert model.n_weights == sum(p.numel() for p in model.parameters())
@@ -189,6 +193,49 @@ def test_recurrent_models_are_torchs_own_and_drawn_by_its_law(kind: type[torch.n
             theirs.copy_(mine)
     x = draw(B, T, I, dtype=torch.float32)
     assert torch.allclose(model(x), model.readout(twin(x)[0]), atol=1e-6)
+
+
+BASE = {"hidden_size": 50, "num_layers": 3, "embedding": 50}  # Darji 2022, Table 5.1
+
+
+@pytest.mark.parametrize(
+    ("build", "kind"),
+    [
+        (partial(RNN, nonlinearity="tanh"), partial(torch.nn.RNN, nonlinearity="tanh")),
+        (partial(RNN, nonlinearity="relu"), partial(torch.nn.RNN, nonlinearity="relu")),
+        (partial(LSTM, projection=False), torch.nn.LSTM),
+        (GRU, torch.nn.GRU),
+    ],
+    ids=["tanh", "relu", "lstm", "gru"],
+)
+def test_the_base_models_are_an_embedding_three_layers_and_a_readout(build, kind) -> None:
+    """Against torch's own modules one after the other, in value and every gradient."""
+    model = build(128, 2, **BASE, generator=generator(0)).double()
+    embedding, readout = torch.nn.Embedding(128, 50).double(), torch.nn.Linear(50, 2).double()
+    layers = [kind(50, 50, batch_first=True).double() for _ in range(3)]
+    plain = [embedding.weight, *(p for layer in layers for p in layer.parameters()), *readout.parameters()]
+    ours = list(model.parameters())
+    with torch.no_grad():
+        for theirs, mine in zip(plain, ours, strict=True):
+            theirs.copy_(mine.T if theirs is embedding.weight else mine)
+    codes = torch.randint(128, (B, T), generator=generator(1))
+    states = embedding(codes)
+    for layer in layers:
+        states = layer(states)[0]
+    expected, y = readout(states), model(torch.eye(128, dtype=torch.float64)[codes])
+    assert same([y], [expected], 1e-12)
+    back = draw(B, T, 2)
+    theirs, mine = (torch.autograd.grad((out * back).sum(), of) for out, of in ((expected, plain), (y, ours)))
+    assert same([mine[0].T, *mine[1:]], list(theirs), 1e-12)
+
+
+def test_an_embedding_is_drawn_by_torchs_law_and_the_layers_by_theirs() -> None:
+    model = GRU(128, 2, **BASE, generator=generator(0))
+    values = model.embedding.detach()  # 6400 from N(0, 1)
+    assert abs(float(values.mean())) < 4 / 80 and abs(float(values.std()) - 1) < 4 / 113
+    for parameter in [*model.core.parameters(), *model.readout.parameters()]:
+        largest = float(parameter.detach().abs().max()) * 50**0.5
+        assert largest <= 1 and (largest > 0.8 or parameter.numel() < 50)
 
 
 def test_the_mlp_maps_each_step_by_itself() -> None:
@@ -266,6 +313,13 @@ def test_it_learns(name: str) -> None:
         (lambda g: RNN(I, O, hidden_size=0, generator=g), "model.hidden_size=0: must be a whole number from 1"),
         (lambda g: RNN(I, O, hidden_size=9, nonlinearity="tan", generator=g), "model.nonlinearity=tan: .*did you mean tanh"),
         (lambda g: GRU(I, O, n_weights=3, generator=g), "n_weights=3: .*cannot be defined"),
+        (
+            lambda g: GRU(I, O, n_weights=700, num_layers=2, generator=g),
+            "model.num_layers=2, model.embedding=None: n_weights.*give model.hidden_size and n_weights=null",
+        ),
+        (lambda g: RNN(I, O, n_weights=700, embedding=5, generator=g), "model.num_layers=1, model.embedding=5: n_weights"),
+        (lambda g: LSTM(I, O, hidden_size=9, num_layers=0, generator=g), "model.num_layers=0: must be a whole number from 1"),
+        (lambda g: LSTM(I, O, hidden_size=9, embedding=0, generator=g), "model.embedding=0: must be a whole number from 1"),
         (lambda g: SRU(I, O, generator=g), "set one of n_weights and hidden_size"),
         (lambda g: SRU(I, O, n_weights=3, generator=g), r"n_weights=3: an SRU .*cannot be defined; give n_weights=60 \(hidden"),
         (lambda g: SRU(I, O, hidden_size=0, generator=None), "model.hidden_size=0: must be a whole number from 1"),

@@ -1,6 +1,7 @@
-"""Images and their sources, the transforms, and the data groups. Light to import: torchvision and sklearn come with `load`."""
+"""Images, their sources and transforms, strings, and the data groups. Light: torchvision and sklearn come with `load`."""
 
-from inn_lab.data.sets import Classification, RandomAnomaly, UniformAnomaly
+from inn_lab.data.reber import Reber
+from inn_lab.data.sets import Classification, ImageData, RandomAnomaly, UniformAnomaly
 from inn_lab.data.sources import SOURCES, Images, load, split
 from inn_lab.data.transforms import ANOMALY, CLASSIFICATION, apply_mixed
 
@@ -9,8 +10,10 @@ __all__ = [
     "CLASSIFICATION",
     "SOURCES",
     "Classification",
+    "ImageData",
     "Images",
     "RandomAnomaly",
+    "Reber",
     "UniformAnomaly",
     "apply_mixed",
     "load",

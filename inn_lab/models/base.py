@@ -73,6 +73,13 @@ def drawn(
     return module
 
 
+def normal(rows: int, columns: int, generator: torch.Generator | None) -> torch.nn.Parameter:
+    """A matrix that trains, drawn from N(0, 1); without a generator only its size is there."""
+    if generator is None:
+        return torch.nn.Parameter(torch.empty(rows, columns, device="meta"))
+    return torch.nn.Parameter(torch.randn(rows, columns, generator=generator, device=generator.device))
+
+
 def linear(n_inputs: int, n_outputs: int, generator: torch.Generator | None) -> torch.nn.Module:
     """torch.nn.Linear by torch's own law: weights and biases uniform in ±1/√n_inputs."""
     return drawn(torch.nn.Linear, n_inputs, n_outputs, bound=1 / math.sqrt(n_inputs), generator=generator)

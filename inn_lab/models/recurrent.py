@@ -4,25 +4,31 @@ import math
 import re
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from inn_lab.config import ConfigError, near
-from inn_lab.models.base import Model, drawn, linear
+from inn_lab.models.base import Model, drawn, linear, normal
 from inn_lab.sizing import exactly_one, gru_hidden, lstm_hidden, rnn_hidden, whole
 
 NONLINEARITIES = ("tanh", "relu")
 
 
 class Recurrent(Model):
-    """A recurrent core, its H = hidden_size, and what reads its states.
+    """A recurrent core, its H = hidden_size, what comes before it and what reads its states.
 
     A core is called as torch's are, with (B, T, I), and returns its states (B, T, H) first. It is initialised by torch's law,
     uniform in ±1/√H.
 
-    Raises ConfigError unless exactly one of `n_weights` and `hidden_size` is given.
+    With `embedding` the core gets that many inputs, the products of x with a matrix that trains, drawn from N(0, 1): of x with
+    a 1 at each step's symbol, what torch.nn.Embedding makes of the symbol. With `num_layers` that many cores stand on top of
+    each other, each reading the states of the one below.
+
+    Raises ConfigError unless exactly one of `n_weights` and `hidden_size` is given, and for n_weights with an embedding or more
+    than one layer: it would not say how to divide them.
     """
 
     def __init__(
@@ -34,15 +40,26 @@ class Recurrent(Model):
         n_weights: int | None,
         hidden_size: int | None,
         generator: torch.Generator | None,
+        embedding: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
         exactly_one("hidden_size", n_weights=n_weights, hidden_size=hidden_size)
+        num_layers = options.get("num_layers", 1)
+        whole("model.num_layers", num_layers)
+        if embedding is not None:
+            whole("model.embedding", embedding)
         if hidden_size is None:
+            if num_layers > 1 or embedding is not None:
+                raise ConfigError(
+                    f"model.num_layers={num_layers}, model.embedding={embedding}: n_weights fixes the size of one layer, with "
+                    "no embedding; give model.hidden_size and n_weights=null, e.g. model.hidden_size=50 n_weights=null"
+                )
             hidden_size = hidden_from(n_inputs, n_outputs, n_weights)
         whole("model.hidden_size", hidden_size)
         bound = 1 / math.sqrt(hidden_size)
-        self.core = drawn(kind, n_inputs, hidden_size, bound=bound, generator=generator, **options)
+        self.embedding = None if embedding is None else normal(embedding, n_inputs, generator)
+        self.core = drawn(kind, embedding or n_inputs, hidden_size, bound=bound, generator=generator, **options)
         self.readout = torch.nn.Identity() if "proj_size" in options else linear(hidden_size, n_outputs, generator)
 
     def size(self, steps: int) -> dict[str, float]:
@@ -55,21 +72,24 @@ class Recurrent(Model):
         return [(int(name[2]), {"ih": "i2h", "hh": "h2h"}[name[1]], matrix) for name, matrix in named if name]
 
     def forward(self, x: Tensor) -> Tensor:
-        states = self.core(x)[0]  # (B, T, I) -> (B, T, H); of the projected LSTM (B, T, O)
+        if self.embedding is not None:
+            x = torch.nn.functional.linear(x, self.embedding)  # (B, T, I) -> (B, T, E)
+        states = self.core(x)[0]  # (B, T, I or E) -> (B, T, H); of the projected LSTM (B, T, O)
         return self.readout(states)  # (B, T, O)
 
 
 class LSTM(Recurrent):
     """torch.nn.LSTM whose output is a projection of its state, with H = hidden_size cells.
 
-    The projection is also what recurs: each step reads [x; y], and N = H (4I + 5O + 8).
+    The projection is also what recurs: each step reads [x; y], and N = H (4I + 5O + 8). With `projection=False` the state
+    itself recurs, and a linear readout gives the outputs.
 
-    Source: Hershey 2023, 2.1.6; at I = 2500, O = 10, H = 130 its 1,307,540 weights.
-    Initialised uniform in ±1/√H, as torch does.
+    Source: Hershey 2023, 2.1.6; at I = 2500, O = 10, H = 130 its 1,307,540 weights. Without projection Darji 2022, 5.1.
+    Initialised uniform in ±1/√H, as torch does; `num_layers` and `embedding` as in `Recurrent`.
 
     Shapes: (B, T, I) -> (B, T, O). B batch, T steps, I inputs, H state, O outputs, N weights.
 
-    Raises ConfigError unless exactly one of `n_weights` and `hidden_size` is given, and where H would not exceed O.
+    Raises ConfigError as `Recurrent`, and where H would not exceed the O of a projection.
     """
 
     def __init__(
@@ -79,15 +99,18 @@ class LSTM(Recurrent):
         *,
         n_weights: int | None = None,
         hidden_size: int | None = None,
+        projection: bool = True,
         generator: torch.Generator | None,
+        **layers: Any,
     ) -> None:
-        if hidden_size is not None and hidden_size <= n_outputs:
+        if projection and hidden_size is not None and hidden_size <= n_outputs:
             raise ConfigError(
                 f"model.hidden_size={hidden_size}: an LSTM's hidden size must exceed its {n_outputs} outputs; "
                 f"give model.hidden_size={n_outputs + 1} or more"
             )
         sizes = (n_inputs, n_outputs, n_weights, hidden_size)
-        super().__init__(torch.nn.LSTM, lstm_hidden, *sizes, generator, proj_size=n_outputs, batch_first=True)
+        hidden_from, options = (lstm_hidden, {"proj_size": n_outputs}) if projection else (partial(rnn_hidden, gates=4), {})
+        super().__init__(torch.nn.LSTM, hidden_from, *sizes, generator, batch_first=True, **layers, **options)
 
     def forward(self, x: Tensor) -> Tensor:
         with warnings.catch_warnings():  # on the CPU torch warns that it takes its default kernel here: it's as fast
@@ -98,11 +121,11 @@ class LSTM(Recurrent):
 class RNN(Recurrent):
     """torch.nn.RNN (Elman 1990) with a linear readout: h ← σ(W x + U h + b), y = V h + c; σ is tanh or ReLU.
 
-    Initialised uniform in ±1/√H, as torch does.
+    Initialised uniform in ±1/√H, as torch does; `num_layers` and `embedding` as in `Recurrent`.
 
     Shapes: (B, T, I) -> (B, T, O). B batch, T steps, I inputs, H state, O outputs.
 
-    Raises ConfigError unless exactly one of `n_weights` and `hidden_size` is given, and for an unknown `nonlinearity`.
+    Raises ConfigError as `Recurrent`, and for an unknown `nonlinearity`.
     """
 
     def __init__(
@@ -114,23 +137,24 @@ class RNN(Recurrent):
         hidden_size: int | None = None,
         nonlinearity: str = "tanh",
         generator: torch.Generator | None,
+        **layers: Any,
     ) -> None:
         if nonlinearity not in NONLINEARITIES:
             raise ConfigError(
                 f"model.nonlinearity={nonlinearity}: there is no such nonlinearity{near(str(nonlinearity), NONLINEARITIES)}"
             )
         sizes = (n_inputs, n_outputs, n_weights, hidden_size)
-        super().__init__(torch.nn.RNN, rnn_hidden, *sizes, generator, nonlinearity=nonlinearity, batch_first=True)
+        super().__init__(torch.nn.RNN, rnn_hidden, *sizes, generator, nonlinearity=nonlinearity, batch_first=True, **layers)
 
 
 class GRU(Recurrent):
     """torch.nn.GRU (Cho et al. 2014) with a linear readout.
 
-    Initialised uniform in ±1/√H, as torch does.
+    Initialised uniform in ±1/√H, as torch does; `num_layers` and `embedding` as in `Recurrent`.
 
     Shapes: (B, T, I) -> (B, T, O). B batch, T steps, I inputs, H state, O outputs.
 
-    Raises ConfigError unless exactly one of `n_weights` and `hidden_size` is given.
+    Raises ConfigError as `Recurrent`.
     """
 
     def __init__(
@@ -141,5 +165,7 @@ class GRU(Recurrent):
         n_weights: int | None = None,
         hidden_size: int | None = None,
         generator: torch.Generator | None,
+        **layers: Any,
     ) -> None:
-        super().__init__(torch.nn.GRU, gru_hidden, n_inputs, n_outputs, n_weights, hidden_size, generator, batch_first=True)
+        sizes = (n_inputs, n_outputs, n_weights, hidden_size)
+        super().__init__(torch.nn.GRU, gru_hidden, *sizes, generator, batch_first=True, **layers)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from inn_lab.config import ConfigError
-from inn_lab.data import ANOMALY, apply_mixed, load, split
+from inn_lab.data import ANOMALY, ImageData, apply_mixed, load, split
 from inn_lab.data.transforms import resize
 from inn_lab.linear import is_still
 from inn_lab.seeding import generator
@@ -18,7 +18,11 @@ def gallery(job: Job, examples: int) -> None:
     Columns: `example`, `step`, `answer` (the class, or which step is the anomaly), `kind` and `pixels`, bytes in hexadecimal,
     row by row. Of still images there is one step. Sequences come with one digit under each kind of transform more: `kind` names
     it, and `example` is −1.
+
+    Raises ConfigError for data that are no images.
     """
+    if not isinstance(job.data, ImageData):
+        raise ConfigError("study=gallery: these data are no images; take data=mnist_classification, for example")
     if examples < 1:
         raise ConfigError(f"study.examples={examples}: at least one; e.g. study.examples=10")
     shown: list[dict[str, object]] = []

@@ -89,7 +89,7 @@ def measure(
 
     def step() -> None:
         optimizer.zero_grad()
-        objective.loss(model(x), y).backward()
+        objective.loss(objective.read(model(x), x), y).backward()
         optimizer.step()
 
     for _ in range(WARM):

@@ -13,6 +13,7 @@ import matplotlib.figure
 import pandas as pd
 import torch
 
+from inn_lab.config import source
 from inn_lab.models import LayeredINN
 from inn_lab.studies import Job
 from inn_lab.studies.clock import machine
@@ -122,7 +123,7 @@ def log_confusion(job: Job, counts: torch.Tensor) -> None:
         n = int(counts[row, column])
         axes.text(column, row, n, ha="center", va="center", fontsize=7, color="white" if n > counts.max() / 2 else "black")
     axes.set(xlabel="predicted", ylabel="true", xticks=range(len(counts)), yticks=range(len(counts)))
-    axes.set_title(f"{job.title}\ntest, {job.cfg.source.name}, seed {job.cfg.seed}", fontsize=8)
+    axes.set_title(f"{job.title}\ntest, {source(job.cfg)}, seed {job.cfg.seed}", fontsize=8)
     table = pd.DataFrame(counts.numpy()).rename_axis(index="true").reset_index()
     job.run.table("confusion", table)
     job.run.file("confusion.png", partial(figure.savefig, dpi=120))

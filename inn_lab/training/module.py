@@ -78,7 +78,7 @@ class Training(L.LightningModule):
         """The loss of each batch, one after the other; logs their mean and the accuracies when all have been taken."""
         sums: Tensor | float = 0.0
         for x, y in batches:
-            outputs = self.model(x)  # (B, T, O)
+            outputs = self.objective.read(self.model(x), x)  # (B, T, O)
             loss = self.objective.loss(outputs, y)
             with torch.no_grad():  # summed on the device, read once a pass: no wait for the device at each step
                 end, seq = self.objective.correct(outputs, y)

@@ -1,8 +1,8 @@
 """What a model is trained for: the loss, and the two accuracies that the lab reports.
 
-Every objective has `loss(outputs, y)`, a scalar; `answer(outputs)`, the logits that count at the last step; and
-`correct(outputs, y)`, two counts: right answers at the last step, and right answers at all steps as a share of the steps; with
-outputs (B, T, O) and y (B,).
+Every objective has `read(outputs, x)`, those of a model's outputs that it takes, and of these `loss(outputs, y)`, a scalar;
+`answer(outputs)`, the logits that count at the last step; and `correct(outputs, y)`, two counts: right answers at the last
+step, and right answers at all steps as a share of the steps; with outputs (B, T, O), x (B, T, I) and y (B,).
 """
 
 import torch
@@ -12,7 +12,13 @@ from torch.nn import functional as F
 from inn_lab.config import ConfigError
 
 
-class Anomaly:
+class Objective:
+    def read(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """All outputs are taken, (B, T, O)."""
+        return outputs
+
+
+class Anomaly(Objective):
     """Which of the images before the last, blank step is the anomaly (Hershey 2023, 2.1.7 and Eqs. 2.17–2.20).
 
     Of the O = L + 1 outputs the first L are the logits of the index, read at the last step; the last one is the logit of "this
@@ -46,7 +52,7 @@ class Anomaly:
         return end, (flags.sum() + end) / outputs.shape[1]  # N · ACC_seq, Eq. 2.20: the L flags, then the index
 
 
-class Classification:
+class Classification(Objective):
     """Which class the image shows: cross entropy at the last iteration, or the mean over all (`at`: last, all)."""
 
     def __init__(self, *, at: str = "last") -> None:
@@ -68,7 +74,28 @@ class Classification:
         return each[:, -1].sum(), each.float().mean(1).sum()
 
 
-Objective = Anomaly | Classification
+class StringClassification(Classification):
+    """Which class a string of symbols has, x (B, T, I) with a 1 for the symbol of each step: cross entropy at one step.
+
+    readout: "end", the last step of the batch, where shorter strings have been padded with the symbol 0 (Darji 2022, 5.1); or
+        "last_char", the step of a string's own last letter, so that its answer does not depend on the rest of its batch.
+    """
+
+    def __init__(self, *, readout: str = "end") -> None:
+        super().__init__()
+        if readout not in ("end", "last_char"):
+            raise ConfigError(
+                f"objective.readout={readout}: strings are answered at the batch's end or at their own last letter; "
+                "use end or last_char"
+            )
+        self.readout = readout
+
+    def read(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """One output a string: (B, 1, O)."""
+        if self.readout == "end":
+            return outputs[:, -1:]
+        last = (x[..., 0] == 0).sum(dim=1) - 1  # (B,)
+        return outputs[torch.arange(len(x), device=x.device), last, None]
 
 
 def confusion(logits: Tensor, y: Tensor) -> Tensor:

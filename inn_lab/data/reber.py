@@ -1,0 +1,137 @@
+"""Reber strings: does the grammar allow this one?"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inn_lab.config import ConfigError
+from inn_lab.data.grammar import decode, encode, invalid_strings, valid_strings
+from inn_lab.data.sets import PARTS, Batch, Batches
+from inn_lab.data.sources import balanced_order
+from inn_lab.seeding import generator
+
+ASCII = 128
+MOST = 200_000  # strings: twice as many different ones take about three times as many walks
+
+
+class Reber:
+    """Strings of letters, one a step, and whether they are valid (Darji 2022, ch. 4).
+
+    x (B, T, 128), float32, has a step for each letter, with a 1 at its ASCII code; y (B,), int64, is 1 for a valid string.
+    Shorter strings are padded at their end, with code 0, to the longest of the batch; code 0 is a symbol like any other.
+
+    Half of the strings are valid and half are not, and their lengths tell nothing; see `inn_lab.data.grammar`. No string is
+    there twice. As many validation strings are valid as are not; all others are divided at random into training and test.
+
+    path: null, or a CSV file with the columns `string` and `valid` (1 or 0), whose strings are taken in place of drawn ones.
+    device: where the strings are kept.
+    once: called as once(name, make) for what every job with the same data has; returns what `make` does, or did before.
+
+    Raises ConfigError for sizes out of range, and for a file that is not there, is not such a table, or has too few strings.
+    """
+
+    n_inputs, n_outputs = ASCII, 2
+
+    def __init__(
+        self,
+        path: str | None,
+        *,
+        n_train: int,
+        n_val: int,
+        n_test: int,
+        batch_size: int,
+        seed: int,
+        device: str | torch.device = "cpu",
+        once: Callable[[str, Callable[[], Any]], Any] = lambda name, make: make(),
+    ):
+        self.sizes = {"train": n_train, "val": n_val, "test": n_test}
+        for key, n in {**{f"n_{part}": n for part, n in self.sizes.items()}, "batch_size": batch_size}.items():
+            if n < 1:
+                raise ConfigError(f"data.{key}={n}: at least one string; e.g. data.{key}=32")
+        total = sum(self.sizes.values())
+        if path is not None:
+            strings, valid = read(path)
+            if len(strings) < total:
+                asked = ", ".join(f"data.n_{part}={n}" for part, n in self.sizes.items())
+                raise ConfigError(f"data.path={path}: it has {len(strings)} strings and {asked} take {total}; ask for fewer")
+            codes, valid = encode(strings), torch.tensor(valid)
+        elif total > MOST:
+            raise ConfigError(f"data.n_train={n_train}: {total} strings in all, and at most {MOST} are drawn; ask for fewer")
+        else:
+            codes, valid = (made.cpu() for made in once("strings", lambda: draw(total, generator(seed, "strings"))))
+        self.batch_size, self.seed, self.device = batch_size, seed, torch.device(device)
+        balanced = balanced_order(valid, generator(seed, "strings", "val"))
+        rest = balanced[n_val:][torch.randperm(len(valid) - n_val, generator=generator(seed, "strings", "train"))]
+        rows = {"train": rest[:n_train], "val": balanced[:n_val], "test": rest[n_train : n_train + n_test]}
+        self._lengths = {part: (codes[rows[part]] > 0).sum(dim=1) for part in PARTS}  # (n,), on the CPU
+        self._codes = {part: codes[rows[part]].to(self.device) for part in PARTS}  # (n, L), uint8
+        self._valid = {part: valid[rows[part]].to(self.device) for part in PARTS}  # (n,)
+        self._symbols = torch.eye(ASCII, device=self.device)
+        self.steps = max(int(lengths.max()) for lengths in self._lengths.values())
+
+    def strings(self, part: str) -> tuple[list[str], list[int]]:
+        """The strings of a part, and for each whether it is valid, 1 or 0."""
+        return decode(self._codes[part]), self._valid[part].tolist()
+
+    def batches(self, part: str, epoch: int = 0) -> Batches:
+        """The batches of "train", "val" or "test": x (B, T, 128) and y (B,), on the device; the last may be shorter.
+
+        Training strings come in an order drawn anew for each epoch, the others always in the same one.
+        """
+        if part not in PARTS:
+            raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part}")
+        return Batches(self.sizes[part], self.batch_size, lambda: self._pass(part, epoch))
+
+    def _pass(self, part: str, epoch: int) -> Iterator[Batch]:
+        order = torch.arange(self.sizes[part])
+        if part == "train":
+            order = torch.randperm(len(order), generator=generator(self.seed, part, epoch))
+        for rows in order.split(self.batch_size):
+            longest = int(self._lengths[part][rows].max())
+            there = rows.to(self.device)
+            letters = self._codes[part][there, :longest]  # (B, T)
+            yield self._symbols[letters.long()], self._valid[part][there]  # (B, T, 128), (B,)
+
+
+def draw(n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The codes (n, L) of n strings, and which are valid (n,): half of them, or one more."""
+    valid = valid_strings(n - n // 2, rng)
+    strings = valid + invalid_strings(n // 2, valid, rng)
+    return encode(strings), (torch.arange(n) < len(valid)).long()
+
+
+def read(path: str) -> tuple[list[str], list[int]]:
+    """The strings of a CSV file, and for each whether it is valid. Raises ConfigError for what is wrong there."""
+    import pandas as pd
+
+    where = f"data.path={path}"
+    wanted = "give a CSV file with the columns string and valid, or data.path=null for strings that are drawn"
+    try:
+        table = pd.read_csv(Path(path).expanduser(), dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise ConfigError(f"{where}: there is no such file; {wanted}") from None
+    except (OSError, ValueError) as error:  # a folder, no text, no table
+        why = " ".join(str(error).split())
+        raise ConfigError(f"{where}: it cannot be read as a table ({why}); {wanted}") from error
+    for column in ("string", "valid"):
+        if column not in table:
+            raise ConfigError(f"{where}: it has no column {column}, only {', '.join(map(str, table.columns))}; {wanted}")
+    strings, valid = table["string"].fillna("").tolist(), table["valid"].fillna("").tolist()
+    first: dict[str, int] = {}
+    for line, (string, label) in enumerate(zip(strings, valid, strict=True), start=2):  # the first line is the header
+        if not (string and string.isascii() and string.isprintable()):
+            raise ConfigError(
+                f"{where}: line {line} has the string {string!r}; it must be printable ASCII characters, at least one"
+            )
+        if label not in ("0", "1"):
+            raise ConfigError(f"{where}: line {line} has valid={label!r}; it must be 1 for a valid string and 0 for another")
+        if (before := first.setdefault(string, line)) != line:
+            same = valid[before - 2] == label
+            how = "with the same label" if same else "once valid and once not"
+            raise ConfigError(
+                f"{where}: {string} stands in line {before} and in line {line}, {how}; each string may be there once"
+            )
+    return strings, [int(label) for label in valid]
