@@ -121,7 +121,8 @@ def by_epoch(runs: pd.DataFrame, cuts: pd.DataFrame) -> Figure:
         axes.set_xlabel("epochs after the cut")
     for axes in grid[:, 0]:
         axes.set_ylabel("validation accuracy")
-    grid[0, 0].legend(fontsize=8, title="cut", title_fontsize=8)
+    for axes in [axes for axes in grid.flat if axes.lines][:1]:
+        axes.legend(fontsize=8, title="cut", title_fontsize=8)
     return figure
 
 
