@@ -114,6 +114,13 @@ class INN(BlockMatrix):
 
 
 @dataclass
+class SettledINN(INN):
+    tol: float = MISSING
+    max_iter: int = MISSING
+    anderson: int = MISSING
+
+
+@dataclass
 class LayeredINN(BlockMatrix):
     hidden: list[int] = MISSING
     component: int = MISSING
@@ -249,6 +256,7 @@ SCHEMAS = {
     "classification_objective_schema": ClassificationObjective,
     "string_objective_schema": StringObjective,
     "inn_schema": INN,
+    "settled_inn_schema": SettledINN,
     "layered_inn_schema": LayeredINN,
     "by_column_schema": ByColumn,
     "by_diagonal_schema": ByDiagonal,

@@ -7,6 +7,7 @@ from inn_lab.models.layered_inn import LayeredINN
 from inn_lab.models.mlp import MLP
 from inn_lab.models.recurrent import GRU, LSTM, RNN
 from inn_lab.models.sequential2d import Sequential2D
+from inn_lab.models.settled_inn import SettledINN
 from inn_lab.models.sru import SRU
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "SRU",
     "LayeredINN",
     "Sequential2D",
+    "SettledINN",
     "by_column",
     "by_diagonal",
     "fix",

@@ -33,6 +33,10 @@ class Model(torch.nn.Module):
 
     _pruned = 0  # parameters that are held at zero
 
+    def told(self) -> dict[str, float]:
+        """What there is to log of the passes since it was last asked, beside the outputs."""
+        return {}
+
     def matrices(self) -> list[tuple[int, str, torch.nn.Parameter]]:
         """The matrices of which entries can be pruned: the layer, "i2h" or "h2h", and the parameter."""
         raise ConfigError(f"pruning: {type(self).__name__} says nothing of which weights it can lose; take another model")
