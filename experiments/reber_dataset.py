@@ -14,7 +14,7 @@ from inn_lab.data.grammar import GRAMMAR, is_valid
 
 AXES = ()
 TABLES = {"strings": "strings.csv"}
-KINDS = {"valid": "tab:blue", "wrong_turn": "tab:orange", "replaced": "tab:red"}
+KINDS = {"valid": "tab:blue", "exchanged": "tab:orange", "replaced": "tab:red"}
 SHORTEST, OFTEN, LONGEST = 11, 22, 53  # letters, in D
 TRAIN, TEST, VALID = 18_750, 6_250, 12_500  # strings; how many of them are valid
 SPREAD = (TRAIN * 0.25 * TEST / (TRAIN + TEST - 1)) ** 0.5  # of the valid training strings, divided at random: 34

@@ -124,7 +124,7 @@ def test_the_strings_are_drawn(strings) -> None:
     figure.draw_without_rendering()
     drawn = [sum(bar.get_height() for bar in axes.patches) for axes in figure.axes]
     assert drawn == [25_000, 25_000, 18_750, 6_250]
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["valid", "wrong turn", "replaced"]
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["valid", "exchanged", "replaced"]
     few = of_runs(frame[:1], strings[strings["kind"] == "valid"][:50])
     (figure,) = reber_dataset.figures(frame[:1], few).values()
     figure.draw_without_rendering()

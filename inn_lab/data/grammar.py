@@ -1,6 +1,6 @@
-"""Reber's grammar: which strings it allows, random ones that it does, and others beside them that it does not.
+"""Reber's grammar: which strings it allows, random ones that it does, and others like them that it does not.
 
-Source: Reber 1976; Darji 2022, Fig. 4.1 and ch. 4.
+Source: Reber 1976; Darji 2022, ch. 4 and Fig. 4.1.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,19 @@ GRAMMAR: dict[int, dict[str, int]] = {  # node: where each letter leads; a strin
     7: {},
 }
 END = 7
+STEPS = [(node, letter) for node in range(1, 6) for letter in GRAMMAR[node]]  # between B and E, where there is a choice
 ALPHABET = {letter for turns in GRAMMAR.values() for letter in turns}
-OTHERS = sorted(set("ABCDEFGHIJKLMNOPQRSTUVWXYZ") - ALPHABET)
+
+# Darji's strings that are not valid are walks through the same nodes, whose ten steps have other letters: here in the order of
+# STEPS, where the grammar has TPSXTVXSPV. Decoded from the strings published with the thesis (github.com/harshildarji/thesis).
+EXCHANGED = (
+    "PTSXTVXSPV",  # T and P at node 1
+    "TPSXTVPVXS",  # the letters of nodes 4 and 5
+    "TPTVSXXSPV",  # the letters of nodes 2 and 3
+    "TPXSVTXSPV",  # the loop's letter and the other one at nodes 2 and 3
+)
+REPLACED = ("MNOQWVURZY", "MNOQCAURFD", "QOMNCAURFD", "ACDFJIHGLK")
+
 SHORTEST = 11  # letters, in Darji's data set
 WALKS = 2**17  # drawn at once
 
@@ -42,16 +53,8 @@ def is_valid(string: str) -> bool:
 
 
 def kind(string: str) -> str:
-    """What a string is: "valid"; or not, and then "wrong_turn" if all its letters are the grammar's, else "replaced"."""
-    return "valid" if is_valid(string) else "wrong_turn" if ALPHABET.issuperset(string) else "replaced"
-
-
-def path(string: str) -> list[int]:
-    """The node before each letter of a valid string but the first."""
-    nodes = [GRAMMAR[0][string[0]]]
-    for letter in string[1:-1]:
-        nodes.append(GRAMMAR[nodes[-1]][letter])
-    return nodes
+    """What a string is: "valid"; or not, and then "exchanged" if all its letters are the grammar's, else "replaced"."""
+    return "valid" if is_valid(string) else "exchanged" if ALPHABET.issuperset(string) else "replaced"
 
 
 def encode(strings: Sequence[str]) -> Tensor:
@@ -93,39 +96,22 @@ def valid_strings(n: int, rng: Generator) -> list[str]:
     return list(found)[:n]
 
 
-def wrong_turn(string: str, other: str, rng: Generator) -> str:
-    """A valid string that from one random place on goes on from another node than it should, as another valid string ends.
-
-    It stays as long as it was. It is never valid: no letter leads to a node from two others, so the end of a string tells the
-    node from which it goes on.
-    """
-    pairs = zip(reversed(path(string)), reversed(path(other)), strict=False)
-    places = [left for left, (here, there) in enumerate(pairs, start=1) if here != there]  # letters left to go
-    left = places[int(torch.randint(len(places), (), generator=rng))]
-    return string[:-left] + other[-left:]
-
-
-def replaced(string: str, rng: Generator) -> str:
-    """A valid string whose letters between B and E are replaced by some that are not the grammar's.
-
-    A step from one node to the next has the same new letter throughout the string, and no other step has it.
-    """
-    steps = list(zip(path(string)[:-1], string[1:-1], strict=True))
-    chosen = torch.randperm(len(OTHERS), generator=rng).tolist()
-    new = {step: OTHERS[number] for step, number in zip(dict.fromkeys(steps), chosen, strict=False)}
-    return "B" + "".join(new[step] for step in steps) + "E"
+def relettered(string: str, letters: str) -> str:
+    """The walk of a valid string with other letters for its steps, which `letters` gives in the order of `STEPS`."""
+    node, made = GRAMMAR[0]["B"], "B"
+    for letter in string[1:-1]:
+        made += letters[STEPS.index((node, letter))]
+        node = GRAMMAR[node][letter]
+    return made + "E"
 
 
 def invalid_strings(n: int, valid: Sequence[str], rng: Generator) -> list[str]:
-    """n different invalid strings, each made of one of the first n valid ones and as long; half of them, at random, by
-    `wrong_turn` and half by `replaced`. There must be two valid strings for a wrong turn."""
+    """n different invalid strings, each made of one of the first n valid ones and as long: half of them, at random, in one of
+    the letterings `EXCHANGED` and half in one of `REPLACED`. No walk of 5 letters or more is valid in any of these."""
     found: dict[str, None] = {}
     for number in torch.randperm(n, generator=rng).tolist():
-        made, turns = len(found), len(found) < n // 2
-        while len(found) == made:  # what is there already is drawn again
-            other = valid[int(torch.randint(len(valid), (), generator=rng))]
-            if turns and other != valid[number]:
-                found[wrong_turn(valid[number], other, rng)] = None
-            elif not turns:
-                found[replaced(valid[number], rng)] = None
+        made = len(found)
+        letterings = EXCHANGED if made < n // 2 else REPLACED
+        while len(found) == made:  # what is there already is lettered again
+            found[relettered(valid[number], letterings[int(torch.randint(len(letterings), (), generator=rng))])] = None
     return list(found)

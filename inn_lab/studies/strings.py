@@ -11,7 +11,7 @@ from inn_lab.studies import Job
 def strings(job: Job) -> None:
     """Logs strings.csv, one row a string.
 
-    Columns: `part` (train, val, test), `string`, `valid` (1 or 0, as the data have it) and `kind` (valid, wrong_turn or
+    Columns: `part` (train, val, test), `string`, `valid` (1 or 0, as the data have it) and `kind` (valid, exchanged or
     replaced, as the grammar has it; see `inn_lab.data.grammar.kind`).
 
     Raises ConfigError for other data.
