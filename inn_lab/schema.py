@@ -29,6 +29,7 @@ class Config:
     data: Any = MISSING
     objective: Any = MISSING
     study: Any = MISSING
+    pruning: Any = None
     trainer: Any = MISSING
     scale: Any = MISSING
 
@@ -110,6 +111,13 @@ class INN(BlockMatrix):
     depth: int | None = MISSING
     aspect_ratio: float | None = MISSING
     draw: str = MISSING
+
+
+@dataclass
+class SettledINN(INN):
+    tol: float = MISSING
+    max_iter: int = MISSING
+    anderson: int = MISSING
 
 
 @dataclass
@@ -213,6 +221,14 @@ class TimeProduct(Timed):
 
 
 @dataclass
+class Pruning:
+    target: str = MISSING
+    scope: str = MISSING
+    amount: float = MISSING
+    epochs: int = MISSING
+
+
+@dataclass
 class Trainer:
     accelerator: str = MISSING
     device: int = MISSING
@@ -240,6 +256,7 @@ SCHEMAS = {
     "classification_objective_schema": ClassificationObjective,
     "string_objective_schema": StringObjective,
     "inn_schema": INN,
+    "settled_inn_schema": SettledINN,
     "layered_inn_schema": LayeredINN,
     "by_column_schema": ByColumn,
     "by_diagonal_schema": ByDiagonal,
@@ -255,6 +272,7 @@ SCHEMAS = {
     "sru_equivalence_schema": SRUEquivalence,
     "time_step_schema": Timed,
     "time_product_schema": TimeProduct,
+    "pruning_schema": Pruning,
     "trainer_schema": Trainer,
     "scale_schema": Scale,
 }

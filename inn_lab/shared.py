@@ -1,4 +1,4 @@
-"""Drawn data that jobs have in common: made by the first that needs them, read by the others."""
+"""What jobs have in common, drawn data or a trained network: made by the first that needs it, read by the others."""
 
 import hashlib
 import io
@@ -27,12 +27,12 @@ class Shared:
             digest.update(path.read_bytes())
         for part in what:
             digest.update(part.numpy() if isinstance(part, torch.Tensor) else str(part).encode())
-        self._folder, self._device = folder / digest.hexdigest(), device
+        self.folder, self._device = folder / digest.hexdigest(), device
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """What `make` returns (tensors in lists and tables): from its file, or made now. A damaged file is made anew."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{name}.pt"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{name}.pt"
         with FileLock(path.with_suffix(".lock")):
             if path.exists():
                 try:

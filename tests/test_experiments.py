@@ -54,7 +54,7 @@ def test_every_model_runs_on_every_data(outputs, model, data):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         job = runner.build(compose("config", words), "")
     x, y = next(iter(job.data.batches("train")))
-    job.objective.loss(job.model(x), y).backward()
+    job.objective.loss(job.objective.read(job.model(x), x), y).backward()
     assert all(parameter.grad.isfinite().all() for parameter in job.model.parameters())
     assert job.model.size(job.data.steps)["weights"] == job.model.n_weights > 0
 

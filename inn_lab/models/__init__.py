@@ -1,11 +1,27 @@
 """The models. Each maps (B, T, I) to (B, T, O): B sequences of T steps, I inputs and O outputs a step."""
 
+from inn_lab.models.fixed_point import fix
 from inn_lab.models.grouped import by_column, by_diagonal, represented
 from inn_lab.models.inn import INN
 from inn_lab.models.layered_inn import LayeredINN
 from inn_lab.models.mlp import MLP
 from inn_lab.models.recurrent import GRU, LSTM, RNN
 from inn_lab.models.sequential2d import Sequential2D
+from inn_lab.models.settled_inn import SettledINN
 from inn_lab.models.sru import SRU
 
-__all__ = ["GRU", "INN", "LSTM", "MLP", "RNN", "SRU", "LayeredINN", "Sequential2D", "by_column", "by_diagonal", "represented"]
+__all__ = [
+    "GRU",
+    "INN",
+    "LSTM",
+    "MLP",
+    "RNN",
+    "SRU",
+    "LayeredINN",
+    "Sequential2D",
+    "SettledINN",
+    "by_column",
+    "by_diagonal",
+    "fix",
+    "represented",
+]

@@ -41,6 +41,9 @@ class MLP(Model):
             layers += [linear(before, after, generator), torch.nn.ReLU()]
         self.layers = torch.nn.Sequential(*layers[:-1])  # the outputs are linear
 
+    def matrices(self) -> list[tuple[int, str, torch.nn.Parameter]]:
+        return [(place, "i2h", layer.weight) for place, layer in enumerate(self.layers[::2])]
+
     def size(self, steps: int) -> dict[str, float]:
         """As every model; also the "depth" and "width" of the weight space that it is when iterated (Hershey 2023, 2.1.3)."""
         return {**super().size(steps), "depth": sum(self.widths[1:]), "width": sum(self.widths)}

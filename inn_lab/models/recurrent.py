@@ -1,6 +1,7 @@
 """torch's fused recurrent networks, sized by their number of weights and drawn from a generator."""
 
 import math
+import re
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -64,6 +65,11 @@ class Recurrent(Model):
     def size(self, steps: int) -> dict[str, float]:
         """As every model; "depth" is the hidden size."""
         return {**super().size(steps), "depth": self.core.hidden_size}
+
+    def matrices(self) -> list[tuple[int, str, torch.nn.Parameter]]:
+        """What reads the input and the state below the readout; not the LSTM's projection."""
+        named = ((re.fullmatch(r"weight_(ih|hh)_l(\d+)", name), matrix) for name, matrix in self.core.named_parameters())
+        return [(int(name[2]), {"ih": "i2h", "hh": "h2h"}[name[1]], matrix) for name, matrix in named if name]
 
     def forward(self, x: Tensor) -> Tensor:
         if self.embedding is not None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from inn_lab.config import ConfigError, near
-from inn_lab.linear import Activation, Fixed, LowRank, Sum, WeightMatrix, check_kind, draw_factors, from_entries
-from inn_lab.models.base import Model
+from inn_lab.linear import KINDS, Activation, Dense, Fixed, LowRank, Sum, WeightMatrix, check_kind, draw_factors, from_entries
+from inn_lab.models.base import Model, Weights
 from inn_lab.patterns import draw_bernoulli, draw_exact, effective
 
 
@@ -133,6 +133,33 @@ class Sequential2D(Model):
     def n_weights(self) -> int:
         """What trains of the block matrix; biases aside, as in Hershey's Eq. 3.1."""
         return self.map.n_weights
+
+    def weights(self) -> list[Weights]:
+        """What reads the input, the first I columns, and what reads the state."""
+        indices, values = self._trainable.entries()
+        reads_input = indices % self.width < self.n_inputs
+        return [Weights(0, "i2h", values[reads_input]), Weights(0, "h2h", values[~reads_input])]
+
+    def keep(self, kept: Sequence[Tensor]) -> None:
+        """As every model; what is not kept is no part of the matrix any more, and costs nothing."""
+        old = self._trainable
+        indices, values = old.entries()
+        reads_input = indices % self.width < self.n_inputs
+        mask = torch.empty_like(reads_input).masked_scatter_(reads_input, kept[0]).masked_scatter_(~reads_input, kept[1])
+        kinds = {way: kind for kind, way in KINDS.items()} | {Dense: "auto"}  # a dense matrix has no entries to lose
+        new = from_entries(kinds[type(old)], self.depth, self.width, indices[mask], values[mask])
+        if isinstance(self.map, Sum):
+            self.map.parts[0] = new
+        else:
+            self.map = new
+
+    @property
+    def _trainable(self) -> WeightMatrix:
+        """The part of the matrix whose entries train."""
+        part = self.map.parts[0] if isinstance(self.map, Sum) else self.map
+        if not isinstance(part, tuple(KINDS.values())):
+            raise ConfigError("pruning: a matrix of low rank has no entries of its own; take another model.linear or model")
+        return part
 
     def size(self, steps: int) -> dict[str, float]:
         """As every model; also the "depth", "width" and "density" of the matrix, and "weights_effective".

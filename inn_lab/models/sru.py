@@ -62,3 +62,6 @@ class SRU(Recurrent):
         generator: torch.Generator | None,
     ) -> None:
         super().__init__(SRUCell, sru_hidden, n_inputs, n_outputs, n_weights, hidden_size, generator)
+
+    def matrices(self) -> list[tuple[int, str, torch.nn.Parameter]]:
+        return [(0, "i2h", self.core.weight), (0, "h2h", self.core.v)]

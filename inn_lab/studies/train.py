@@ -2,8 +2,12 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import matplotlib.figure
 import pandas as pd
@@ -21,6 +25,7 @@ from inn_lab.training.progress import ShowProgress
 # isort: split
 import pytorch_lightning as L
 from pytorch_lightning.callbacks import Timer
+from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 
@@ -30,46 +35,71 @@ def train(job: Job) -> str:
     Goes on from the job's checkpoint where there is one. A run whose training loss stops being a number is *diverged*: it is
     not trained further and not tested.
     """
-    cfg = job.cfg.trainer
     if isinstance(job.model, LayeredINN):
         log_components(job, job.model.components)
-    if cfg.max_time:
+    if job.cfg.trainer.max_time:
         job.run.tag(**machine(job.device))  # how far a clock lets it come depends on it
+    return fit_and_test(job, job.cfg.trainer.max_epochs)
+
+
+def fit_and_test(job: Job, epochs: int) -> str:
+    """`train`, but for what it logs beforehand."""
+    logger = ToMLflow(job.run)
+    module = fit(job, epochs, job.run.record.checkpoint, logger)
+    if module.diverged:
+        return "diverged"
+    with quiet():
+        lightning(job, logger=logger).test(module, verbose=False)
+    logits, true = (torch.cat(parts) for parts in zip(*module.answers, strict=True))
+    log_confusion(job, confusion(logits, true))
+    return "finished"
+
+
+def fit(job: Job, epochs: int, checkpoint: Path, logger: Logger | None) -> Training:
+    """Trains the job's model, from the checkpoint on where there is one; what is measured goes to `logger`."""
+    cfg = job.cfg.trainer
     module = Training(job.model, job.data, job.objective, job.cfg.lr, cfg.gradient_clip_val)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    checkpoint = Checkpoint(job.run.record.checkpoint, cfg.checkpoint_s)
-    trainer = L.Trainer(
-        accelerator="gpu" if job.device.type == "cuda" else "cpu",
-        devices=[job.device.index] if job.device.type == "cuda" else 1,
-        max_epochs=cfg.max_epochs,
-        precision=cfg.precision,
-        reload_dataloaders_every_n_epochs=1,  # training sequences are drawn anew each epoch
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        logger=ToMLflow(job.run),
-        callbacks=[checkpoint, *([ShowProgress(job.title)] if cfg.progress else [])],
-        plugins=[LightningEnvironment()],  # one process, under SLURM too: its signals are the launcher's business
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")  # Lightning 2.6 beside torch 2.13
-        warnings.filterwarnings("ignore", message="The `srun` command is available")  # one process needs none
-        trained = checkpoint.restore(trainer, module)
+    keeper = Checkpoint(checkpoint, cfg.checkpoint_s)
+    callbacks = [keeper, *([ShowProgress(job.title)] if cfg.progress else [])]
+    with quiet():
+        trainer = lightning(job, max_epochs=epochs, logger=logger, callbacks=callbacks)
+        trained = keeper.restore(trainer, module)
         if cfg.max_time:
             trainer.callbacks.append(Timer(timedelta(seconds=max(0.0, cfg.max_time - trained)), interval="step", verbose=False))
         try:
             trainer.fit(module)
         except BaseException:
-            checkpoint.flush()
+            keeper.flush()
             raise
-        if module.diverged:
-            return "diverged"
-        trainer.test(module, verbose=False)
-    logits, true = (torch.cat(parts) for parts in zip(*module.answers, strict=True))
-    log_confusion(job, confusion(logits, true))
-    return "finished"
+    return module
+
+
+def lightning(job: Job, *, logger: Logger | None, **options: Any) -> L.Trainer:
+    """Lightning's trainer on the job's device, of which the lab uses no files and no output."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    return L.Trainer(
+        accelerator="gpu" if job.device.type == "cuda" else "cpu",
+        devices=[job.device.index] if job.device.type == "cuda" else 1,
+        precision=job.cfg.trainer.precision,
+        reload_dataloaders_every_n_epochs=1,  # training sequences are drawn anew each epoch
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        logger=logger or False,
+        plugins=[LightningEnvironment()],  # one process, under SLURM too: its signals are the launcher's business
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        **options,
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without others' warnings that a user can do nothing about."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")  # Lightning 2.6 beside torch 2.13
+        warnings.filterwarnings("ignore", message="The `srun` command is available")  # one process needs none
+        yield
 
 
 def log_components(job: Job, components: list[list[bool]]) -> None:

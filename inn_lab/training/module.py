@@ -88,7 +88,7 @@ class Training(L.LightningModule):
             yield loss
         loss_sum, end, seq, n = sums.tolist()
         self.diverged |= part == "train" and not math.isfinite(loss_sum)
-        values = {"loss": loss_sum / n, "acc_end": end / n, "acc_seq": seq / n}
+        values = {"loss": loss_sum / n, "acc_end": end / n, "acc_seq": seq / n, **self.model.told()}
         logged = {f"{part}/{key}": value for key, value in values.items()}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
 

@@ -1,0 +1,200 @@
+"""Darji 2022, 5.2 and 6.2: what can a trained recurrent network do without (Figs. 6.5–6.28)?
+
+A *safe share* is the largest share up to which, and at every smaller one, the test accuracy right after the cut is within
+`SAFE` of the whole network's, in the mean over seeds. An accuracy is *regained* after the first epoch at whose end the
+validation accuracy is within `REGAINED` of the whole network's; after 0 epochs where the cut did no harm.
+"""
+
+import math
+from collections.abc import Callable
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from experiments.report import CELLS, Claim, judge, trained
+
+AXES = ("model", "model.nonlinearity", "pruning.target", "pruning.amount")
+SAFE, REGAINED = 0.05, 0.01
+D_SAFE = {  # target: D's safe shares (7.2)
+    "both": {"rnn_tanh": 0.8, "rnn_relu": 0.7, "lstm": 0.6, "gru": 0.8},
+    "i2h": {"rnn_tanh": 0.7, "rnn_relu": 0.7, "lstm": 0.7, "gru": 0.8},
+    "h2h": {"rnn_tanh": 0.8, "rnn_relu": 0.7, "lstm": 0.9, "gru": 0.9},
+}
+READS = {"both": "what reads the input and the state", "i2h": "what reads the input", "h2h": "what reads the state"}
+SHOWN = (0.6, 0.7, 0.8, 0.9, 1.0)  # the shares whose recovery is drawn
+SHARES = 9  # of the ten shares, that must have been cut before anything is said
+
+
+def cuts(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row for each run: cell, target, amount, seed, the accuracies before and right after the cut, epochs to regain."""
+    runs = trained(runs)
+    rows = []
+    for run_id, run in runs.sort_values("epoch").groupby("run_id"):
+        first = run.iloc[0]
+        rows.append(
+            {
+                "run_id": run_id,
+                "cell": f"rnn_{first['model.nonlinearity']}" if first["model"] == "rnn" else first["model"],
+                "target": first["pruning.target"],
+                "amount": first["pruning.amount"],
+                "seed": first["seed"],
+                "base": first["base/test_acc_end"],
+                "cut": first["cut/test_acc_end"],
+                "regained": regained(first["base/val_acc_end"], [first["cut/val_acc_end"], *run["val/acc_end"]]),
+                "end": first["test/acc_end"] if first["state"] == "finished" else 0.0,
+            }
+        )
+    columns = ["run_id", "cell", "target", "amount", "seed", "base", "cut", "regained", "end"]
+    return pd.DataFrame(rows, columns=columns).sort_values(columns[1:5])
+
+
+def regained(base: float, accuracies: list[float]) -> float:
+    """After how many epochs the accuracy, right after the cut and then by epoch, is the base's again; infinite if never."""
+    return next((float(epoch) for epoch, value in enumerate(accuracies) if value >= base - REGAINED), math.inf)
+
+
+TABLES = {"cuts": cuts}
+
+
+def safe(cuts: pd.DataFrame, cell: str, target: str) -> float:
+    """The safe share; NaN unless nearly all of the ten shares have been cut."""
+    here = cuts[(cuts["cell"] == cell) & (cuts["target"] == target)]
+    harm = (here["base"] - here["cut"]).groupby(here["amount"]).mean().sort_index()
+    if len(harm) < SHARES:
+        return math.nan
+    harmless = (harm <= SAFE).cummin()
+    return max((float(amount) for amount in harm.index[harmless]), default=0.0)
+
+
+def figures(runs: pd.DataFrame, cuts: pd.DataFrame) -> dict[str, Figure]:
+    """The accuracy right after each cut (D's Figs. 6.5 … 6.27), and by epoch after it (Figs. 6.6 … 6.28)."""
+    figure = Figure(figsize=(15, 4.6), layout="constrained")
+    for axes, (target, what) in zip(figure.subplots(1, 3, sharey=True), READS.items(), strict=True):
+        for cell, colour in CELLS.items():
+            here = cuts[(cuts["cell"] == cell) & (cuts["target"] == target)]
+            if len(here):
+                after_the_cut(axes, here, cell, safe(cuts, cell, target), colour)
+        axes.axhline(0.5, color="gray", linewidth=0.8, linestyle=":", label="chance")
+        axes.set(title=f"{target}: {what}", xlabel="share that is cut", ylim=(0.4, 1.02))
+    figure.axes[0].set_ylabel("test accuracy right after the cut")
+    figure.axes[0].legend(fontsize=8, title="safe share of seeds' mean", title_fontsize=8, loc="lower left")
+    return {"pruning": figure, "pruning_regained": by_epoch(runs, cuts)}
+
+
+def after_the_cut(axes: Axes, cuts: pd.DataFrame, cell: str, share: float, colour: str) -> None:
+    """The mean over seeds by share, from the whole network on, and a band of one standard deviation."""
+    at = cuts.groupby("amount")["cut"]
+    whole = cuts.groupby("seed")["base"].first()
+    mean = pd.concat([pd.Series({0.0: whole.mean()}), at.mean()])
+    std = pd.concat([pd.Series({0.0: whole.std()}), at.std()]).fillna(0)
+    axes.plot(mean.index, mean, "o-", color=colour, markersize=4, label=f"{cell}: {share:.0%}" if share == share else cell)
+    axes.fill_between(mean.index, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
+
+
+def by_epoch(runs: pd.DataFrame, cuts: pd.DataFrame) -> Figure:
+    """A row for each target, a column for each cell: validation accuracy right after the cut (0) and after each epoch."""
+    figure = Figure(figsize=(15, 10), layout="constrained")
+    grid = figure.subplots(len(READS), len(CELLS), sharex=True, sharey=True)
+    scale = ScalarMappable(Normalize(SHOWN[0] - 0.1, 1.0), "plasma_r")
+    runs = trained(runs).set_index("run_id")
+    for row, target in zip(grid, READS, strict=True):
+        for axes, cell in zip(row, CELLS, strict=True):
+            here = cuts[(cuts["cell"] == cell) & (cuts["target"] == target)]
+            for amount in (share for share in SHOWN if (here["amount"] == share).any()):
+                these = runs.loc[here[here["amount"] == amount]["run_id"]]
+                mean = these.groupby("epoch")["val/acc_end"].mean()
+                start = these.groupby(level=0)["cut/val_acc_end"].first().mean()
+                axes.plot(
+                    [0, *(mean.index + 1)],
+                    [start, *mean],
+                    "o-",
+                    markersize=3,
+                    color=scale.to_rgba(amount),
+                    label=f"{amount:.0%}",
+                )
+            axes.set_title(f"{cell}, {target}", fontsize=9)
+            axes.set_ylim(0.4, 1.02)
+    for axes in grid[-1]:
+        axes.set_xlabel("epochs after the cut")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("validation accuracy")
+    for axes in [axes for axes in grid.flat if axes.lines][:1]:
+        axes.legend(fontsize=8, title="cut", title_fontsize=8)
+    return figure
+
+
+Measure = Callable[..., tuple[str, str]]
+
+
+def safe_shares(target: str) -> Measure:
+    """Claim: each cell's safe share is D's, or the next to it."""
+
+    def measure(runs: pd.DataFrame, cuts: pd.DataFrame) -> tuple[str, str]:
+        ours = {cell: safe(cuts, cell, target) for cell in CELLS}
+        listed = ", ".join(
+            f"{cell} {share:.0%} (D {D_SAFE[target][cell]:.0%})" for cell, share in ours.items() if share == share
+        )
+        whole = all(share == share for share in ours.values())
+        near = all(abs(share - D_SAFE[target][cell]) < 0.15 for cell, share in ours.items())
+        return judge(listed or "no runs", near if whole else None)
+
+    return measure
+
+
+def more_than_60(runs: pd.DataFrame, cuts: pd.DataFrame) -> tuple[str, str]:
+    ours = {cell: safe(cuts, cell, "both") for cell in CELLS}
+    listed = ", ".join(f"{cell} {share:.0%}" for cell, share in ours.items() if share == share)
+    return judge(listed or "no runs", min(ours.values()) >= 0.6 if all(share == share for share in ours.values()) else None)
+
+
+def one_epoch(runs: pd.DataFrame, cuts: pd.DataFrame) -> tuple[str, str]:
+    """Of the cuts that do harm, up to 90 %, nine in ten are regained after one epoch."""
+    harmed = cuts[(cuts["amount"] < 1) & (cuts["regained"] > 0)]
+    if cuts["cell"].nunique() < len(CELLS) or harmed.empty:
+        return judge("runs of too few cells" if len(cuts) else "no runs", None)
+    counts = harmed["regained"].value_counts().sort_index()
+    listed = ", ".join(f"{n} {'never' if epochs == math.inf else f'after {epochs:.0f}'}" for epochs, n in counts.items())
+    return judge(f"of {len(harmed)} cuts that did harm: {listed}", bool((harmed["regained"] == 1).mean() >= 0.9))
+
+
+def all_cut(which: Callable[[str, str], bool], back: bool) -> Measure:
+    """Claim: after a cut of 100 %, these cells and targets all regain their accuracy within ten epochs, or none does."""
+
+    def measure(runs: pd.DataFrame, cuts: pd.DataFrame) -> tuple[str, str]:
+        wanted = [(cell, target) for target in READS for cell in CELLS if which(cell, target)]
+        whole = cuts[cuts["amount"] == 1.0]
+        here = pd.concat([whole[:0], *(part for key, part in whole.groupby(["cell", "target"]) if which(*key))])
+        ends = here.groupby(["target", "cell"])["end"].mean()
+        listed = ", ".join(f"{cell} {target} {end:.2f}" for (target, cell), end in ends.items()) or "no runs"
+        holds = bool(((here["regained"] < math.inf) == back).all())
+        return judge(f"test accuracy at the end: {listed}", holds if len(ends) == len(wanted) else None)
+
+    return measure
+
+
+def gated(cell: str, target: str) -> bool:
+    return target == "h2h" and cell in ("lstm", "gru")
+
+
+CLAIMS = [
+    Claim(
+        "D 7.2, Figs. 6.5–6.11", "Safe to prune of both: tanh 80, ReLU 70, LSTM 60, GRU 80 %", safe_shares("both"), images=False
+    ),
+    Claim(
+        "D 7.2, Figs. 6.13–6.19", "Of input-to-hidden: tanh 70, ReLU 70, LSTM 70, GRU 80 %", safe_shares("i2h"), images=False
+    ),
+    Claim(
+        "D 7.2, Figs. 6.21–6.27", "Of hidden-to-hidden: tanh 80, ReLU 70, LSTM 90, GRU 90 %", safe_shares("h2h"), images=False
+    ),
+    Claim("D 8", "Every network can do without more than 60 % of its weights", more_than_60),
+    Claim("D 7.2", "One epoch regains the accuracy (nine of ten cuts below 100 %)", one_epoch),
+    Claim(
+        "D 7.2",
+        "After a cut of 100 % it never comes back",
+        all_cut(lambda cell, target: not gated(cell, target), back=False),
+    ),
+    Claim("D 6.2.3", "But it does in LSTM and GRU without hidden-to-hidden weights", all_cut(gated, back=True)),
+]

@@ -1,0 +1,155 @@
+"""This lab: an INN trained through its fixed point, beside the same one unrolled; and do easy inputs settle sooner?
+
+Habiba and Pearlmutter 2021 (T) say that the time an input takes depends on the input, and show no
+measurement.
+"""
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments import report
+from experiments.report import ACC, Claim, each, judge, tested, trained
+
+AXES = ("model", "model.tol", "data.iterations")
+TABLES = {"settling": "settling.csv"}
+Z = 1.959964  # two-sided 95 %
+SEEDS = 2  # from which something is said
+
+
+def kinds(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The runs by how they were trained: "to a fixed point, tol=0.1", "unrolled, 5 iterations", …"""
+    found = {}
+    for model, name, words in (
+        ("settled_inn", "model.tol", "fixed point, tol={:g}"),
+        ("inn", "data.iterations", "unrolled {:g}"),
+    ):
+        here = trained(runs, model=model)
+        if len(here):
+            found |= {words.format(value): part for value, part in here.groupby(name)}
+    return found
+
+
+def figures(runs: pd.DataFrame, settling: pd.DataFrame) -> dict[str, Figure]:
+    """Accuracy by epoch and by seconds, and iterations by epoch; then iterations by loss and by severity, of each input."""
+    figure = Figure(figsize=(15, 4.4), layout="constrained")
+    by_epoch, by_seconds, iterations = figure.subplots(1, 3)
+    for number, (name, part) in enumerate(kinds(runs).items()):
+        style = {"color": f"C{number}"}
+        report.curve(by_epoch, part, ACC, f"{name}: test {tested(part).mean():.3f}", **style)
+        seconds = part.groupby("epoch")["time/epoch_s"].mean().cumsum()
+        by_seconds.plot(seconds, part.groupby("epoch")[ACC].mean(), label=name, **style)
+        if "val/iterations" in part and part["val/iterations"].notna().any():
+            report.curve(iterations, part, "val/iterations", name, **style)
+    by_epoch.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1))
+    by_seconds.set(xlabel="seconds of training", ylim=(0, 1))
+    iterations.set(xlabel="epoch", ylabel="iterations until settled, validation", ylim=(0, None))
+    by_epoch.legend(fontsize=8, loc="lower right")
+    found = {"settling": figure}
+    return found | ({"settling_inputs": of_inputs(runs, settling)} if len(settling) else {})
+
+
+def of_inputs(runs: pd.DataFrame, settling: pd.DataFrame) -> Figure:
+    """The tightest tolerance's: iterations of inputs in tenths by their loss, and by severity with the loss beside."""
+    here = tightest(runs, settling)
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    by_loss, by_severity = figure.subplots(1, 2, sharey=True)
+    tenths = here.assign(tenth=here.groupby("run_id")["loss"].rank(pct=True).mul(10).apply(math.ceil))
+    bar(by_loss, tenths.groupby("tenth")["iterations"])
+    by_loss.set(xlabel="inputs in tenths by their loss, easy to hard", ylabel="iterations until settled")
+    bar(by_severity, here.groupby("severity")["iterations"])
+    by_severity.set(xlabel="severity: distortion scale of the perspective")
+    losses = by_severity.twinx()
+    losses.plot(here.groupby("severity")["loss"].mean(), "s--", color="gray", markersize=4)
+    losses.set(ylabel="loss", ylim=(0, None))
+    losses.yaxis.label.set_color("gray")
+    return figure
+
+
+def bar(axes: Axes, groups: "pd.api.typing.SeriesGroupBy") -> None:
+    """The mean, and the range from the first to the last tenth."""
+    mean = groups.mean()
+    axes.plot(mean, "o-", color="C0", label="mean")
+    axes.fill_between(
+        mean.index, groups.quantile(0.1), groups.quantile(0.9), color="C0", alpha=0.2, linewidth=0, label="middle 80 %"
+    )
+    axes.legend(fontsize=8)
+
+
+def tightest(runs: pd.DataFrame, settling: pd.DataFrame) -> pd.DataFrame:
+    """The inputs of the runs of the smallest tolerance."""
+    of = trained(runs, model="settled_inn")
+    if of.empty:
+        return settling[:0]
+    return settling[settling["run_id"].isin(of[of["model.tol"] == of["model.tol"].min()]["run_id"])]
+
+
+def interval(values: pd.Series) -> tuple[float, float]:
+    """Mean and half of its 95 % confidence interval, over seeds."""
+    return float(values.mean()), float(Z * values.sem()) if len(values) > 1 else math.nan
+
+
+def as_good(runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:
+    found = {name: tested(part) for name, part in kinds(runs).items()}
+    listed = ", ".join(f"{name} {values.mean():.3f}" for name, values in found.items())
+    settled = [values.mean() for name, values in found.items() if name.startswith("fixed")]
+    unrolled = [values.mean() for name, values in found.items() if name.startswith("unrolled")]
+    enough = settled and unrolled and min(len(values) for values in found.values()) >= SEEDS
+    return judge(f"test {listed}" if found else "no runs", abs(max(settled) - max(unrolled)) <= 0.03 if enough else None)
+
+
+def settles(runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:
+    """All inputs at the last epoch, of the data and of the probe."""
+    here = trained(runs, model="settled_inn")
+    if here.empty or "val/settled" not in here:
+        return judge("no runs", None)
+    last = here.dropna(subset="val/settled").sort_values("epoch").groupby("run_id")["val/settled"].last()
+    share = settling["converged"].mean() if len(settling) else math.nan
+    text = f"{last.mean():.3f} of the validation inputs in the last epoch, {share:.3f} of the distorted ones"
+    return judge(text, bool(last.min() == 1 and share == 1) if len(last) >= SEEDS else None)
+
+
+def correlations(here: pd.DataFrame, column: str) -> pd.Series:
+    """Spearman's rank correlation of iterations with a column, by run."""
+    ranks = here[["iterations", column]].groupby(here["run_id"]).rank()
+    return ranks["iterations"].groupby(here["run_id"]).corr(ranks[column]) if len(here) else pd.Series(dtype=float)
+
+
+def easy_settles_sooner(runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:
+    """At one severity, 0.5, so that the images' distortion is not what is seen."""
+    here = tightest(runs, settling)
+    found = correlations(here[np.isclose(here["severity"], 0.5)], "loss")
+    return rises(found, "rank correlation of iterations with the loss")
+
+
+def severe_takes_longer(runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:
+    return rises(correlations(tightest(runs, settling), "severity"), "rank correlation of iterations with severity")
+
+
+def rises(found: pd.Series, what: str) -> tuple[str, str]:
+    mean, half = interval(found)
+    if len(found) < SEEDS:
+        return judge(f"{len(found)} networks", None)
+    return judge(f"{what} {mean:+.2f} ± {half:.2f} (95 %, {len(found)} networks)", mean - half > 0)
+
+
+def takes_longer_to_train(runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:
+    seconds = {name: each(part, "time/epoch_s").mean() for name, part in kinds(runs).items()}
+    settled = [value for name, value in seconds.items() if name.startswith("fixed")]
+    unrolled = [value for name, value in seconds.items() if name.startswith("unrolled")]
+    listed = ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())
+    return judge(
+        f"an epoch: {listed}" if seconds else "no runs", min(settled) > max(unrolled) if settled and unrolled else None
+    )
+
+
+CLAIMS = [
+    Claim("this lab", "Trained through its fixed point an INN does as well as unrolled, within 0.03", as_good),
+    Claim("this lab", "A trained network settles on every input", settles),
+    Claim("T 2", "Easy inputs settle sooner: iterations rise with the loss of the input", easy_settles_sooner),
+    Claim("T 2", "What is more distorted takes longer to settle", severe_takes_longer),
+    Claim("this lab", "It takes longer to train than unrolling, up to 20 iterations", takes_longer_to_train, images=False),
+]

@@ -1,0 +1,78 @@
+"""An iterative neural network that is iterated until it settles, and trained through its fixed point."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inn_lab.config import ConfigError
+from inn_lab.linear import Activation, WeightMatrix, is_still
+from inn_lab.models.fixed_point import Record, fix
+from inn_lab.models.inn import INN
+from inn_lab.sizing import whole
+
+
+class SettledINN(INN):
+    """An INN whose state is iterated until it settles: its answer is the fixed point's, however many iterations that takes.
+
+        h = σ(W [x; h] + b),   y = the last O entries of h
+
+    Its derivatives are those of the fixed point (see `fix`), so a training step's memory does not depend on the iterations. A
+    fixed point has no past: of a sequence each step is answered by itself, and of a still image all steps at once.
+
+    Source: Hershey 2023, 2.1.3, and Habiba and Pearlmutter 2021, Eqs. 3 and 6–8.
+
+    Shapes: (B, T, I) -> (B, T, O). B batch, T steps, I inputs, H state, O outputs.
+
+    Args:
+        tol: settled is a state that moves by no more, ‖h_t − h_{t−1}‖₂ ≤ ε.
+        max_iter: iterations after which a state is left as it is.
+        anderson: how many iterates are combined to get there sooner; 0 for the plain iteration.
+        sizes, options: as in `INN`.
+
+    `record` is the last pass's, a row for each sample (B · T of a sequence). Raises ConfigError for values out of their range,
+    and as `INN`.
+    """
+
+    def __init__(
+        self, n_inputs: int, n_outputs: int, *, tol: float = 1e-3, max_iter: int = 300, anderson: int = 0, **options: Any
+    ) -> None:
+        if not 0 < tol < float("inf"):
+            raise ConfigError(f"model.tol={tol}: a state settles within a positive distance; e.g. model.tol=1e-3")
+        whole("model.max_iter", max_iter)
+        if anderson < 0:
+            raise ConfigError(f"model.anderson={anderson}: how many iterates are combined, 0 for none; e.g. model.anderson=5")
+        super().__init__(n_inputs, n_outputs, **options)
+        self.solver = {"tol": tol, "max_iter": max_iter, "anderson": anderson}
+        self.record: Record | None = None
+        self._passed: list[Record] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        still = is_still(x)
+        images = (x[:, :1] if still else x).flatten(0, 1)  # (B or B · T, I)
+        z0 = images.new_zeros(len(images), self.depth)
+        drive = self.map.split(self.n_inputs)[0](images)  # the input's part of the product, once for all iterations
+        drive = drive if self.bias is None else drive + self.bias
+        cell = Cell(self.map, self.activation, self.n_inputs)
+        state, self.record = fix(cell, drive, z0, **self.solver)
+        self._passed.append(self.record)
+        y = state[:, -self.n_outputs :].unflatten(0, (len(x), -1))  # (B, 1 or T, O)
+        return y.expand(-1, x.shape[1], -1)
+
+    def told(self) -> dict[str, float]:
+        """Of the passes since it was last asked: "iterations", a sample's mean, and "settled", the share that did."""
+        passed, self._passed = self._passed, []
+        iterations = torch.cat([record.iterations for record in passed])
+        settled = torch.cat([record.converged for record in passed])
+        return {"iterations": float(iterations.double().mean()), "settled": float(settled.double().mean())}
+
+
+class Cell(torch.nn.Module):
+    """One iteration: the state (B, H) and what the input drives it with (B, H) -> (B, H)."""
+
+    def __init__(self, map: WeightMatrix, activation: Activation, n_inputs: int) -> None:
+        super().__init__()
+        self.map, self.activation, self.n_inputs = map, activation, n_inputs
+
+    def forward(self, h: Tensor, drive: Tensor) -> Tensor:
+        return self.activation(drive + self.map.split(self.n_inputs)[1](h))

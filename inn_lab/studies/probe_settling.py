@@ -1,0 +1,64 @@
+"""Train, then ask how long it takes each input to settle: do hard ones take longer?"""
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from inn_lab.config import ConfigError, of_images
+from inn_lab.data import load, split
+from inn_lab.data.transforms import draw_perspective, normalise, perspective, resize
+from inn_lab.linear import is_still
+from inn_lab.models import SettledINN
+from inn_lab.seeding import generator
+from inn_lab.studies import Job
+from inn_lab.studies.train import train
+
+SEVERITIES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # the distortion scales of perspective
+
+
+def probe_settling(job: Job) -> str:
+    """Trains as `train` does, then logs `settling.csv`, a row for each test image under each severity of perspective.
+
+    Columns: `severity`, `example`, `iterations`, `converged`, `loss`, `right`. The images are the test part's, before the
+    data's own transforms.
+
+    Source: Habiba and Pearlmutter 2021, 2: for some inputs a solution is there soon, for others much later.
+
+    Raises ConfigError for data that are no still images. A model that is not iterated until it settles is only trained.
+    """
+    x, _ = next(iter(job.data.batches("test")))
+    if not (of_images(job.cfg) and is_still(x)):
+        raise ConfigError("study=probe_settling: it distorts still images; take data=mnist_classification")
+    state = train(job)
+    if state == "finished" and isinstance(job.model, SettledINN):
+        job.run.table("settling", probe(job))
+    return state
+
+
+@torch.no_grad()
+def probe(job: Job) -> pd.DataFrame:
+    cfg, data, model = job.cfg, job.data, job.model
+    _, _, (pixels, y) = split(load(cfg.source.name, cfg.source.root), *data.sizes.values(), cfg.seed)
+    images, y = resize(pixels, cfg.source.image_size).to(data.device), y.to(data.device)
+    rows = []
+    for severity in SEVERITIES:
+        x = normalise(distort(images, severity, cfg.seed).flatten(1), data.mean, data.std)  # (B, I)
+        logits = model.to(x.device)(x[:, None])[:, 0]  # (B, O)
+        columns = {
+            "iterations": model.record.iterations,
+            "converged": model.record.converged.int(),
+            "loss": cross_entropy(logits, y, reduction="none"),
+            "right": (logits.argmax(-1) == y).int(),
+        }
+        table = {name: values.tolist() for name, values in columns.items()}
+        rows.append(pd.DataFrame({"severity": severity, "example": range(len(y)), **table}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def distort(images: Tensor, severity: float, seed: int) -> Tensor:
+    """The images in perspective, each with corners of its own: (n, size, size) -> the same."""
+    if severity == 0:
+        return images
+    drawn = draw_perspective(len(images), images.shape[-1], generator(seed, "severity"), severity)
+    return perspective(images, drawn.to(images.device))

@@ -1,0 +1,55 @@
+"""Magnitude pruning: the smallest weights go, and stay away."""
+
+import torch
+from torch import Tensor
+
+from inn_lab.config import ConfigError, near
+from inn_lab.models.base import Model
+
+TARGETS = {"both": ("i2h", "h2h"), "i2h": ("i2h",), "h2h": ("h2h",)}
+SCOPES = ("global", "layer")
+
+
+def check(target: str, scope: str, amount: float) -> None:
+    """Raises ConfigError for a `target`, `scope` or `amount` that there is not."""
+    for key, value, known in (("target", target, TARGETS), ("scope", scope, SCOPES)):
+        if value not in known:
+            raise ConfigError(f"pruning.{key}={value}: there is no such {key}{near(str(value), known)}")
+    if not 0 <= amount <= 1:
+        raise ConfigError(f"pruning.amount={amount}: the share of the weights that go lies in [0, 1]; e.g. pruning.amount=0.5")
+
+
+def prune(model: Model, target: str, scope: str, amount: float) -> int:
+    """Sets the round(amount · n) weights of smallest magnitude to zero, for good; returns how many.
+
+    Source: Darji 2022, 3.6.1 and 5.2. D cuts what lies below a percentile of the magnitudes, which at 100 % leaves the largest
+    one; here none is left.
+
+    Args:
+        target: which weights: those that read a layer's input ("i2h"), its state ("h2h"), or "both". Biases, embeddings and the
+            readout stay.
+        scope: the smallest of all layers ("global": D's code and its results) or as many in each layer ("layer": D's text).
+
+    Raises ConfigError for values that there are not, and for a model that has no such weights.
+    """
+    check(target, scope, amount)
+    weights = model.weights()
+    chosen = [w for w in weights if w.reads in TARGETS[target] and len(w.values)]
+    if not chosen:
+        raise ConfigError(f"pruning.target={target}: {type(model).__name__} has no such weights; take another target or model")
+    groups = [chosen] if scope == "global" else [[w for w in chosen if w.layer == n] for n in sorted({w.layer for w in chosen})]
+    kept = {id(w): torch.ones_like(w.values, dtype=torch.bool) for w in weights}
+    gone = 0
+    for group in groups:
+        masks = largest(torch.cat([w.values for w in group]), amount).split([len(w.values) for w in group])
+        kept |= {id(w): mask for w, mask in zip(group, masks, strict=True)}
+        gone += sum(int((~mask).sum()) for mask in masks)
+    model.keep([kept[id(w)] for w in weights])
+    return gone
+
+
+def largest(values: Tensor, amount: float) -> Tensor:
+    """Which are left when the round(amount · n) of smallest magnitude go, of equal ones the first: (n,) -> (n,), booleans."""
+    mask = torch.ones_like(values, dtype=torch.bool)
+    mask[values.abs().argsort(stable=True)[: round(amount * len(values))]] = False
+    return mask

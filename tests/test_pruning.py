@@ -1,0 +1,206 @@
+"""Pruning: the right weights go, and stay away."""
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inn_lab import runner, schema
+from inn_lab.__main__ import CONF
+from inn_lab.config import ConfigError
+from inn_lab.linear import KINDS
+from inn_lab.models import INN, LSTM, MLP, RNN, LayeredINN, Sequential2D
+from inn_lab.seeding import generator
+from inn_lab.signals import Interrupted
+from inn_lab.training.module import Training
+from inn_lab.training.pruning import largest, prune
+
+SMOKE = ["source=digits", "scale=smoke", "trainer.progress=false"]
+OPTIMIZERS = {
+    "adam": lambda p: torch.optim.Adam(p, lr=0.01, fused=True),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1),
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9, nesterov=True, weight_decay=0.1),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.01, momentum=0.9),
+}
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=30), st.floats(0, 1))
+def test_the_smallest_go_and_as_many_as_asked_for(values, amount):
+    kept = largest(torch.tensor(values, dtype=torch.float64), amount).tolist()
+    assert kept.count(False) == round(amount * len(values))
+    gone = [abs(value) for value, stays in zip(values, kept, strict=True) if not stays]
+    left = [abs(value) for value, stays in zip(values, kept, strict=True) if stays]
+    assert not gone or not left or max(gone) <= min(left)
+
+
+def build(model: str, *words: str) -> runner.Job:
+    schema.register()
+    words = ["source=digits", "scale=smoke", "n_weights=200000", f"model={model}", *words]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return runner.build(compose("config", words), "")
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("model", sorted(path.stem for path in (CONF / "model").glob("*.yaml")))
+def test_what_was_cut_stays_exactly_zero(model, optimizer):
+    """Every model of the lab, whatever the optimizer; the rest goes on learning."""
+    job = build(model, *(["model.representation=sparse"] if model == "represented" else []))
+    before = job.model.n_weights
+    possible = sum(len(weights.values) for weights in job.model.weights())
+    gone = prune(job.model, "both", "global", 0.6)
+    assert gone == round(0.6 * possible) and job.model.n_weights == before - gone
+    cut = torch.cat([weights.values for weights in job.model.weights()])
+    zeros = cut == 0
+    step = OPTIMIZERS[optimizer](job.model.parameters())
+    for x, y in job.data.batches("train"):
+        step.zero_grad()
+        job.objective.loss(job.model(x), y).backward()
+        step.step()
+    now = torch.cat([weights.values for weights in job.model.weights()])
+    assert len(now) == len(cut) == (possible - gone if isinstance(job.model, Sequential2D) else possible)
+    assert (now[zeros] == 0).all() and (now[~zeros] != cut[~zeros]).float().mean() > 0.5
+
+
+def inn(linear: str = "csr", R: float = 0.5) -> INN:
+    return INN(6, 3, n_weights=None, R=R, depth=10, linear=linear, generator=generator(0, "model"))
+
+
+def dense(model: Sequential2D) -> torch.Tensor:
+    return model.map(torch.eye(model.width)).detach().T
+
+
+@pytest.mark.parametrize("linear", KINDS)
+def test_a_block_matrix_loses_the_entries_and_keeps_the_others(linear):
+    model = inn(linear, R=1.0 if linear == "dense" else 0.5)
+    before = dense(model)
+    trainable = before != 0
+    threshold = before[trainable].abs().sort().values[int(trainable.sum()) // 2]
+    prune(model, "both", "global", 0.5)
+    torch.testing.assert_close(dense(model), before * (before.abs() >= threshold), rtol=0, atol=0)
+    assert model.n_weights == int((dense(model) != 0).sum())
+
+
+@pytest.mark.parametrize("target, columns", [("i2h", slice(0, 6)), ("h2h", slice(6, 16))])
+def test_a_block_matrix_loses_what_reads_the_input_or_what_reads_the_state(target, columns):
+    model, whole = inn(), dense(inn())
+    prune(model, target, "global", 1.0)
+    expected = whole.clone()
+    expected[:, columns] = 0
+    torch.testing.assert_close(dense(model), expected, rtol=0, atol=0)
+
+
+def test_fixed_identities_are_not_cut():
+    model = LayeredINN(6, 3, hidden=[4], component=2, generator=generator(0, "model"))
+    before = dense(model)
+    prune(model, "both", "global", 0.0)
+    torch.testing.assert_close(dense(model), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("model", [inn(), RNN(6, 3, hidden_size=5, generator=generator(0, "model"))])
+def test_without_what_reads_the_state_there_is_no_memory(model):
+    prune(model, "h2h", "global", 1.0)
+    x = torch.randn(2, 4, 6, generator=generator(0, "x"))
+    other = torch.randn(2, 4, 6, generator=generator(1, "x"))
+    other[:, -1] = x[:, -1]
+    torch.testing.assert_close(model(x)[:, -1], model(other)[:, -1])
+    assert not torch.allclose(model(x)[:, 0], model(other)[:, 0])
+
+
+def test_a_target_spares_the_others_and_the_readout():
+    model = LSTM(6, 3, hidden_size=5, generator=generator(0, "model"))
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    prune(model, "h2h", "global", 0.5)
+    changed = [name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])]
+    assert changed == ["core.weight_hh_l0"]
+
+
+def shares(model: MLP) -> list[float]:
+    return [float((weights.values == 0).float().mean()) for weights in model.weights()]
+
+
+def test_scopes():
+    """Layers of different widths have weights of different size: globally the widest layer's go first."""
+    sizes = dict(hidden=[40, 10], generator=generator(0, "model"))
+    by_layer, of_all = MLP(100, 10, **sizes), MLP(100, 10, **sizes)
+    prune(by_layer, "both", "layer", 0.5)
+    assert shares(by_layer) == [0.5, 0.5, 0.5]
+    kept = [weights.values for weights in of_all.weights()]
+    prune(of_all, "both", "global", 0.5)
+    first, second, third = shares(of_all)
+    assert first > second > third
+    gone = [whole[weights.values == 0] for whole, weights in zip(kept, of_all.weights(), strict=True)]
+    left = [weights.values[weights.values != 0] for weights in of_all.weights()]
+    assert torch.cat(gone).abs().max() <= torch.cat(left).abs().min()
+
+
+@pytest.mark.parametrize(
+    "model, words, message",
+    [
+        (inn(), ("all", "global", 0.5), "pruning.target=all: there is no such target"),
+        (inn(), ("both", "local", 0.5), "pruning.scope=local: there is no such scope"),
+        (inn(), ("both", "global", 1.5), r"pruning.amount=1.5: the share of the weights that go lies in \[0, 1\]"),
+        (MLP(6, 3, hidden=[4], generator=generator(0, "model")), ("h2h", "global", 0.5), "MLP has no such weights"),
+        (inn("low_rank"), ("both", "global", 0.5), "a matrix of low rank has no entries of its own"),
+    ],
+)
+def test_what_cannot_be_cut(model, words, message):
+    with pytest.raises(ConfigError, match=message):
+        prune(model, *words)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["study=prune"], "study=prune: there is nothing to cut; add pruning=magnitude"),
+        (["pruning=magnitude", "study=train"], "cuts nothing; leave study out"),
+        (["pruning=magnitud"], "pruning=magnitud: there is no such choice; did you mean magnitude"),
+        (["pruning=magnitude", "pruning.amounts=0.5"], "pruning.amounts: there is no such key; did you mean amount"),
+        (["pruning=magnitude", "pruning.amount=2"], "pruning.amount=2.0: the share"),
+        (["pruning=magnitude", "trainer.max_time=5"], "trainer.max_time=5.0: pruning trains for epochs"),
+        (["pruning=magnitude", "model.linear=low_rank"], "a matrix of low rank has no entries"),
+    ],
+)
+def test_a_mistake_is_one_line(lab, words, message):
+    code, _, err = lab(*SMOKE, *words)
+    assert code == 2 and message in err and "Traceback" not in err and err.count("\n") == 1
+
+
+def test_cuts_share_one_training(lab, runs, outputs):
+    """The network before the cut is the plain study's, trained once; without a cut nothing changes."""
+    assert lab(*SMOKE)[0] == 0
+    plain = runs("adhoc").iloc[-1]
+    code, out, _ = lab(*SMOKE, "pruning=magnitude", "pruning.epochs=1", "-m", "pruning.amount=0.0,0.9,1.0")
+    assert code == 0 and "3 finished" in out
+    assert len(list(outputs.glob("trained/*/base.pt"))) == 1
+    cut = runs("adhoc").dropna(subset="cut/weights").drop_duplicates("run_id").set_index("pruning.amount").sort_index()
+    assert set(cut["base/test_acc_end"]) == {plain["test/acc_end"]} and set(cut["base/val_acc_end"]) == {plain["val/acc_end"]}
+    assert cut.loc[0.0, "cut/test_acc_end"] == plain["test/acc_end"]
+    n = plain["model/weights"]
+    assert cut["cut/weights"].tolist() == [n, n - round(0.9 * n), 0]
+    assert cut.loc[1.0, "cut/test_acc_end"] < 0.4  # nothing is left but biases
+
+
+def test_a_training_that_is_cut_off_goes_on_before_the_cut(lab, runs, outputs, monkeypatch):
+    words = [*SMOKE, "pruning=magnitude", "pruning.epochs=1", "trainer.max_epochs=4", "trainer.checkpoint_s=1000"]
+    whole, epochs = Training.training_step, []
+
+    def step(self, batches, index):
+        epochs.append(self.current_epoch)
+        if len(epochs) == 3:
+            raise Interrupted(15)
+        whole(self, batches, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "training_step", step)
+        assert lab(*words)[0] == 128 + 15
+        assert lab(*words)[0] == 0
+    assert epochs == [0, 1, 2, 2, 3, 0]  # the training went on where it was, then came the epoch after the cut
+    again = outputs.with_name("again")
+    monkeypatch.setenv("INN_LAB_OUTPUTS", str(again))
+    assert lab(*words)[0] == 0
+    keys = ["base/val_acc_end", "base/test_acc_end", "cut/test_acc_end", "test/acc_end", "val/loss"]
+    from inn_lab import tracking
+
+    once, twice = (tracking.read(folder, "adhoc").iloc[-1][keys].tolist() for folder in (again, outputs))
+    assert once == twice
