@@ -76,7 +76,8 @@ def run(cfg: DictConfig) -> Outcome:
             try:
                 job.run.params(cfg)
                 if job.model:
-                    job.run.metrics({f"model/{key}": value for key, value in job.model.size(job.data.steps).items()})
+                    size = job.model.size(job.data.steps)
+                    job.run.metrics({key if "/" in key else f"model/{key}": value for key, value in size.items()})
                 state = _made(cfg.study)(job) or "finished"
             except Exception as error:
                 if not in_sweep:

@@ -183,6 +183,15 @@ class MLP:
 
 
 @dataclass
+class RandomGraph:
+    _target_: str = MISSING
+    graph: str | None = MISSING
+    number: int = MISSING
+    path: str | None = MISSING
+    cell: str = MISSING
+
+
+@dataclass
 class Study:
     _target_: str = MISSING
 
@@ -266,6 +275,7 @@ SCHEMAS = {
     "rnn_schema": RNN,
     "lstm_schema": LSTM,
     "mlp_schema": MLP,
+    "random_graph_schema": RandomGraph,
     "study_schema": Study,
     "probe_iterations_schema": ProbeIterations,
     "gallery_schema": Gallery,

@@ -19,7 +19,7 @@ def test_help_shows_groups_choices_and_examples_without_heavy_imports():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "HEAVY set()" in out
     for line in (
-        "model: by_column, by_diagonal, gru, inn, layered_inn, lstm, mlp, represented, rnn, settled_inn, sru",
+        "model: by_column, by_diagonal, gru, inn, layered_inn, lstm, mlp, random_graph, represented, rnn, settled_inn, sru",
         "data: mnist_classification, random_anomaly, reber, uniform_anomaly",
         "source: digits, fashion_mnist, mnist",
         "scale: paper, smoke",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from inn_lab.config import ConfigError
 from inn_lab.linear import is_still
-from inn_lab.models import GRU, INN, LSTM, MLP, RNN, SRU, LayeredINN
+from inn_lab.models import GRU, INN, LSTM, MLP, RNN, SRU, LayeredINN, RandomGraph
 from inn_lab.models.sequential2d import fan_in_std
 from inn_lab.seeding import generator
 
@@ -26,6 +26,7 @@ MODELS = {
     "sru": lambda g: SRU(I, O, n_weights=700, generator=g),
     "sru_square": lambda g: SRU(I, O, hidden_size=I, generator=g),
     "mlp": lambda g: MLP(I, O, n_weights=700, generator=g),
+    "random_graph": lambda g: RandomGraph(I, O, graph="watts_strogatz", number=1, cell="gru", generator=g),
     "layered_inn": lambda g: LayeredINN(I, O, hidden=[20, 10], component=5, swap=0.3, generator=g),
 }
 
@@ -275,7 +276,11 @@ def test_the_generator_alone_fixes_the_parameters(name: str) -> None:
     torch.manual_seed(1)
     again, other = MODELS[name](generator(0)).state_dict(), MODELS[name](generator(1)).state_dict()
     assert all(torch.equal(one[key], again[key]) for key in one)
-    weights = [key for key in one if "weight" in key or key.startswith(("map.values", "map.A", "map.B", "core.v", "core.b"))]
+    weights = [
+        key
+        for key in one
+        if "weight" in key or key.startswith(("map.values", "map.A", "map.B", "core.v", "core.b", "core.map.values"))
+    ]
     assert weights
     assert not any(one[key].shape == other[key].shape and torch.equal(one[key], other[key]) for key in weights)
 

@@ -5,6 +5,7 @@ from inn_lab.models.grouped import by_column, by_diagonal, represented
 from inn_lab.models.inn import INN
 from inn_lab.models.layered_inn import LayeredINN
 from inn_lab.models.mlp import MLP
+from inn_lab.models.random_graph import RandomGraph
 from inn_lab.models.recurrent import GRU, LSTM, RNN
 from inn_lab.models.sequential2d import Sequential2D
 from inn_lab.models.settled_inn import SettledINN
@@ -18,6 +19,7 @@ __all__ = [
     "RNN",
     "SRU",
     "LayeredINN",
+    "RandomGraph",
     "Sequential2D",
     "SettledINN",
     "by_column",

@@ -58,7 +58,10 @@ class Model(torch.nn.Module):
             matrix.register_hook(lambda gradient, gone=gone: gradient.masked_fill(gone, 0))
 
     def size(self, steps: int) -> dict[str, float]:
-        """For the log, of sequences of T = `steps`. "weights" is `n_weights`, "parameters" every number that trains."""
+        """For the log, of sequences of T = `steps`. "weights" is `n_weights`, "parameters" every number that trains.
+
+        They are logged as model/NAME; a name with a "/" stays as it is.
+        """
         return {"weights": self.n_weights, "parameters": self.n_weights}
 
 

@@ -1,0 +1,74 @@
+"""A recurrent network whose layers and connections are those of a graph."""
+
+import torch
+from torch import Tensor
+
+from inn_lab import graphs
+from inn_lab.config import ConfigError, near
+from inn_lab.linear import is_still
+from inn_lab.models.base import Model, linear, normal
+from inn_lab.models.wavefront import CELLS, Link, Wavefront
+
+
+class RandomGraph(Model):
+    """The nodes of a graph are units, its layers recurrent layers, its edges the weights between them.
+
+        e = E x;   y_0 = rnn(e);   y_l = Σ rnn_s,l(y_s) over the layers s < l with an edge from s to l;   out = V y_last + c
+
+    Each rnn has units of its own, as many as its target layer has nodes. Its input weights stand where the graph has an edge,
+    those of all gates alike, but for the first layer's, which are full; the weights from its own state are full.
+
+    Source: Darji 2022, 5.3, and for what it leaves open the code of its results (deepstruct's ArbitraryStructureRNN): E is as
+    wide as the first layer and drawn from N(0, 1), each skip has an rnn of its own. That code repeats the rows of a mask one by
+    one where those of the gates stand block by block, so that the gates of its LSTM and GRU read other nodes than the graph
+    says, and each gate others; here they read the graph's.
+
+    Shapes: (B, T, I) -> (B, T, O). B batch, T steps, I inputs, O outputs.
+
+    Args:
+        graph, number: the kind of random graph and which one of them, see `inn_lab.graphs.draw`.
+        path: a file with the graph, in place of `graph` (then None); see `inn_lab.graphs.read`.
+        cell: "tanh", "relu", "lstm" or "gru".
+
+    Raises ConfigError unless one of `graph` and `path` is given, for an unknown `graph` or `cell`, and for a file or a graph of
+    which no network can be made.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        graph: str | None = None,
+        number: int = 0,
+        path: str | None = None,
+        cell: str,
+        generator: torch.Generator | None,
+    ) -> None:
+        super().__init__()
+        if cell not in CELLS:
+            raise ConfigError(f"model.cell={cell}: there is no such cell{near(str(cell), CELLS)}")
+        if (graph is None) == (path is None):
+            raise ConfigError(f"model.graph={graph} and model.path={path}: give one of them; a file goes with model.graph=null")
+        self.graph = graphs.draw(graph, number) if path is None else graphs.read(path)
+        if generator is None:
+            return
+        layers = graphs.layers(self.graph)
+        widths = [len(layer) for layer in layers]
+        links = [Link(-1, 0, torch.ones(widths[0], widths[0], dtype=torch.bool))]
+        for target, nodes in enumerate(layers):
+            for source, before in enumerate(layers[:target]):
+                mask = torch.tensor([[self.graph.has_edge(node, other) for other in before] for node in nodes])
+                if mask.any():  # between neighbours it always does
+                    links.append(Link(source, target, mask))
+        self.embedding = normal(widths[0], n_inputs, generator)
+        self.core = Wavefront(widths, links, cell, generator)
+        self.readout = linear(widths[-1], n_outputs, generator)
+
+    def size(self, steps: int) -> dict[str, float]:
+        """As every model; also the graph's properties, each as graph/NAME."""
+        return {**super().size(steps), **{f"graph/{key}": value for key, value in graphs.properties(self.graph).items()}}
+
+    def forward(self, x: Tensor) -> Tensor:
+        e = torch.nn.functional.linear(x[:, :1] if is_still(x) else x, self.embedding)  # (B, T or 1, I) -> (B, T or 1, E)
+        return self.readout(self.core(e.expand(-1, x.shape[1], -1)))  # (B, T, O)
