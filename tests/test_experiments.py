@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from experiments.__main__ import main, names
+from hydra_plugins.inn_lab_grid.sweeper import combine
 from inn_lab import runner, schema
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -19,7 +21,8 @@ def first_jobs(name: str) -> list[list[str]]:
     grids = (
         yaml.safe_load((CONF / f"experiment/{name}.yaml").read_text()).get("hydra", {}).get("sweeper", {}).get("grids", [{}])
     )
-    return [[f"{key}={str(value).split(',')[0]}" for key, value in grid.items()] for grid in grids]
+    parser = OverridesParser.create()
+    return [combine([{key: f"{key}={value}" for key, value in grid.items()}], [], parser)[0] for grid in grids]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

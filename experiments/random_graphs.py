@@ -1,0 +1,244 @@
+"""Darji 2022, 5.3, 6.3 and 6.4: do the properties of a graph tell how good the recurrent network made of it is?
+
+Figs. 6.29–6.32 and C.1–C.10, Tables 6.1–6.5, B.1 and B.2. A graph that was trained with several seeds counts once, with its
+mean accuracy. Darji's R² are of 20 graphs that were kept to test; on the table published for the GRU, where they are 0.67, 0.88
+and 0.78, cross-validation gives 0.58, 0.65 and 0.61. Claims about R² are judged on cross-validation.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments import graph_analysis as analysis
+from experiments.report import Claim, each, judge, tested, trained
+from inn_lab.graphs import KINDS, PROPERTIES
+
+AXES = ("model.cell", "model.graph", "model.number")
+CELLS = ("tanh", "relu", "lstm", "gru")
+COLOURS = {"watts_strogatz": "tab:blue", "barabasi_albert": "tab:orange"}
+LABELS = {"watts_strogatz": "Watts–Strogatz", "barabasi_albert": "Barabási–Albert"}
+SHOWN = (  # in Tables 6.1–6.4
+    *("layers", "nodes", "edges", "source_nodes", "diameter", "density", "average_shortest_path_length"),
+    *(f"{name}_var" for name in ("eccentricity", "degree", "closeness", "nodes_betweenness", "edge_betweenness")),
+)
+PRINTED = {  # Darji's correlations, by cell in the order of `SHOWN`
+    "tanh": (0.25, 0.40, 0.38, 0.35, -0.23, 0.29, -0.27, -0.22, -0.28, -0.46, -0.49, -0.34),
+    "relu": (0.30, 0.44, 0.43, 0.47, -0.27, 0.15, -0.25, -0.24, -0.26, -0.39, -0.41, -0.30),
+    "lstm": (0.28, 0.44, 0.42, 0.57, -0.32, 0.29, -0.36, -0.30, -0.39, -0.51, -0.56, -0.44),
+    "gru": (0.34, 0.49, 0.49, 0.74, -0.20, 0.34, -0.23, -0.21, -0.58, -0.67, -0.52, -0.26),
+}
+TABLES_6 = {cell: dict(zip(SHOWN, values, strict=True)) for cell, values in PRINTED.items()}
+TABLE_6_5 = {  # R² by cell, in the order of `REGRESSORS`
+    "tanh": (0.47919, 0.43163, 0.35698),
+    "relu": (0.36075, 0.61504, 0.53469),
+    "lstm": (0.37206, 0.57933, 0.59514),
+    "gru": (0.67224, 0.87635, 0.78313),
+}
+IMPORTANT = 0.4  # |r| from which Darji calls a property important
+GRAPHS = 100  # of a cell, from which its claims are judged; Darji has 200
+
+
+def networks(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row for each cell and graph, under Darji's names: `cell`, `graph`, `graph_nr`, the 23 properties, `test_acc`.
+
+    In Darji's order, on which it depends which rows a split takes.
+    """
+    done = trained(runs)
+    columns = {"cell": "model.cell", "graph": "model.graph", "graph_nr": "model.number"}
+    columns |= {name: f"graph/{name}" for name in PROPERTIES}
+    table = pd.DataFrame({name: each(done, column) for name, column in columns.items()}).assign(test_acc=tested(done))
+    return table.groupby(["cell", "graph", "graph_nr"], as_index=False).mean()
+
+
+def by_cell(of: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """An analysis of the networks of each cell, one below the other; the column `cell` says whose."""
+
+    def made(runs: pd.DataFrame) -> pd.DataFrame:
+        table = networks(runs)
+        parts = [of(table[table["cell"] == cell]).assign(cell=cell) for cell in CELLS]
+        there = [part for part in parts if len(part)]
+        found = pd.concat(there, ignore_index=True) if there else parts[0]
+        return found[["cell", *found.columns.drop("cell")]]
+
+    return made
+
+
+def correlations(runs: pd.DataFrame) -> pd.DataFrame:
+    """Tables 6.1–6.4: r and p of each property by cell, and Darji's r."""
+    found = by_cell(analysis.correlations)(runs)
+    return found.assign(darji=[TABLES_6[cell].get(name) for cell, name in zip(found["cell"], found["property"], strict=True)])
+
+
+def prediction(runs: pd.DataFrame) -> pd.DataFrame:
+    """Table 6.5: R² by cell and regressor, on a tenth and cross-validated, and Darji's."""
+    found = by_cell(analysis.prediction)(runs)
+    darji = {cell: dict(zip(analysis.REGRESSORS, values, strict=True)) for cell, values in TABLE_6_5.items()}
+    return found.assign(darji=[darji[cell][name] for cell, name in zip(found["cell"], found["regressor"], strict=True)])
+
+
+TABLES = {"correlations": correlations, "prediction": prediction, "importances": by_cell(analysis.importances)}
+
+
+def figures(runs: pd.DataFrame, correlations: pd.DataFrame, **tables: pd.DataFrame) -> dict[str, Figure]:
+    """Accuracy by kind of graph and cell (Figs. 6.29–6.32), the graphs themselves (C.1, C.3, C.5, C.8), and for each cell
+    accuracy by property (the others of C)."""
+    table = networks(runs)
+    accuracy = Figure(figsize=(12, 3.6), layout="constrained")
+    for axes, cell in zip(accuracy.subplots(1, len(CELLS), sharey=True), CELLS, strict=True):
+        strips(axes, table[table["cell"] == cell], "test_acc")
+        axes.set(title=cell, ylabel="test ACC_end" if cell == CELLS[0] else None)
+    structure = Figure(figsize=(12, 3.6), layout="constrained")
+    shapes = table.drop_duplicates(["graph", "graph_nr"])
+    for axes, name in zip(structure.subplots(1, 4), ("nodes", "layers", "edges", "density"), strict=True):
+        strips(axes, shapes, name)
+        axes.set(ylabel=name)
+    made = {"random_graphs": accuracy, "random_graphs_structure": structure}
+    for cell in CELLS:
+        here = table[table["cell"] == cell]
+        if len(here):
+            made[f"random_graphs_{cell}"] = joint(here, correlations[correlations["cell"] == cell], cell)
+    return made
+
+
+def strips(axes: Axes, table: pd.DataFrame, name: str) -> None:
+    """A point for each network, side by side by kind of graph, and the mean."""
+    for place, kind in enumerate(KINDS):
+        values = table[table["graph"] == kind][name]
+        spread = place + 0.3 * (np.arange(len(values)) * 0.618 % 1 - 0.5)  # evenly, and the same each time
+        axes.scatter(spread, values, s=12, alpha=0.6, linewidths=0, color=COLOURS[kind])
+        axes.plot([place - 0.25, place + 0.25], [values.mean()] * 2, color="black")
+    axes.set_xticks(range(len(KINDS)), [LABELS[kind] for kind in KINDS], fontsize=8)
+
+
+def joint(table: pd.DataFrame, correlations: pd.DataFrame, cell: str) -> Figure:
+    """Test accuracy by each property of `SHOWN`: a point for each network, the straight line, and both distributions."""
+    figure = Figure(figsize=(16, 12), layout="constrained")
+    figure.suptitle(cell)
+    found = correlations.set_index("property")
+    for axes, name in zip(figure.subplots(3, 4).flat, SHOWN, strict=True):
+        for kind, part in table.groupby("graph"):
+            axes.scatter(part[name], part["test_acc"], s=12, alpha=0.6, linewidths=0, color=COLOURS[kind], label=LABELS[kind])
+        r, p, darji = found.loc[name, ["r", "p", "darji"]]
+        if not np.isnan(r):
+            ends = np.array([table[name].min(), table[name].max()])
+            axes.plot(ends, np.polyval(np.polyfit(table[name], table["test_acc"], 1), ends), color="black")
+        axes.set(xlabel=f"{name}\nr = {r:+.2f}, p = {p:.2g} (Darji {darji:+.2f})", ylabel="test ACC_end")
+        for place, column, way in (([0, 1.01, 1, 0.12], name, "vertical"), ([1.01, 0, 0.08, 1], "test_acc", "horizontal")):
+            beside = axes.inset_axes(place)
+            beside.hist(table[column], bins=15, orientation=way, color="lightgray")
+            beside.axis("off")
+    figure.axes[0].legend(fontsize=7)
+    return figure
+
+
+def enough(table: pd.DataFrame, cell: str) -> bool:
+    """Whether the correlations of a cell are of so many graphs that its claims are judged."""
+    return bool((table[table["cell"] == cell]["n"] >= GRAPHS).any())
+
+
+def words(values: pd.Series) -> str:
+    return ", ".join(f"{name} {value:+.2f}" for name, value in values.items())
+
+
+def signs(cell: str) -> Callable[..., tuple[str, str]]:
+    """Claim: the correlations have Darji's signs. Those that may be 0 (p ≥ 0.05) count for neither, but half must not."""
+
+    def measure(runs: pd.DataFrame, correlations: pd.DataFrame, **tables: pd.DataFrame) -> tuple[str, str]:
+        if not enough(correlations, cell):
+            return judge("too few graphs", None)
+        there = correlations[(correlations["cell"] == cell) & correlations["property"].isin(SHOWN)].set_index("property")
+        clear = there[there["p"] < 0.05]
+        other = clear[clear["r"] * clear["darji"] < 0]["r"]
+        text = f"{len(clear) - len(other)} of {len(SHOWN)} have the sign, of {len(SHOWN) - len(clear)} it is not clear"
+        text += f"; the other sign: {words(other)}" if len(other) else ""
+        return judge(text, bool(other.empty and 2 * len(clear) >= len(SHOWN)))
+
+    return measure
+
+
+def important(cells: Sequence[str], names: Sequence[str] | None = None) -> Callable[..., tuple[str, str]]:
+    """Claim: the properties named, or else those that Darji prints in bold for the cell, have |r| ≥ 0.4, with Darji's sign."""
+
+    def measure(runs: pd.DataFrame, correlations: pd.DataFrame, **tables: pd.DataFrame) -> tuple[str, str]:
+        if not all(enough(correlations, cell) for cell in cells):
+            return judge("too few graphs", None)
+        there = correlations[correlations["cell"].isin(cells)].set_index(["cell", "property"])
+        wanted = there[there["darji"].abs() >= IMPORTANT]
+        if names is not None:
+            wanted = there[there.index.get_level_values("property").isin(names)]
+        holds = wanted["r"] * np.sign(wanted["darji"]) >= IMPORTANT
+        labels = wanted.index.get_level_values("property") if len(cells) == 1 else wanted.index.map(" ".join)
+        return judge(f"{holds.sum()} of {len(holds)}: {words(wanted['r'].set_axis(labels))}", bool(holds.all()))
+
+    return measure
+
+
+def predicts(cell: str, holds: Callable[[pd.Series], bool]) -> Callable[..., tuple[str, str]]:
+    """Claim about R² by regressor, as cross-validated."""
+
+    def measure(
+        runs: pd.DataFrame, correlations: pd.DataFrame, prediction: pd.DataFrame, **tables: pd.DataFrame
+    ) -> tuple[str, str]:
+        if not enough(correlations, cell):
+            return judge("too few graphs", None)
+        there = prediction[prediction["cell"] == cell].set_index("regressor")
+        text = "; ".join(
+            f"{row.Index} {row.mean_:+.2f} (95 % CI {row.low:+.2f} to {row.high:+.2f}), on a tenth {row.split:+.2f}"
+            for row in there.rename(columns={"mean": "mean_"}).itertuples()
+        )
+        return judge(text, bool(holds(there["mean"])))
+
+    return measure
+
+
+def source_nodes_lead(
+    runs: pd.DataFrame, correlations: pd.DataFrame, importances: pd.DataFrame, **tables: pd.DataFrame
+) -> tuple[str, str]:
+    if not enough(correlations, "gru"):
+        return judge("too few graphs", None)
+    shares = importances[importances["cell"] == "gru"].set_index("property")["all"].drop("R²")
+    first = shares.sort_values(ascending=False)[:3]
+    return judge(words(first), bool(shares["source_nodes"] > 0.5))
+
+
+def bold(cell: str) -> str:
+    return ", ".join(name for name, r in TABLES_6[cell].items() if abs(r) >= IMPORTANT)
+
+
+BOTH = ("nodes", "nodes_betweenness_var")
+CLAIMS = [
+    *(Claim(f"D Table 6.{k}", f"{cell}: the signs of the correlations", signs(cell), False) for k, cell in enumerate(CELLS, 1)),
+    *(
+        Claim(f"D 7.3, Table 6.{k}", f"{cell}: important (|r| ≥ 0.4) are {bold(cell)}", important([cell]), False)
+        for k, cell in enumerate(CELLS, 1)
+    ),
+    Claim("D 8", "The number of nodes and nodes_betweenness_var are important for all four", important(CELLS, BOTH), False),
+    Claim(
+        "D Table 6.5",
+        "tanh: R² below 0.5 for all three regressors (0.48, 0.43, 0.36)",
+        predicts("tanh", lambda score: (score < 0.5).all()),
+        images=False,
+    ),
+    Claim(
+        "D Table 6.5",
+        "relu: the random forest fits best, R² above 0.5 (0.62)",
+        predicts("relu", lambda score: score.idxmax() == "RandomForest" and score.max() > 0.5),
+        images=False,
+    ),
+    Claim(
+        "D Table 6.5",
+        "lstm: AdaBoost fits best, R² above 0.5 (0.60)",
+        predicts("lstm", lambda score: score.idxmax() == "AdaBoost" and score.max() > 0.5),
+        images=False,
+    ),
+    Claim(
+        "D Table 6.5",
+        "gru: the random forest fits best, and R² is above 0.5 for all three (0.67, 0.88, 0.78)",
+        predicts("gru", lambda score: score.idxmax() == "RandomForest" and (score > 0.5).all()),
+        images=False,
+    ),
+    Claim("D Table B.2", "gru: source_nodes counts for more than all other properties (0.67)", source_nodes_lead, images=False),
+]
