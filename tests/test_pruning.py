@@ -10,7 +10,7 @@ from inn_lab import runner, schema
 from inn_lab.__main__ import CONF
 from inn_lab.config import ConfigError
 from inn_lab.linear import KINDS
-from inn_lab.models import INN, LSTM, MLP, RNN, LayeredINN, Sequential2D
+from inn_lab.models import INN, LSTM, MLP, RNN, LayeredINN, RandomGraph, Sequential2D
 from inn_lab.seeding import generator
 from inn_lab.signals import Interrupted
 from inn_lab.training.module import Training
@@ -18,10 +18,10 @@ from inn_lab.training.pruning import largest, prune
 
 SMOKE = ["source=digits", "scale=smoke", "trainer.progress=false"]
 OPTIMIZERS = {
-    "adam": lambda p: torch.optim.Adam(p, lr=0.01, fused=True),
-    "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1),
-    "sgd": lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9, nesterov=True, weight_decay=0.1),
-    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.01, momentum=0.9),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.001, fused=True),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.001, weight_decay=0.1),
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.001, momentum=0.9, nesterov=True, weight_decay=0.1),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.001, momentum=0.9),
 }
 
 
@@ -58,7 +58,7 @@ def test_what_was_cut_stays_exactly_zero(model, optimizer):
         job.objective.loss(job.model(x), y).backward()
         step.step()
     now = torch.cat([weights.values for weights in job.model.weights()])
-    assert len(now) == len(cut) == (possible - gone if isinstance(job.model, Sequential2D) else possible)
+    assert len(now) == len(cut) == (possible - gone if isinstance(job.model, Sequential2D | RandomGraph) else possible)
     assert (now[zeros] == 0).all() and (now[~zeros] != cut[~zeros]).float().mean() > 0.5
 
 
@@ -97,7 +97,14 @@ def test_fixed_identities_are_not_cut():
     torch.testing.assert_close(dense(model), before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("model", [inn(), RNN(6, 3, hidden_size=5, generator=generator(0, "model"))])
+@pytest.mark.parametrize(
+    "model",
+    [
+        inn(),
+        RNN(6, 3, hidden_size=5, generator=generator(0, "model")),
+        RandomGraph(6, 3, graph="watts_strogatz", number=1, cell="tanh", generator=generator(0, "model")),
+    ],
+)
 def test_without_what_reads_the_state_there_is_no_memory(model):
     prune(model, "h2h", "global", 1.0)
     x = torch.randn(2, 4, 6, generator=generator(0, "x"))

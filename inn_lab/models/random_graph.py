@@ -1,12 +1,14 @@
 """A recurrent network whose layers and connections are those of a graph."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from inn_lab import graphs
 from inn_lab.config import ConfigError, near
-from inn_lab.linear import is_still
-from inn_lab.models.base import Model, linear, normal
+from inn_lab.linear import CSR, is_still
+from inn_lab.models.base import Model, Weights, linear, normal
 from inn_lab.models.wavefront import CELLS, Link, Wavefront
 
 
@@ -64,6 +66,27 @@ class RandomGraph(Model):
         self.embedding = normal(widths[0], n_inputs, generator)
         self.core = Wavefront(widths, links, cell, generator)
         self.readout = linear(widths[-1], n_outputs, generator)
+
+    def weights(self) -> list[Weights]:
+        """By layer, what its units read of others and what of their own states; not the biases."""
+        _, values = self.core.map.entries()
+        return [Weights(layer, reads, values[mask]) for layer, reads, mask in self._groups()]
+
+    def keep(self, kept: Sequence[Tensor]) -> None:
+        """As every model; what is not kept is not stored any more."""
+        indices, values = self.core.map.entries()
+        mask = torch.ones_like(indices, dtype=torch.bool)
+        for (_, _, group), stays in zip(self._groups(), kept, strict=True):
+            mask[group] = stays
+        self.core.map = CSR(self.core.rows * self.core.units, self.core.width, indices[mask], values[mask])
+
+    def _groups(self) -> list[tuple[int, str, Tensor]]:
+        """The layer, "i2h" or "h2h", and which of the matrix's entries it has (n,)."""
+        indices, _ = self.core.map.entries()
+        columns = indices % self.core.width
+        layer = self.core.layers.to(indices.device)[indices // self.core.width % self.core.units]
+        reads = {"i2h": (columns >= 2) & (columns < self.core.h), "h2h": columns >= self.core.h}
+        return [(n, name, mask & (layer == n)) for n in range(self.core.depth) for name, mask in reads.items()]
 
     def size(self, steps: int) -> dict[str, float]:
         """As every model; also the graph's properties, each as graph/NAME."""

@@ -133,6 +133,7 @@ class Wavefront(torch.nn.Module):
         bound = fan.repeat(self.rows)[indices // self.width].rsqrt()
         values = (2 * torch.rand(len(indices), generator=generator, device=generator.device) - 1) * bound
         self.map = CSR(self.rows * self.units, self.width, indices, values)
+        self.layers = torch.tensor([link.target for link in links for _ in range(widths[link.target])])  # of each unit
         self.begun = [sum(widths[link.target] for link in links if link.source < k) for k in range(self.depth)]
         # Where a unit's h of `delay` ticks ago stands, which counts for its node's y now; and that y, from the tick of the h.
         self.register_buffer("heard_at", self.h + torch.arange(self.units) - delay * self.width)
