@@ -9,17 +9,15 @@ machine does only ever adds to them.
 """
 
 import argparse
-import csv
-import os
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from experiments.benchmark import step_ms, write
 from inn_lab.linear import LowRank, Masked
 from inn_lab.models import Sequential2D, by_column, represented
 from inn_lab.seeding import generator
-from inn_lab.studies.clock import WARM, machine, times
+from inn_lab.studies.clock import machine
 
 BATCH, STEPS, INPUTS, OUTPUTS = 32, 11, 2500, 10
 CPU = torch.device("cpu")
@@ -78,20 +76,6 @@ def grids() -> dict[str, tuple[Sequential2D, list[int]]]:
     return made
 
 
-def step_ms(model: nn.Module, x: Tensor, y: Tensor, seconds: float) -> float:
-    """The least milliseconds of a training step."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x)[:, -1], y).backward()
-        optimizer.step()
-
-    for _ in range(WARM):
-        step()
-    return min(times(step, 1000, seconds, CPU))
-
-
 def measure(seconds: float) -> list[dict[str, object]]:
     """A row for each grid: milliseconds block by block and fused, and how many times as fast."""
     draw = generator(0, "data")
@@ -112,13 +96,7 @@ def main() -> None:
     for row in rows:
         slow, fast = (f"{row[key]:.1f} ms" for key in ("block_by_block_ms", "fused_ms"))
         print(f"{row['grid']:32}{slow:>16}{fast:>10}{row['times_as_fast']:8.1f}")
-    path = Path(os.environ.get("INN_LAB_OUTPUTS", "outputs")) / "figures" / "block_speed.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    print(f"{rows[0]['machine.processor']}, {rows[0]['machine.threads']} threads; written to {path}")
+    print(f"{rows[0]['machine.processor']}, {rows[0]['machine.threads']} threads; written to {write('block_speed', rows)}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ machine only ever add to a time, so the least of the repeats is compared; the me
 """
 
 import argparse
-import csv
 import os
 import statistics
 import time
@@ -19,6 +18,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from experiments.benchmark import write
 from inn_lab import _torchvision  # noqa: F401
 from inn_lab.config import ConfigError
 from inn_lab.data import ANOMALY, RandomAnomaly, load, split
@@ -134,13 +134,7 @@ def main() -> None:
         )
     first = rows[0]
     print(f"{first['source']}, {first['threads']} threads, torch {first['torch']}, torchvision {first['torchvision']}")
-    path = Path(os.environ.get("INN_LAB_OUTPUTS", "outputs")) / "figures" / "data_speed.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, first)
-        writer.writeheader()
-        writer.writerows(rows)
-    print(f"written to {path}")
+    print(f"written to {write('data_speed', rows)}")
 
 
 if __name__ == "__main__":

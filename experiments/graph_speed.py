@@ -8,19 +8,17 @@ torch.nn.RNN, LSTM or GRU, their weights masked. Least of the steps timed: what 
 """
 
 import argparse
-import csv
-import os
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from experiments.benchmark import step_ms, write
 from inn_lab import graphs
 from inn_lab.models import RandomGraph
 from inn_lab.models.wavefront import CELLS
 from inn_lab.seeding import generator
-from inn_lab.studies.clock import WARM, machine, times
+from inn_lab.studies.clock import machine
 
 BATCH, STEPS, LETTERS, OUTPUTS, NODES = 128, 40, 128, 2, 30
 CPU = torch.device("cpu")
@@ -68,21 +66,6 @@ class LayerByLayer(nn.Module):
         return self.readout(y[..., -self.readout.in_features :])
 
 
-def step_ms(model: nn.Module, x: Tensor, y: Tensor, seconds: float) -> float:
-    """The least milliseconds of a training step."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x)[:, -1], y).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 5)
-        optimizer.step()
-
-    for _ in range(WARM):
-        step()
-    return min(times(step, 1000, seconds, CPU))
-
-
 def network(kind: str, cell: str) -> RandomGraph:
     """Of the first graph of this kind that has 30 nodes."""
     number = next(number for number in range(1000) if len(graphs.draw(kind, number)) == NODES)
@@ -98,7 +81,7 @@ def measure(seconds: float) -> list[dict[str, object]]:
     for kind in graphs.KINDS:
         for cell in CELLS:
             model = network(kind, cell)
-            slow, fast = (step_ms(way, x, y, seconds) for way in (LayerByLayer(model, cell), model))
+            slow, fast = (step_ms(way, x, y, seconds, clip=5) for way in (LayerByLayer(model, cell), model))
             sizes = {"graph": kind, "cell": cell, "units": model.core.units, "weights": model.n_weights}
             rows.append(
                 {**sizes, "layer_by_layer_ms": slow, "wavefront_ms": fast, "times_as_fast": slow / fast, **machine(CPU)}
@@ -116,13 +99,7 @@ def main() -> None:
     for row in rows:
         slow, fast = (f"{row[key]:.1f} ms" for key in ("layer_by_layer_ms", "wavefront_ms"))
         print(f"{row['graph'] + ', ' + row['cell']:24}{slow:>16}{fast:>12}{row['times_as_fast']:8.1f}")
-    path = Path(os.environ.get("INN_LAB_OUTPUTS", "outputs")) / "figures" / "graph_speed.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    print(f"{rows[0]['machine.processor']}, {rows[0]['machine.threads']} threads; written to {path}")
+    print(f"{rows[0]['machine.processor']}, {rows[0]['machine.threads']} threads; written to {write('graph_speed', rows)}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,41 @@
+"""What the benchmarks share (`*_speed.py` without an overlay): the time of a training step, and where the rows go."""
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from inn_lab.studies.clock import WARM, times
+
+
+def step_ms(model: nn.Module, x: Tensor, y: Tensor, seconds: float, clip: float | None = None) -> float:
+    """The least milliseconds of a training step: forward, backward, the gradient's norm clipped, Adam.
+
+    The least: what else a machine does only ever adds to it. Cross entropy of the last outputs, x (B, T, I), y (B,).
+    """
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x)[:, -1], y).backward()
+        if clip:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+
+    for _ in range(WARM):
+        step()
+    return min(times(step, 1000, seconds, x.device))
+
+
+def write(name: str, rows: Sequence[Mapping[str, object]]) -> Path:
+    """outputs/figures/NAME.csv."""
+    path = Path(os.environ.get("INN_LAB_OUTPUTS", "outputs")) / "figures" / f"{name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
