@@ -104,6 +104,10 @@ def check(cfg: DictConfig) -> None:
         for key in node:
             if key not in known:
                 raise ConfigError(f"{path}{key}: there is no such key{near(key, known)}")
+    try:
+        flat(cfg)
+    except OmegaConfBaseException as error:  # a value that is taken over from another key, and is not allowed here
+        raise ConfigError(explain(error)) from error
     if cfg.pruning is not None and cfg.study._target_.rpartition(".")[2] != "prune":
         raise ConfigError(f"study: {cfg.study._target_} cuts nothing; leave study out, pruning=magnitude chooses study=prune")
     for key, (allowed, rule, example) in RANGES.items():

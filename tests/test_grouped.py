@@ -114,3 +114,8 @@ def test_the_benchmarks_slow_twin_is_the_same_network() -> None:
         assert torch.allclose(model(x), twin(x), rtol=1e-3, atol=1e-3)
         assert torch.allclose(fast, slow, rtol=1e-2, atol=1e-2 * float(fast.abs().max()))
         assert model.n_weights <= sum(p.numel() for p in twin.parameters())
+
+
+def test_the_whole_needs_a_density(lab):
+    code, _, err = lab("source=digits", "scale=smoke", "model=by_column", "R=null")
+    assert code == 2 and err.startswith("inn_lab: model.R: ") and err.count("\n") == 1
