@@ -32,7 +32,7 @@ def figures(runs: pd.DataFrame) -> dict[str, Figure]:
         loss.set(xlabel="epoch")
         accuracy.legend(fontsize=8, loc="lower right")
     accuracies[0].set(ylabel="accuracy", ylim=(0.45, 1.01))
-    losses[0].set(ylabel="loss", ylim=(0, None))
+    losses[0].set(ylabel="loss", yscale="log")  # a ReLU network's can be thousands for an epoch
     return {"reber_base": figure}
 
 
