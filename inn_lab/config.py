@@ -11,7 +11,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from inn_lab.schema import ImageData, Timed
+from inn_lab.schema import ImageData, Prune, Timed
 
 
 class ConfigError(Exception):
@@ -108,7 +108,7 @@ def check(cfg: DictConfig) -> None:
         flat(cfg)
     except OmegaConfBaseException as error:  # a value that is taken over from another key, and is not allowed here
         raise ConfigError(explain(error)) from error
-    if cfg.pruning is not None and cfg.study._target_.rpartition(".")[2] != "prune":
+    if cfg.pruning is not None and not issubclass(OmegaConf.get_type(cfg.study), Prune):
         raise ConfigError(f"study: {cfg.study._target_} cuts nothing; leave study out, pruning=magnitude chooses study=prune")
     for key, (allowed, rule, example) in RANGES.items():
         value = OmegaConf.select(cfg, key)

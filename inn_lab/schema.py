@@ -197,6 +197,11 @@ class Study:
 
 
 @dataclass
+class Prune(Study):
+    """Of the study that cuts what `pruning` says."""
+
+
+@dataclass
 class ProbeIterations(Study):
     iterations: int = MISSING
 
@@ -277,6 +282,7 @@ SCHEMAS = {
     "mlp_schema": MLP,
     "random_graph_schema": RandomGraph,
     "study_schema": Study,
+    "prune_schema": Prune,
     "probe_iterations_schema": ProbeIterations,
     "gallery_schema": Gallery,
     "sru_equivalence_schema": SRUEquivalence,

@@ -111,6 +111,10 @@ class ImageData(ABC):
         self._once = once
         self._fixed: dict[str, list[Batch]] = {}
 
+    def images(self, part: str) -> tuple[Tensor, Tensor]:
+        """The images of a part before any transform, (n, size, size) in [0, 1] on the device, and their classes (n,)."""
+        return self._pixels[part], self._labels[part]
+
     def batches(self, part: str, epoch: int = 0) -> Batches:
         """The batches of "train", "val" or "test": x (B, T, I) and y (B,), on the device; the last may be shorter.
 

@@ -45,7 +45,7 @@ class SettledINN(INN):
         super().__init__(n_inputs, n_outputs, **options)
         self.solver = {"tol": tol, "max_iter": max_iter, "anderson": anderson}
         self.record: Record | None = None
-        self._passed: list[Record] = []
+        self._passed = torch.zeros(3, dtype=torch.float64)  # iterations, settled samples and samples, since `told` was asked
 
     def forward(self, x: Tensor) -> Tensor:
         still = is_still(x)
@@ -55,16 +55,15 @@ class SettledINN(INN):
         drive = drive if self.bias is None else drive + self.bias
         cell = Cell(self.map, self.activation, self.n_inputs)
         state, self.record = fix(cell, drive, z0, **self.solver)
-        self._passed.append(self.record)
+        counted = [self.record.iterations.sum(), self.record.converged.sum(), torch.tensor(len(images), device=x.device)]
+        self._passed = self._passed.to(x.device) + torch.stack(counted)
         y = state[:, -self.n_outputs :].unflatten(0, (len(x), -1))  # (B, 1 or T, O)
         return y.expand(-1, x.shape[1], -1)
 
     def told(self) -> dict[str, float]:
         """Of the passes since it was last asked: "iterations", a sample's mean, and "settled", the share that did."""
-        passed, self._passed = self._passed, []
-        iterations = torch.cat([record.iterations for record in passed])
-        settled = torch.cat([record.converged for record in passed])
-        return {"iterations": float(iterations.double().mean()), "settled": float(settled.double().mean())}
+        (iterations, settled, samples), self._passed = self._passed.tolist(), torch.zeros(3, dtype=torch.float64)
+        return {"iterations": iterations / samples, "settled": settled / samples}
 
 
 class Cell(torch.nn.Module):

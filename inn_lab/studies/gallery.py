@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 
 from inn_lab.config import ConfigError
-from inn_lab.data import ANOMALY, ImageData, apply_mixed, load, split
-from inn_lab.data.transforms import resize
+from inn_lab.data import ANOMALY, ImageData, apply_mixed
 from inn_lab.linear import is_still
 from inn_lab.seeding import generator
 from inn_lab.studies import Job
@@ -47,11 +46,9 @@ def gallery(job: Job, examples: int) -> None:
 
 def every_kind(job: Job) -> Tensor:
     """The first test image under each of the sequences' transforms, (8, height, width)."""
-    cfg, data = job.cfg, job.data
-    _, _, (pixels, _) = split(load(cfg.source.name, cfg.source.root), *data.sizes.values(), cfg.seed)
+    pixels, _ = job.data.images("test")
     kinds = torch.arange(len(ANOMALY))
-    image = resize(pixels[:1], cfg.source.image_size)
-    return apply_mixed(image, kinds, generator(cfg.seed, "gallery"), which=torch.zeros_like(kinds))
+    return apply_mixed(pixels[:1], kinds, generator(job.cfg.seed, "gallery"), which=torch.zeros_like(kinds)).cpu()
 
 
 def as_text(pixels: Tensor) -> str:

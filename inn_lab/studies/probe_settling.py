@@ -6,8 +6,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from inn_lab.config import ConfigError, of_images
-from inn_lab.data import load, split
-from inn_lab.data.transforms import draw_perspective, normalise, perspective, resize
+from inn_lab.data.transforms import draw_perspective, normalise, perspective
 from inn_lab.linear import is_still
 from inn_lab.models import SettledINN
 from inn_lab.seeding import generator
@@ -38,12 +37,11 @@ def probe_settling(job: Job) -> str:
 
 @torch.no_grad()
 def probe(job: Job) -> pd.DataFrame:
-    cfg, data, model = job.cfg, job.data, job.model
-    _, _, (pixels, y) = split(load(cfg.source.name, cfg.source.root), *data.sizes.values(), cfg.seed)
-    images, y = resize(pixels, cfg.source.image_size).to(data.device), y.to(data.device)
+    data, model = job.data, job.model
+    images, y = (part.to(data.device) for part in data.images("test"))
     rows = []
     for severity in SEVERITIES:
-        x = normalise(distort(images, severity, cfg.seed).flatten(1), data.mean, data.std)  # (B, I)
+        x = normalise(distort(images, severity, job.cfg.seed).flatten(1), data.mean, data.std)  # (B, I)
         logits = model.to(x.device)(x[:, None])[:, 0]  # (B, O)
         columns = {
             "iterations": model.record.iterations,
