@@ -27,7 +27,7 @@ AGREES, DIFFERS, TOO_FEW = "agrees", "differs", "not enough runs"
 SCALARS = {field.name for field in fields(Config) if field.type is not Any}  # R, lr, …: not the groups
 ACC, TEST = "val/acc_end", "test/acc_end"
 CELLS = {"rnn_tanh": "darkorange", "rnn_relu": "seagreen", "lstm": "crimson", "gru": "slateblue"}  # Darji's, in every figure
-THEIRS = ({"mnist"}, {"reber"})  # what the sources' own networks learn from; see the runs' tag `source`
+THEIRS = ({"mnist"}, {"reber"}, {"sine"})  # what the sources' own networks learn from; see the runs' tag `source`
 INN, LSTM = "royalblue", "crimson"  # the same in every figure of the lab; densities go from dark (sparse) to light (dense)
 
 WAYS = {  # to hold a matrix: the line of each, the same in every figure

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import ttest_1samp
 
 from experiments import report
 from experiments.report import ACC, Claim, judge, tested, trained
 
 AXES = ("model", "model.tol", "data.iterations")
 TABLES = {"settling": "settling.csv"}
-Z = 1.959964  # two-sided 95 %
 SEEDS = 2  # from which something is said
 
 
@@ -88,8 +88,11 @@ def tightest(runs: pd.DataFrame, settling: pd.DataFrame) -> pd.DataFrame:
 
 
 def interval(values: pd.Series) -> tuple[float, float]:
-    """Mean and half of its 95 % confidence interval, over seeds."""
-    return float(values.mean()), float(Z * values.sem()) if len(values) > 1 else math.nan
+    """Mean and half of its 95 % confidence interval (Student's), over seeds."""
+    if len(values) < SEEDS:
+        return float(values.mean()), math.nan
+    low, high = ttest_1samp(values, 0).confidence_interval()
+    return float(values.mean()), float(high - low) / 2
 
 
 def as_good(runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:

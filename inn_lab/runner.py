@@ -16,6 +16,7 @@ from inn_lab import config, records, signals, tracking
 from inn_lab.config import ConfigError
 from inn_lab.data import load
 from inn_lab.records import Outcome
+from inn_lab.schema import ResNet
 from inn_lab.seeding import generator
 from inn_lab.shared import Shared
 from inn_lab.studies import Job
@@ -126,8 +127,12 @@ def define(cfg: DictConfig, made: dict[str, Any]) -> None:
 
 def maker(cfg: DictConfig, data: Any, device: torch.device) -> Callable[..., torch.nn.Module]:
     """What builds the model for the data, from a generator."""
-    where = {"device": device} if "linear" in cfg.model else {}  # which way to hold a matrix is fastest depends on it
-    return partial(_made(cfg.model), data.n_inputs, data.n_outputs, **where)
+    more: dict[str, Any] = {}
+    if "linear" in cfg.model:
+        more["device"] = device  # which way to hold a matrix is fastest depends on it
+    if issubclass(OmegaConf.get_type(cfg.model), ResNet):
+        more["image"] = getattr(data, "image", None)
+    return partial(_made(cfg.model), data.n_inputs, data.n_outputs, **more)
 
 
 def build_data(cfg: DictConfig, device: torch.device) -> Any:

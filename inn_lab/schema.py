@@ -77,6 +77,11 @@ class ReberData(Sized):
 
 
 @dataclass
+class SineData(Sized):
+    cycles: float = MISSING
+
+
+@dataclass
 class AnomalyObjective:
     _target_: str = MISSING
     index: bool = MISSING
@@ -93,6 +98,12 @@ class ClassificationObjective:
 class StringObjective:
     _target_: str = MISSING
     readout: str = MISSING
+
+
+@dataclass
+class RegressionObjective:
+    _target_: str = MISSING
+    within: float = MISSING
 
 
 @dataclass
@@ -192,6 +203,30 @@ class RandomGraph:
 
 
 @dataclass
+class ResNet:
+    _target_: str = MISSING
+    width: int = MISSING
+    blocks: list[int] = MISSING
+
+
+@dataclass
+class Wormhole(ResNet):
+    tol: float = MISSING
+    max_iter: int = MISSING
+    anderson: int = MISSING
+
+
+@dataclass
+class SettledMLP:
+    _target_: str = MISSING
+    hidden: int = MISSING
+    feedback: bool = MISSING
+    tol: float = MISSING
+    max_iter: int = MISSING
+    anderson: int = MISSING
+
+
+@dataclass
 class Study:
     _target_: str = MISSING
 
@@ -266,9 +301,11 @@ SCHEMAS = {
     "anomaly_schema": AnomalyData,
     "classification_schema": ClassificationData,
     "reber_schema": ReberData,
+    "sine_schema": SineData,
     "anomaly_objective_schema": AnomalyObjective,
     "classification_objective_schema": ClassificationObjective,
     "string_objective_schema": StringObjective,
+    "regression_objective_schema": RegressionObjective,
     "inn_schema": INN,
     "settled_inn_schema": SettledINN,
     "layered_inn_schema": LayeredINN,
@@ -281,6 +318,9 @@ SCHEMAS = {
     "lstm_schema": LSTM,
     "mlp_schema": MLP,
     "random_graph_schema": RandomGraph,
+    "resnet_schema": ResNet,
+    "wormhole_schema": Wormhole,
+    "settled_mlp_schema": SettledMLP,
     "study_schema": Study,
     "prune_schema": Prune,
     "probe_iterations_schema": ProbeIterations,

@@ -2,6 +2,7 @@
 
 from inn_lab.data.reber import Reber
 from inn_lab.data.sets import Classification, ImageData, RandomAnomaly, UniformAnomaly
+from inn_lab.data.sine import Sine
 from inn_lab.data.sources import SOURCES, Images, load, split
 from inn_lab.data.transforms import ANOMALY, CLASSIFICATION, apply_mixed
 
@@ -14,6 +15,7 @@ __all__ = [
     "Images",
     "RandomAnomaly",
     "Reber",
+    "Sine",
     "UniformAnomaly",
     "apply_mixed",
     "load",

@@ -5,6 +5,7 @@ normalised, and y (B,), int64. Which images, kinds, parameters and positions are
 device, the batch size, or what was drawn before.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -100,7 +101,8 @@ class ImageData(ABC):
         if not std > 0:
             raise ConfigError(f"source.std={std}: a standard deviation is positive; e.g. source.std=0.3081")
         self.batch_size, self.mean, self.std, self.seed, self.device = batch_size, mean, std, seed, torch.device(device)
-        self.n_inputs = image_size**2
+        self.image = (1, image_size, image_size)  # channels, height, width
+        self.n_inputs = math.prod(self.image)
         self.n_classes = images.n_classes
         self.sizes = {"train": n_train, "val": n_val, "test": n_test}
         parts = dict(zip(PARTS, split(images, n_train, n_val, n_test, seed), strict=True))

@@ -7,8 +7,10 @@ from inn_lab.models.layered_inn import LayeredINN
 from inn_lab.models.mlp import MLP
 from inn_lab.models.random_graph import RandomGraph
 from inn_lab.models.recurrent import GRU, LSTM, RNN
+from inn_lab.models.residual import ResNet, Wormhole
 from inn_lab.models.sequential2d import Sequential2D
 from inn_lab.models.settled_inn import SettledINN
+from inn_lab.models.settled_mlp import SettledMLP
 from inn_lab.models.sru import SRU
 
 __all__ = [
@@ -20,8 +22,11 @@ __all__ = [
     "SRU",
     "LayeredINN",
     "RandomGraph",
+    "ResNet",
     "Sequential2D",
     "SettledINN",
+    "SettledMLP",
+    "Wormhole",
     "by_column",
     "by_diagonal",
     "fix",

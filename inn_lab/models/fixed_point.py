@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, jvp
 
+from inn_lab.config import ConfigError
+from inn_lab.sizing import whole
+
 Step = Callable[[Tensor], Tensor]
 REGULAR = 1e-8  # of Anderson's least squares, as a share of their size: residuals become collinear as they shrink
 COMPACT = 0.75  # when the share of samples that still move falls below it, the settled ones are left out of the batch
@@ -160,6 +163,31 @@ def fix(
     problem.check(z0, xs, weights)
     z = Fix.apply(problem, z0, *xs, *weights)
     return z, problem.record
+
+
+class Settling:
+    """`fix` as a model calls it, which counts what passes. Raises ConfigError for options out of their range."""
+
+    def __init__(self, tol: float, max_iter: int, anderson: int) -> None:
+        if not 0 < tol < math.inf:
+            raise ConfigError(f"model.tol={tol}: a state settles within a positive distance; e.g. model.tol=1e-3")
+        whole("model.max_iter", max_iter)
+        if anderson < 0:
+            raise ConfigError(f"model.anderson={anderson}: how many iterates are combined, 0 for none; e.g. model.anderson=5")
+        self.options = {"tol": tol, "max_iter": max_iter, "anderson": anderson}
+        self.record: Record | None = None  # the last call's
+        self.sums: Tensor | float = 0.0  # iterations, settled samples and samples, since `told` was asked
+
+    def __call__(self, f: torch.nn.Module, x: Tensor, z0: Tensor) -> Tensor:
+        z, self.record = fix(f, x, z0, **self.options)
+        counted = [self.record.iterations.sum(), self.record.converged.sum(), torch.tensor(len(z0), device=z0.device)]
+        self.sums = self.sums + torch.stack(counted).double()
+        return z
+
+    def told(self) -> dict[str, float]:
+        """Of the samples since it was last asked: "iterations", their mean, and "settled", the share that did."""
+        (iterations, settled, samples), self.sums = self.sums.tolist(), 0.0
+        return {"iterations": iterations / samples, "settled": settled / samples}
 
 
 class Problem:

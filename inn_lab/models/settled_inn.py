@@ -5,11 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inn_lab.config import ConfigError
 from inn_lab.linear import Activation, WeightMatrix, is_still
-from inn_lab.models.fixed_point import Record, fix
+from inn_lab.models.fixed_point import Settling
 from inn_lab.models.inn import INN
-from inn_lab.sizing import whole
 
 
 class SettledINN(INN):
@@ -30,22 +28,15 @@ class SettledINN(INN):
         anderson: how many iterates are combined to get there sooner; 0 for the plain iteration.
         sizes, options: as in `INN`.
 
-    `record` is the last pass's, a row for each sample (B · T of a sequence). Raises ConfigError for values out of their range,
-    and as `INN`.
+    `settling.record` is the last pass's, a row for each sample (B · T of a sequence). Raises ConfigError for values out of
+    their range, and as `INN`.
     """
 
     def __init__(
         self, n_inputs: int, n_outputs: int, *, tol: float = 1e-3, max_iter: int = 300, anderson: int = 0, **options: Any
     ) -> None:
-        if not 0 < tol < float("inf"):
-            raise ConfigError(f"model.tol={tol}: a state settles within a positive distance; e.g. model.tol=1e-3")
-        whole("model.max_iter", max_iter)
-        if anderson < 0:
-            raise ConfigError(f"model.anderson={anderson}: how many iterates are combined, 0 for none; e.g. model.anderson=5")
         super().__init__(n_inputs, n_outputs, **options)
-        self.solver = {"tol": tol, "max_iter": max_iter, "anderson": anderson}
-        self.record: Record | None = None
-        self._passed = torch.zeros(3, dtype=torch.float64)  # iterations, settled samples and samples, since `told` was asked
+        self.settling = Settling(tol, max_iter, anderson)
 
     def forward(self, x: Tensor) -> Tensor:
         still = is_still(x)
@@ -54,16 +45,13 @@ class SettledINN(INN):
         drive = self.map.split(self.n_inputs)[0](images)  # the input's part of the product, once for all iterations
         drive = drive if self.bias is None else drive + self.bias
         cell = Cell(self.map, self.activation, self.n_inputs)
-        state, self.record = fix(cell, drive, z0, **self.solver)
-        counted = [self.record.iterations.sum(), self.record.converged.sum(), torch.tensor(len(images), device=x.device)]
-        self._passed = self._passed.to(x.device) + torch.stack(counted)
+        state = self.settling(cell, drive, z0)
         y = state[:, -self.n_outputs :].unflatten(0, (len(x), -1))  # (B, 1 or T, O)
         return y.expand(-1, x.shape[1], -1)
 
     def told(self) -> dict[str, float]:
         """Of the passes since it was last asked: "iterations", a sample's mean, and "settled", the share that did."""
-        (iterations, settled, samples), self._passed = self._passed.tolist(), torch.zeros(3, dtype=torch.float64)
-        return {"iterations": iterations / samples, "settled": settled / samples}
+        return self.settling.told()
 
 
 class Cell(torch.nn.Module):

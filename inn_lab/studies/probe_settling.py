@@ -44,8 +44,8 @@ def probe(job: Job) -> pd.DataFrame:
         x = normalise(distort(images, severity, job.cfg.seed).flatten(1), data.mean, data.std)  # (B, I)
         logits = model.to(x.device)(x[:, None])[:, 0]  # (B, O)
         columns = {
-            "iterations": model.record.iterations,
-            "converged": model.record.converged.int(),
+            "iterations": model.settling.record.iterations,
+            "converged": model.settling.record.converged.int(),
             "loss": cross_entropy(logits, y, reduction="none"),
             "right": (logits.argmax(-1) == y).int(),
         }

@@ -30,7 +30,8 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 
 
 def train(job: Job) -> str:
-    """Trains for `trainer.max_epochs` (or `trainer.max_time` seconds), logs each epoch, tests, logs the confusion matrix.
+    """Trains for `trainer.max_epochs` (or `trainer.max_time` seconds), logs each epoch, tests, logs the confusion matrix (of a
+    regression the answers).
 
     Goes on from the job's checkpoint where there is one. A run whose training loss stops being a number is *diverged*: it is
     not trained further and not tested.
@@ -42,25 +43,28 @@ def train(job: Job) -> str:
     return fit_and_test(job, job.cfg.trainer.max_epochs)
 
 
-def fit_and_test(job: Job, epochs: int) -> str:
+def fit_and_test(job: Job, epochs: int, *callbacks: L.Callback) -> str:
     """`train`, but for what it logs beforehand."""
     logger = ToMLflow(job.run)
-    module = fit(job, epochs, job.run.record.checkpoint, logger)
+    module = fit(job, epochs, job.run.record.checkpoint, logger, *callbacks)
     if module.diverged:
         return "diverged"
     with quiet():
         lightning(job, logger=logger).test(module, verbose=False)
     logits, true = (torch.cat(parts) for parts in zip(*module.answers, strict=True))
-    log_confusion(job, confusion(logits, true))
+    if true.is_floating_point():
+        job.run.table("answers", pd.DataFrame({"true": true, "answer": logits[:, 0]}))
+    else:
+        log_confusion(job, confusion(logits, true))
     return "finished"
 
 
-def fit(job: Job, epochs: int, checkpoint: Path, logger: Logger | None) -> Training:
+def fit(job: Job, epochs: int, checkpoint: Path, logger: Logger | None, *more: L.Callback) -> Training:
     """Trains the job's model, from the checkpoint on where there is one; what is measured goes to `logger`."""
     cfg = job.cfg.trainer
     module = Training(job.model, job.data, job.objective, job.cfg.lr, cfg.gradient_clip_val)
     keeper = Checkpoint(checkpoint, cfg.checkpoint_s)
-    callbacks = [keeper, *([ShowProgress(job.title)] if cfg.progress else [])]
+    callbacks = [keeper, *more, *([ShowProgress(job.title)] if cfg.progress else [])]
     with quiet():
         trainer = lightning(job, max_epochs=epochs, logger=logger, callbacks=callbacks)
         trained = keeper.restore(trainer, module)

@@ -98,6 +98,26 @@ class StringClassification(Classification):
         return outputs[torch.arange(len(x), device=x.device), last, None]
 
 
+class Regression(Objective):
+    """How high: mean squared error of the last step's only output. An answer within `within` of the truth counts as right."""
+
+    def __init__(self, *, within: float = 0.05) -> None:
+        if not within > 0:
+            raise ConfigError(f"objective.within={within}: an answer this near is right, a positive number; e.g. 0.05")
+        self.within = within
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return F.mse_loss(self.answer(outputs)[:, 0], y)
+
+    def answer(self, outputs: Tensor) -> Tensor:
+        """The answers themselves, (B, 1)."""
+        return outputs[:, -1]
+
+    def correct(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        near = (outputs[..., 0] - y[:, None]).abs() <= self.within  # (B, T)
+        return near[:, -1].sum(), near.float().mean(1).sum()
+
+
 def confusion(logits: Tensor, y: Tensor) -> Tensor:
     """Counts (C, C) of true class by predicted class, from the logits (B, C) and the truth (B,)."""
     classes = logits.shape[1]

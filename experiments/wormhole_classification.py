@@ -1,0 +1,131 @@
+"""Habiba and Pearlmutter 2021, 4.1 and Table 3: does a residual network that goes back do better than a deeper one?
+
+T compares accuracies alone. Here each network stands at its parameters and at the operations that it takes.
+"""
+
+import math
+
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.stats import ttest_ind
+
+from experiments import report
+from experiments.report import ACC, Claim, judge, tested, trained
+
+AXES = ("model", "model.blocks", "model.tol", "model.max_iter", "model.anderson")
+SEEDS = 2  # from which something is said
+ALIKE = 1.5  # times as many operations count as equal compute: a block more or less
+
+
+def networks(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The runs by network: "wormhole, 11 layers" first, then the plain ones from shallow to deep."""
+    found = {}
+    for model, name in (("wormhole", "wormhole"), ("resnet", "plain")):
+        here = trained(runs, model=model)
+        if len(here):
+            found |= {f"{name}, {layers:g} layers": part for layers, part in here.groupby("model/layers")}
+    return found
+
+
+def kinds(runs: pd.DataFrame) -> tuple[pd.DataFrame | None, list[tuple[str, pd.DataFrame]]]:
+    """The wormhole network's runs, None without, and the plain ones by name."""
+    found = networks(runs)
+    holes = [part for name, part in found.items() if name.startswith("wormhole")]
+    return holes[0] if holes else None, [(name, part) for name, part in found.items() if name.startswith("plain")]
+
+
+def cost(runs: pd.DataFrame) -> float:
+    """Operations of a training example, in millions: the mean over epochs and runs."""
+    return float(runs["train/flops"].mean() / 1e6)
+
+
+def size(runs: pd.DataFrame) -> float:
+    return float(runs["model/weights"].mean())
+
+
+def figures(runs: pd.DataFrame) -> dict[str, Figure]:
+    """Accuracy by epoch and by operations, test accuracy by parameters, and iterations by epoch."""
+    figure = Figure(figsize=(12, 8.4), layout="constrained")
+    by_epoch, by_cost, by_size, iterations = figure.subplots(2, 2).flat
+    for number, (name, part) in enumerate(networks(runs).items()):
+        style = {"color": f"C{number}"}
+        report.curve(by_epoch, part, ACC, f"{name}: test {tested(part).mean():.3f}", **style)
+        spent = part.groupby("epoch")["train/flops"].mean().cumsum() / 1e6
+        by_cost.plot(spent, part.groupby("epoch")[ACC].mean(), label=f"{name}: {cost(part):,.0f} million an example", **style)
+        finals = tested(part)
+        report.points(by_size, report.each(part, "model/weights").reindex(finals.index), finals, name, marker="o", **style)
+        if "val/iterations" in part and part["val/iterations"].notna().any():
+            report.curve(iterations, part, "val/iterations", name, **style)
+    by_epoch.set(xlabel="epoch", ylabel="validation accuracy")
+    by_cost.set(xlabel="operations so far for each training example, millions", ylabel="validation accuracy", xscale="log")
+    by_size.set(xlabel="weights", ylabel="test accuracy", xscale="log")
+    iterations.set(xlabel="epoch", ylabel="iterations of a stage until settled", ylim=(0, None))
+    for axes in (by_epoch, by_cost, by_size):
+        axes.legend(fontsize=8, loc="lower right")
+    return {"wormhole_classification": figure}
+
+
+def compare(hole: pd.DataFrame, plain: pd.DataFrame) -> tuple[str, float, float]:
+    """The wormhole network's test accuracy over the plain one's, and Welch's 95 % interval of the difference."""
+    ones, others = tested(hole), tested(plain)
+    low, high = ttest_ind(ones, others, equal_var=False).confidence_interval()
+    return f"difference {ones.mean() - others.mean():+.4f} ({low:+.4f} to {high:+.4f}, 95 %)", low, high
+
+
+def enough(*parts: pd.DataFrame | None) -> bool:
+    return all(part is not None and part["run_id"].nunique() >= SEEDS for part in parts)
+
+
+def is_best(runs: pd.DataFrame) -> tuple[str, str]:
+    """Against each plain network that is deeper."""
+    hole, plain = kinds(runs)
+    found = networks(runs)
+    text = ", ".join(f"{name} {tested(part).mean():.4f}" for name, part in found.items()) or "no runs"
+    deeper = [part for _, part in plain if hole is not None and size(part) > 1.2 * size(hole)]
+    if not (deeper and enough(hole, *deeper)):
+        return judge(text, None)
+    return judge(f"test {text}", all(compare(hole, part)[1] > 0 for part in deeper))
+
+
+def equal_parameters(runs: pd.DataFrame) -> tuple[str, str]:
+    hole, plain = kinds(runs)
+    same = [part for _, part in plain if hole is not None and abs(size(part) / size(hole) - 1) < 0.01]
+    if not (same and enough(hole, same[0])):
+        return judge("no runs of equal size", None)
+    text, low, _ = compare(hole, same[0])
+    return judge(
+        f"{size(hole):,.0f} weights against {size(same[0]):,.0f}: {text}; "
+        f"{cost(hole) / cost(same[0]):.1f} times the operations", low > 0
+    )  # fmt: skip
+
+
+def equal_compute(runs: pd.DataFrame) -> tuple[str, str]:
+    hole, plain = kinds(runs)
+    if hole is None or not plain:
+        return judge("no runs", None)
+    name, near = min(plain, key=lambda pair: abs(math.log(cost(pair[1]) / cost(hole))))
+    if not 1 / ALIKE < cost(near) / cost(hole) < ALIKE or not enough(hole, near):
+        return judge(f"no plain network takes about {cost(hole):,.0f} million operations an example", None)
+    text, low, _ = compare(hole, near)
+    return judge(
+        f"{cost(hole):,.0f} million operations an example against {cost(near):,.0f} ({name}): {text}; "
+        f"{size(near) / size(hole):.1f} times fewer weights", low > 0
+    )  # fmt: skip
+
+
+def opens(runs: pd.DataFrame) -> tuple[str, str]:
+    """With closed gates a stage takes two iterations, of which the second changes nothing."""
+    hole, _ = kinds(runs)
+    if hole is None or "val/iterations" not in hole:
+        return judge("no runs", None)
+    last = hole.dropna(subset="val/iterations").sort_values("epoch").groupby("run_id")[["val/iterations", "val/settled"]].last()
+    text = f"{last['val/iterations'].mean():.1f} iterations a stage at the end, {last['val/settled'].mean():.3f} settled"
+    return judge(text, bool((last["val/iterations"] > 2.5).all()) if len(last) >= SEEDS else None)
+
+
+CLAIMS = [
+    Claim("T 4.1, Table 3", "A wormhole network of few layers beats plain ones of about 36 and 50", is_best),
+    Claim("this lab", "It does at equal parameters", equal_parameters),
+    Claim("this lab", "It does at equal compute", equal_compute),
+    Claim("this lab", "Networks make use of the way back: the gates open", opens),
+]

@@ -1,0 +1,70 @@
+"""A wave to follow: its height at points in time."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inn_lab.config import ConfigError
+from inn_lab.data.sets import Batches
+from inn_lab.seeding import generator
+from inn_lab.sizing import whole
+
+
+class Sine:
+    """y(t) = (1 + sin π c t) / 2 for t in [−1, 1]: c whole waves, between 0 and 1.
+
+    The training points stand evenly; those of validation and test are drawn uniformly by the seed, and stand in their order.
+
+    Source: Habiba and Pearlmutter 2021, 4.2 (10,000 points; how many waves they are is not said).
+
+    Shapes: x (B, 1, 1), y (B,), float32. B batch.
+
+    cycles: how many waves, c.
+    n_train, n_val, n_test: how many points each part has.
+    once: as of `ImageData`; nothing here is worth keeping.
+
+    Raises ConfigError for values out of their range.
+    """
+
+    n_inputs = n_outputs = steps = 1
+
+    def __init__(
+        self,
+        *,
+        cycles: float,
+        n_train: int,
+        n_val: int,
+        n_test: int,
+        batch_size: int,
+        seed: int,
+        device: str | torch.device = "cpu",
+        once: Callable[..., Any] | None = None,
+    ) -> None:
+        if not 0 < cycles < math.inf:
+            raise ConfigError(f"data.cycles={cycles}: how many waves, a positive number; e.g. data.cycles=1")
+        self.sizes = {"train": n_train, "val": n_val, "test": n_test}
+        for part, n in self.sizes.items():
+            whole(f"data.n_{part}", n)
+        whole("data.batch_size", batch_size)
+        self.cycles, self.batch_size, self.seed, self.device = cycles, batch_size, seed, torch.device(device)
+
+    def times(self, part: str) -> Tensor:
+        """The points of "train", "val" or "test", (n,), in their order."""
+        n = self.sizes[part]
+        if part == "train":
+            return torch.linspace(-1, 1, n)
+        return torch.rand(n, generator=generator(self.seed, part)).mul_(2).sub_(1).sort().values
+
+    def batches(self, part: str, epoch: int = 0) -> Batches:
+        """x (B, 1, 1) and y (B,), on the device; the training points in an order of their own for each epoch."""
+        t = self.times(part)
+        if part == "train":
+            t = t[torch.randperm(len(t), generator=generator(self.seed, part, epoch))]
+        y = (math.pi * self.cycles * t).sin().add_(1).div_(2)
+        pairs = zip(
+            t.to(self.device)[:, None, None].split(self.batch_size), y.to(self.device).split(self.batch_size), strict=True
+        )
+        return Batches(len(t), self.batch_size, list(pairs).copy)

@@ -1,0 +1,160 @@
+"""Residual networks of images, and residual networks with wormholes: stages that are iterated until they settle."""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from inn_lab.config import ConfigError
+from inn_lab.linear import is_still
+from inn_lab.models.base import Model, linear
+from inn_lab.models.fixed_point import Settling
+from inn_lab.sizing import whole
+
+GROUPS = 4  # of channels that GroupNorm normalises together
+
+
+class ResNet(Model):
+    """y = V mean(Bₙ(Eₙ(… B₁(E₁(x)) …))) + c for the image of each step by itself; the mean is over its pixels.
+
+    A stage's entry Eᵢ, a 3×3 convolution of stride 2, a normalisation and a ReLU, halves the image's sides; the next stage has
+    twice the channels. Bᵢ are its residual blocks, torchvision's `BasicBlock` (two 3×3 convolutions, and the identity).
+    Initialised as torchvision does: He's law for convolutions. Normalised by group (GroupNorm) and not by batch: so what an
+    image's answer is, and when it has settled, does not depend on its batch.
+
+    Source: He et al. 2016, Deep residual learning for image recognition; Wu and He 2018, Group normalization.
+
+    Shapes: (B, T, I) -> (B, T, O). B batch, T steps, I = channels · height · width inputs, plane by plane, O outputs.
+
+    Args:
+        image: channels, height and width; None for data that are no images.
+        width: channels of the first stage.
+        blocks: how many residual blocks each stage has.
+
+    Raises ConfigError for data that are no images, a width that is no multiple of 4, and a stage without blocks.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        image: tuple[int, int, int] | None,
+        width: int,
+        blocks: Sequence[int],
+        generator: torch.Generator | None,
+    ) -> None:
+        super().__init__()
+        if image is None:
+            raise ConfigError("model: convolutions read images, and these data are none; take e.g. data=mnist_classification")
+        if width < GROUPS or width % GROUPS:
+            raise ConfigError(f"model.width={width}: its channels are normalised in {GROUPS} groups; e.g. model.width=16")
+        if not blocks:
+            raise ConfigError("model.blocks=[]: at least one stage; e.g. model.blocks=[2,2]")
+        for stage, n in enumerate(blocks):
+            whole(f"model.blocks[{stage}]", n)
+        self.image = image
+        planes = [image[0], *(width * 2**stage for stage in range(len(blocks)))]
+        with torch.device("meta"):
+            self.entries = nn.ModuleList(entry(*pair) for pair in pairwise(planes))
+            self.stages = nn.ModuleList(self.stage(*pair) for pair in zip(planes[1:], blocks, strict=True))
+        if generator is not None:
+            self.to_empty(device=generator.device)
+            self.apply(partial(initialise, generator=generator))
+        self.readout = linear(planes[-1], n_outputs, generator)
+
+    def stage(self, planes: int, n: int) -> nn.Module:
+        """n residual blocks, (B, planes, h, w) -> the same."""
+        from inn_lab import _torchvision  # noqa: F401
+        from torchvision.models.resnet import BasicBlock  # isort: skip
+
+        return nn.Sequential(*(BasicBlock(planes, planes, norm_layer=normalisation) for _ in range(n)))
+
+    def run(self, stage: nn.Module, u: Tensor) -> Tensor:
+        return stage(u)
+
+    def convolutions(self) -> list[nn.Conv2d]:
+        return [module for module in self.modules() if isinstance(module, nn.Conv2d)]
+
+    def matrices(self) -> list[tuple[int, str, nn.Parameter]]:
+        return [(place, "i2h", layer.weight) for place, layer in enumerate([*self.convolutions(), self.readout])]
+
+    def size(self, steps: int) -> dict[str, float]:
+        """As every model; "layers" are those with weights, the number in "ResNet-50"."""
+        return {**super().size(steps), "layers": len(self.convolutions()) + 1}
+
+    def forward(self, x: Tensor) -> Tensor:
+        images = (x[:, :1] if is_still(x) else x).flatten(0, 1).unflatten(1, self.image)  # (B or B · T, c, h, w)
+        for enter, stage in zip(self.entries, self.stages, strict=True):
+            images = self.run(stage, enter(images))
+        y = self.readout(images.mean((2, 3))).unflatten(0, (len(x), -1))  # (B, 1 or T, O)
+        return y.expand(-1, x.shape[1], -1)
+
+
+class Wormhole(ResNet):
+    """A `ResNet` in which each stage sends its end back to its beginning, and is iterated until it settles.
+
+        z = Bᵢ(u + tanh(γᵢ) z),   u = Eᵢ(…),   a γ for each channel
+
+    The gates γ start at 0, closed: the network starts as the `ResNet` of the same weights. With blocks=[2, 2] the state goes
+    back after the second block to the first, and after the fourth to the third. Differentiated at the fixed point (see `fix`).
+
+    Source: Habiba and Pearlmutter 2021, 3 and Fig. 6. There the way back is chosen by a controller that is not described; here
+    the gates learn how far it is open.
+
+    Args:
+        tol, max_iter, anderson: when a stage has settled and how it gets there, see `Solver`.
+        sizes: as in `ResNet`.
+
+    Raises ConfigError for values out of their range, and as `ResNet`.
+    """
+
+    def __init__(
+        self, n_inputs: int, n_outputs: int, *, tol: float = 1e-3, max_iter: int = 300, anderson: int = 0, **sizes: Any
+    ) -> None:
+        super().__init__(n_inputs, n_outputs, **sizes)
+        self.settling = Settling(tol, max_iter, anderson)
+
+    def stage(self, planes: int, n: int) -> nn.Module:
+        return Loop(super().stage(planes, n), planes)
+
+    def run(self, stage: nn.Module, u: Tensor) -> Tensor:
+        return self.settling(stage, u, torch.zeros_like(u))
+
+    def told(self) -> dict[str, float]:
+        """Since it was last asked: "iterations", the mean of an image in a stage, and "settled", the share that did."""
+        return self.settling.told()
+
+
+class Loop(nn.Module):
+    """One iteration of a stage: its state z and what its entry says u -> z, all (B, c, h, w)."""
+
+    def __init__(self, blocks: nn.Module, planes: int) -> None:
+        super().__init__()
+        self.blocks, self.gate = blocks, nn.Parameter(torch.empty(planes, 1, 1))
+
+    def forward(self, z: Tensor, u: Tensor) -> Tensor:
+        return self.blocks(u + self.gate.tanh() * z)
+
+
+def entry(planes: int, following: int) -> nn.Module:
+    """(B, planes, h, w) -> (B, following, ⌈h / 2⌉, ⌈w / 2⌉)"""
+    convolution = nn.Conv2d(planes, following, 3, stride=2, padding=1, bias=False)
+    return nn.Sequential(convolution, normalisation(following), nn.ReLU())
+
+
+def normalisation(planes: int) -> nn.Module:
+    return nn.GroupNorm(GROUPS, planes)
+
+
+def initialise(module: nn.Module, generator: torch.Generator) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+    elif isinstance(module, nn.GroupNorm):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, Loop):
+        nn.init.zeros_(module.gate)

@@ -1,0 +1,73 @@
+"""A layered network whose outputs go back to its inputs until they settle."""
+
+import torch
+from torch import Tensor, nn
+
+from inn_lab.linear import is_still
+from inn_lab.models.base import Model, linear
+from inn_lab.models.fixed_point import Settling
+from inn_lab.sizing import whole
+
+
+class SettledMLP(Model):
+    """y = σ(V tanh(W [x; y] + b) + c) at each step by itself; σ is the logistic function, so that y lies in (0, 1).
+
+    Found by iterating from y = 0, and differentiated at the fixed point (see `fix`).
+
+    Source: Habiba and Pearlmutter 2021, Algorithms 3 and 4. There the network's input itself is what is iterated, and a fixed
+    point would not depend on it; here the input stays and the output goes back.
+
+    Shapes: (B, T, I) -> (B, T, O). B batch, T steps, I inputs, O outputs.
+
+    Args:
+        hidden: units of the hidden layer.
+        feedback: without it y = σ(V tanh(W x + b) + c), an ordinary network to compare with.
+        tol, max_iter, anderson: when y has settled and how it gets there, see `Solver`.
+
+    Raises ConfigError for values out of their range.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        hidden: int,
+        feedback: bool = True,
+        tol: float = 1e-3,
+        max_iter: int = 300,
+        anderson: int = 0,
+        generator: torch.Generator | None,
+    ) -> None:
+        super().__init__()
+        whole("model.hidden", hidden)
+        self.settling = Settling(tol, max_iter, anderson) if feedback else None
+        self.n_outputs = n_outputs
+        self.step = Step(n_inputs + n_outputs * feedback, hidden, n_outputs, generator)
+
+    def matrices(self) -> list[tuple[int, str, nn.Parameter]]:
+        return [(0, "i2h", self.step.hidden.weight), (1, "i2h", self.step.readout.weight)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        inputs = (x[:, :1] if is_still(x) else x).flatten(0, 1)  # (B or B · T, I)
+        y = (
+            self.settling(self.step, inputs, inputs.new_zeros(len(inputs), self.n_outputs))
+            if self.settling
+            else self.step(inputs)
+        )
+        return y.unflatten(0, (len(x), -1)).expand(-1, x.shape[1], -1)
+
+    def told(self) -> dict[str, float]:
+        """Of the passes since it was last asked: "iterations", a sample's mean, and "settled", the share that did."""
+        return self.settling.told() if self.settling else {}
+
+
+class Step(nn.Module):
+    """One iteration: from what stands at the outputs (B, O) and the input (B, I); without outputs from the input alone."""
+
+    def __init__(self, n_read: int, hidden: int, n_outputs: int, generator: torch.Generator | None) -> None:
+        super().__init__()
+        self.hidden, self.readout = linear(n_read, hidden, generator), linear(hidden, n_outputs, generator)
+
+    def forward(self, *given: Tensor) -> Tensor:
+        return self.readout(self.hidden(torch.cat(given, dim=-1)).tanh()).sigmoid()
