@@ -14,18 +14,16 @@ TRANSFORMS = ("none", "erase", "perspective", "both")
 
 
 def figures(runs: pd.DataFrame, examples: pd.DataFrame) -> dict[str, Figure]:
-    """Digits under each of the classification transforms (the first row is untouched); one digit under each transform of the
-    sequences; sequences, their anomaly framed."""
+    """Still images under each of the classification transforms (the first row is untouched); one image under each transform of
+    the sequences; sequences, their anomaly framed."""
     about = runs.sort_values("seed").drop_duplicates(["data", "data.transforms"])[["run_id", "data", "data.transforms"]]
     shown = examples.merge(about, on="run_id")
     singles, series = shown[shown["example"] >= 0], shown[shown["example"] < 0]
     made = {}
-    still = singles[singles["data"] == "mnist_classification"]
-    rows = {name: part for name in TRANSFORMS if len(part := still[still["data.transforms"] == name])}
-    if rows:
-        made["dataset_gallery_classification"] = strips(rows)
-    for data, part in singles.drop(still.index).groupby("data"):
-        made[f"dataset_gallery_{data}"] = strips({f"{number}": one for number, one in part.groupby("example")}, framed=True)
+    for data, part in singles.groupby("data"):
+        still = {name: one for name in TRANSFORMS if len(one := part[part["data.transforms"] == name])}
+        rows = still or {f"{number}": one for number, one in part.groupby("example")}
+        made[f"dataset_gallery_{data}"] = strips(rows, framed=not still)
     kinds = series.drop_duplicates("kind")
     if len(kinds):
         figure = Figure(figsize=(1.3 * len(kinds), 1.6), layout="constrained")
@@ -52,9 +50,10 @@ def strips(rows: dict[str, pd.DataFrame], framed: bool = False) -> Figure:
 
 
 def picture(axes: Axes, pixels: str) -> None:
-    """A square image of bytes in hexadecimal."""
+    """A square image of bytes in hexadecimal: one plane of gray, or three of red, green and blue."""
     image = np.frombuffer(bytes.fromhex(pixels), dtype=np.uint8)
-    side = math.isqrt(len(image))
-    axes.imshow(image.reshape(side, side), cmap="gray", vmin=0, vmax=255)
+    planes = 1 if math.isqrt(len(image)) ** 2 == len(image) else 3  # three squares are never a square
+    side = math.isqrt(len(image) // planes)
+    axes.imshow(image.reshape(planes, side, side).transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)

@@ -228,8 +228,8 @@ def dealt(runs: pd.DataFrame, names: Sequence[str], group: "Group") -> pd.DataFr
     rows = []
     for _, run in trained(runs).drop_duplicates([f"model.{name}" for name in names]).iterrows():
         given = {name: None if pd.isna(run[f"model.{name}"]) else float(run[f"model.{name}"]) for name in names}
-        pixels = int(run["source.image_size"]) ** 2
-        entries = areas(pixels, int(run["seq_len"]), json.loads(run["model.hidden"]), group)
+        n_inputs = int(run["model/width"] - run["model/depth"])
+        entries = areas(n_inputs, int(run["seq_len"]), json.loads(run["model.hidden"]), group)
         rows.append({**fill(given, float(run["model.R"]), entries), "weights": run["model/weights"]})
     return pd.DataFrame(rows, columns=[*names, "weights"])
 

@@ -44,13 +44,13 @@ def devices() -> str:
 
 
 def data() -> str:
-    from inn_lab.data.sources import FILES
+    from inn_lab.data.sources import STORED
 
     root = Path(os.environ.get("INN_LAB_DATA", "data"))
     found = ["digits (bundled)"]
-    for name, folder in (("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")):
-        there = all((root / folder / "raw" / file).is_file() for file in FILES)
-        found.append(f"{name} ({root / folder if there else 'not here; its first run downloads it to ' + str(root)})")
+    for name, stored in STORED.items():
+        where = root / stored.folder if stored.is_in(root) else f"not here; its first run downloads it to {root}"
+        found.append(f"{name} ({where})")
     return ", ".join(found)
 
 

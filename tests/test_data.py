@@ -153,10 +153,10 @@ def test_a_download_arrives(whole_mnist, tmp_path, monkeypatch):
 
     monkeypatch.setattr(torchvision.datasets.mnist, "download_and_extract_archive", fetch)
     assert len(load("mnist", str(tmp_path)).test_labels) == 10_000
-    assert sorted(p.name for p in (tmp_path / "MNIST" / "raw").iterdir()) == sorted(sources.FILES)
+    assert sorted(p.name for p in (tmp_path / "MNIST" / "raw").iterdir()) == sorted(sources.IDX)
 
 
-@pytest.mark.parametrize("file", sources.FILES)
+@pytest.mark.parametrize("file", sources.IDX)
 @pytest.mark.parametrize(
     "damage",
     [
@@ -177,7 +177,7 @@ def test_a_damaged_file_is_named(file, damage, whole_mnist, tmp_path, offline):
     raw = tmp_path / "MNIST" / "raw"
     write_mnist(raw, {"train": 20, "t10k": 10})
     (raw / file).write_bytes(damage((raw / file).read_bytes()))
-    for other in sources.FILES:
+    for other in sources.IDX:
         if other != file:
             (raw / other).unlink()
             (raw / other).symlink_to(whole_mnist / "MNIST" / "raw" / other)
@@ -189,9 +189,9 @@ def test_a_damaged_file_is_named(file, damage, whole_mnist, tmp_path, offline):
 def test_a_label_that_is_no_digit(whole_mnist, tmp_path, offline):
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    for file in sources.FILES[:3]:
+    for file in sources.IDX[:3]:
         (raw / file).symlink_to(whole_mnist / "MNIST" / "raw" / file)
-    (raw / sources.FILES[3]).write_bytes(idx(np.arange(10_000) % 11))
+    (raw / sources.IDX[3]).write_bytes(idx(np.arange(10_000) % 11))
     with pytest.raises(ConfigError, match=r"t10k-labels-idx1-ubyte: damaged .a label is 10"):
         load("mnist", str(tmp_path))
 

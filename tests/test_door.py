@@ -20,8 +20,8 @@ def test_help_shows_groups_choices_and_examples_without_heavy_imports():
     assert "HEAVY set()" in out
     for line in (
         "model: by_column, by_diagonal, gru, inn, layered_inn, lstm, mlp, random_graph, represented, rnn, settled_inn, sru",
-        "data: mnist_classification, random_anomaly, reber, uniform_anomaly",
-        "source: digits, fashion_mnist, mnist",
+        "data: cifar10, mnist_classification, random_anomaly, reber, uniform_anomaly",
+        "source: cifar10, digits, fashion_mnist, mnist",
         "scale: paper, smoke",
         "trainer: auto, cpu, gpu",
         "study: gallery, probe_iterations, probe_settling, prune, sru_equivalence, strings, time_product, time_step, train",

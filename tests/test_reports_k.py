@@ -24,7 +24,8 @@ def verdicts(module, frame: pd.DataFrame) -> list[str]:
 
 def network(model: str, R=0.2, end=0.5, loss=(1.0, 1.0), **values) -> pd.DataFrame:
     """A run of one of K's models that ends with these training and validation losses."""
-    common = {"seq_len": 10, "source.image_size": 50, "model.hidden": HIDDEN, "model.R": R, "test/acc_end": end}
+    size = {"model/depth": 1312, "model/width": 3812}
+    common = {"seq_len": 10, "model.hidden": HIDDEN, "model.R": R, "test/acc_end": end, **size}
     made = run(R, np.nan, end, model=model, **{**common, **values})
     train, val = loss
     early = 1 / (made["epoch"] + 1)

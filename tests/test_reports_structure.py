@@ -172,13 +172,20 @@ def test_figures_of_whatever_is_there() -> None:
 
 
 def test_a_gallery_frames_the_anomaly() -> None:
-    frame = runs(run(data="random_anomaly"), run(data="mnist_classification", **{"data.transforms": "erase"}))
-    series, single = frame["run_id"].unique()
+    frame = runs(
+        run(data="random_anomaly"),
+        run(data="mnist_classification", **{"data.transforms": "erase"}),
+        run(data="cifar10", **{"data.transforms": "none"}),
+    )
+    series, single, colour = frame["run_id"].unique()
     pixels = bytes(range(100)).hex()
     steps = [{"run_id": series, "example": 0, "step": s, "answer": 1, "kind": "", "pixels": pixels} for s in range(3)]
     kinds = [{"run_id": series, "example": -1, "step": 0, "answer": -1, "kind": "blur", "pixels": pixels}]
     one = [{"run_id": single, "example": 0, "step": 0, "answer": 7, "kind": "", "pixels": pixels}]
+    one.append({"run_id": colour, "example": 0, "step": 0, "answer": 0, "kind": "", "pixels": bytes(range(3 * 64)).hex()})
     made = dataset_gallery.figures(frame, pd.DataFrame(steps + kinds + one))
-    assert set(made) == {f"dataset_gallery_{what}" for what in ("random_anomaly", "classification", "kinds")}
+    assert set(made) == {f"dataset_gallery_{what}" for what in ("random_anomaly", "mnist_classification", "cifar10", "kinds")}
     framed = [axes.spines["top"].get_visible() for axes in made["dataset_gallery_random_anomaly"].axes]
     assert framed == [False, True, False]
+    (axes,) = made["dataset_gallery_cifar10"].axes
+    assert axes.images[0].get_array().shape == (8, 8, 3) and not axes.spines["top"].get_visible()

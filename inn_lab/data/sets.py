@@ -1,8 +1,8 @@
 """The data groups: what a model sees and what it shall answer.
 
-Symbols: B batch, T steps, I inputs (the pixels of an image), L images in a sequence. All yield x (B, T, I), float32 and
-normalised, and y (B,), int64. Which images, kinds, parameters and positions are drawn depends on the seed alone: not on the
-device, the batch size, or what was drawn before.
+Symbols: B batch, T steps, I inputs (the pixels of an image, plane by plane), L images in a sequence. All yield x (B, T, I),
+float32 and normalised, and y (B,), int64. Which images, kinds, parameters and positions are drawn depends on the seed alone:
+not on the device, the batch size, or what was drawn before.
 """
 
 import math
@@ -66,14 +66,17 @@ class ImageData(ABC):
     images: a source's images, as `load` gives them.
     n_train, n_val, n_test: how many examples each part has. They are made of as many images; where the source has fewer, the
         training part makes do with what is left (see `split`).
-    image_size: the images are resized to image_size × image_size; all of them are kept so (10 kB an image at 50 × 50).
+    image_size: the images are resized to image_size × image_size; all of them are kept so (10 kB an image at 50 × 50 in gray).
     mean, std: of the source's pixels; pixels in [0, 1] leave as (pixel − mean) / std.
     device: where the images are kept and transformed.
     once: called as once(name, make) for what every job with the same data has; returns what `make` does, or did before.
 
+    `image` is the shape of an image: (1 or 3 planes, image_size, image_size).
+
     Raises ConfigError for values that are out of range.
     """
 
+    image: tuple[int, int, int]
     n_outputs: int
     steps: int
 
@@ -101,20 +104,23 @@ class ImageData(ABC):
         if not std > 0:
             raise ConfigError(f"source.std={std}: a standard deviation is positive; e.g. source.std=0.3081")
         self.batch_size, self.mean, self.std, self.seed, self.device = batch_size, mean, std, seed, torch.device(device)
-        self.image = (1, image_size, image_size)  # channels, height, width
+        self.image = (images.train_pixels.shape[1:-2].numel(), image_size, image_size)
         self.n_inputs = math.prod(self.image)
         self.n_classes = images.n_classes
         self.sizes = {"train": n_train, "val": n_val, "test": n_test}
         parts = dict(zip(PARTS, split(images, n_train, n_val, n_test, seed), strict=True))
         self._labels = {part: labels for part, (_, labels) in parts.items()}  # (n,), on the CPU, where the drawing is done
-        self._pixels: dict[str, Tensor] = once(  # (n, size, size), on the device
+        self._pixels: dict[str, Tensor] = once(  # (n, size, size) or (n, 3, size, size), on the device
             "images", lambda: {part: resize(pixels, image_size).to(self.device) for part, (pixels, _) in parts.items()}
         )
         self._once = once
         self._fixed: dict[str, list[Batch]] = {}
 
     def images(self, part: str) -> tuple[Tensor, Tensor]:
-        """The images of a part before any transform, (n, size, size) in [0, 1] on the device, and their classes (n,)."""
+        """The images of a part before any transform, and their classes (n,).
+
+        The images are (n, size, size) or (n, 3, size, size), in [0, 1], on the device.
+        """
         return self._pixels[part], self._labels[part]
 
     def batches(self, part: str, epoch: int = 0) -> Batches:
@@ -218,7 +224,7 @@ class UniformAnomaly(Anomaly):
     distinct = 1
 
     def _show(self, x, pixels, chosen, usual, odd, y, rng):
-        both = apply_mixed(pixels, torch.cat([usual, odd]), rng, which=chosen.repeat(2, 1).flatten())  # (2b, H, W)
+        both = apply_mixed(pixels, torch.cat([usual, odd]), rng, which=chosen.repeat(2, 1).flatten())  # (2b, …, H, W)
         copies, others = normalise(both.flatten(1), self.mean, self.std).chunk(2)  # (b, I) each
         x[:] = copies[:, None]
         x[torch.arange(len(y)), y] = others
@@ -234,12 +240,12 @@ class RandomAnomaly(Anomaly):
     def _show(self, x, pixels, chosen, usual, odd, y, rng):
         kinds = usual[:, None].repeat(1, self.seq_len)  # (b, L)
         kinds.scatter_(1, y[:, None], odd[:, None])
-        images = apply_mixed(pixels, kinds.flatten(), rng, which=chosen.flatten())  # (b · L, H, W)
+        images = apply_mixed(pixels, kinds.flatten(), rng, which=chosen.flatten())  # (b · L, …, H, W)
         normalise(images.view(x.shape), self.mean, self.std, out=x)
 
 
 class Classification(ImageData):
-    """Which digit is it? A still image, iterated: the same x at each of `iterations` steps (H 2.3.1).
+    """What does it show? A still image, iterated: the same x at each of `iterations` steps (H 2.3.1).
 
     `transforms` is none, erase, perspective or both. One epoch is each training image once, in a new order and transformed
     afresh; y is the class. x is an expanded view (stride 0 over the steps), so iterations cost no memory. Where the source has

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,12 +17,13 @@ from inn_lab.config import ConfigError, near
 from inn_lab.seeding import generator
 
 Part = tuple[Tensor, Tensor]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Images:
-    """A source's images (n, h, w), as bytes or as floats in [0, 1], and their labels (n,). The test part is None where it has
-    none."""
+    """A source's images, gray (n, h, w) or in colour (n, 3, h, w), as bytes or as floats in [0, 1], and their labels (n,). The
+    test part is None where it has none."""
 
     train_pixels: Tensor
     train_labels: Tensor
@@ -34,7 +36,7 @@ class Images:
 
 
 def load(name: str, root: str | None) -> Images:
-    """The images of a source: mnist or fashion_mnist, found in the folder `root` or else downloaded there, or digits (bundled).
+    """The images of a source: those in `STORED`, found in the folder `root` or else downloaded there, or digits (bundled).
 
     Raises ConfigError for an unknown name, a damaged file, or files that are neither there nor to be downloaded. One source
     never stands in for another.
@@ -53,43 +55,89 @@ def _digits(root: str | None) -> Images:
 
 
 def _mnist(root: str | None) -> Images:
-    return _idx("mnist", "MNIST", root)
+    return _idx("mnist", root)
 
 
 def _fashion_mnist(root: str | None) -> Images:
-    return _idx("fashion_mnist", "FashionMNIST", root)
+    return _idx("fashion_mnist", root)
 
 
-SOURCES: dict[str, Callable[[str | None], Images]] = {"mnist": _mnist, "fashion_mnist": _fashion_mnist, "digits": _digits}
+def _cifar10(root: str | None) -> Images:
+    """CIFAR-10, in colour; torchvision compares the checksums."""
+    from inn_lab import _torchvision  # noqa: F401
+    from torchvision.datasets import CIFAR10  # isort: skip
+
+    folder = _folder("cifar10", root)
+    train, test = _read(lambda path: [CIFAR10(path.parent, train=train) for train in (True, False)], folder)
+    pixels = [torch.from_numpy(part.data).movedim(3, 1) for part in (train, test)]  # (n, 3, 32, 32), as they are stored
+    return Images(pixels[0], torch.tensor(train.targets), pixels[1], torch.tensor(test.targets))
+
+
+SOURCES: dict[str, Callable[[str | None], Images]] = {
+    "mnist": _mnist,
+    "fashion_mnist": _fashion_mnist,
+    "cifar10": _cifar10,
+    "digits": _digits,
+}
 
 WAYS_OUT = "point INN_LAB_DATA or source.root at a folder that has them, or use source=digits, which is bundled"
-FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 
 
-def _idx(name: str, dataset: str, root: str | None) -> Images:
-    """The four files of an MNIST-like set, in torchvision's layout: root/dataset/raw."""
+@dataclass(frozen=True)
+class Stored:
+    """A set as torchvision stores it: the name of its class there, its folder in the root, and its files."""
+
+    dataset: str
+    folder: str
+    files: tuple[str, ...]
+
+    def is_in(self, root: Path) -> bool:
+        return all((root / self.folder / file).is_file() for file in self.files)
+
+
+IDX = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
+STORED = {
+    "mnist": Stored("MNIST", "MNIST/raw", IDX),
+    "fashion_mnist": Stored("FashionMNIST", "FashionMNIST/raw", IDX),
+    "cifar10": Stored("CIFAR10", "cifar-10-batches-py", BATCHES),
+}
+
+
+def _folder(name: str, root: str | None) -> Path:
+    """The folder with a set's files, which are downloaded if they are not there."""
+    if root is None:
+        raise ConfigError(f"source.root={root}: {name} is read from a folder; {WAYS_OUT}")
+    stored, base = STORED[name], Path(root).expanduser()
+    if not stored.is_in(base):
+        _download(name, stored, base)
+    return base / stored.folder
+
+
+def _idx(name: str, root: str | None) -> Images:
+    """The four files of an MNIST-like set."""
     from inn_lab import _torchvision  # noqa: F401
     from torchvision.datasets.mnist import read_image_file, read_label_file  # isort: skip
 
-    if root is None:
-        raise ConfigError(f"source.root={root}: {name} is read from a folder; {WAYS_OUT}")
-    raw = Path(root).expanduser() / dataset / "raw"
-    if not all((raw / file).is_file() for file in FILES):
-        _download(name, dataset, raw)
+    raw = _folder(name, root)
     pixels, labels = {}, {}
     for part, n in (("train", 60_000), ("t10k", 10_000)):
-        pixels[part] = _read(read_image_file, raw / f"{part}-images-idx3-ubyte", (n, 28, 28))
-        labels[part] = _read(read_label_file, raw / f"{part}-labels-idx1-ubyte", (n,))
+        pixels[part] = _array(read_image_file, raw / f"{part}-images-idx3-ubyte", (n, 28, 28))
+        labels[part] = _array(read_label_file, raw / f"{part}-labels-idx1-ubyte", (n,))
         if labels[part].max() > 9:
             raise _damaged(raw / f"{part}-labels-idx1-ubyte", f"a label is {labels[part].max()}, they go to 9")
     return Images(pixels["train"], labels["train"], pixels["t10k"], labels["t10k"])
 
 
-def _read(reader: Callable[[Path], Tensor], path: Path, shape: tuple[int, ...]) -> Tensor:
+def _read(reader: Callable[[Path], T], path: Path) -> T:
     try:
-        x = reader(path)
+        return reader(path)
     except Exception as error:  # damage shows as almost any error: AssertionError, KeyError, RuntimeError, ValueError …
         raise _damaged(path, f"{type(error).__name__} on reading it") from error
+
+
+def _array(reader: Callable[[Path], Tensor], path: Path, shape: tuple[int, ...]) -> Tensor:
+    x = _read(reader, path)
     if x.shape != shape:
         raise _damaged(path, f"its shape is {tuple(x.shape)}, not {shape}")
     return x
@@ -99,27 +147,27 @@ def _damaged(path: Path, why: str) -> ConfigError:
     return ConfigError(f"{path}: damaged ({why}); delete it and it is downloaded again, or {WAYS_OUT}")
 
 
-def _download(name: str, dataset: str, raw: Path) -> None:
-    """Fetches the files through torchvision, aside first: only whole files, with the right checksum, ever appear in `raw`."""
+def _download(name: str, stored: Stored, root: Path) -> None:
+    """Fetches the files through torchvision, aside first: only whole files, with the right checksum, ever appear in `root`."""
     from torchvision import datasets
 
-    patience = socket.getdefaulttimeout()
+    folder, patience = root / stored.folder, socket.getdefaulttimeout()
     socket.setdefaulttimeout(10)  # seconds; torchvision itself would wait for ever
     try:
         with tempfile.TemporaryDirectory() as aside:
-            fetched = getattr(datasets, dataset)(aside, download=True).raw_folder
-            raw.mkdir(parents=True, exist_ok=True)
-            for file in FILES:
-                partial = raw / f"{file}.{os.getpid()}.part"
+            getattr(datasets, stored.dataset)(aside, download=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in stored.files:
+                partial = folder / f"{file}.{os.getpid()}.part"
                 try:
-                    shutil.copyfile(Path(fetched) / file, partial)
-                    partial.replace(raw / file)
+                    shutil.copyfile(Path(aside) / stored.folder / file, partial)
+                    partial.replace(folder / file)
                 finally:
                     partial.unlink(missing_ok=True)
     except Exception as error:  # no network shows as URLError, RuntimeError, OSError, IncompleteRead …
         why = textwrap.shorten(str(error), 200, placeholder=" …")
         raise ConfigError(
-            f"source={name}: its files are not in {raw}, and the download failed ({type(error).__name__}: {why}); {WAYS_OUT}"
+            f"source={name}: its files are not in {folder}, and the download failed ({type(error).__name__}: {why}); {WAYS_OUT}"
         ) from error
     finally:
         socket.setdefaulttimeout(patience)
@@ -143,9 +191,9 @@ def balanced_order(labels: Tensor, rng: torch.Generator) -> Tensor:
 def split(images: Images, n_train: int, n_val: int, n_test: int, seed: int) -> tuple[Part, Part, Part]:
     """Training, validation and test images: disjoint, drawn by the seed, with equally many of each class as far as that goes.
 
-    Returns three pairs of pixels (n, h, w), float in [0, 1], and labels (n,). The test images come from the source's own test
-    part if it has one. Validation and test are served first; training takes what is left, n_train at most (digits: 200, 200 and
-    1397).
+    Returns three pairs of pixels (n, h, w) or (n, 3, h, w), float in [0, 1], and labels (n,). The test images come from the
+    source's own test part if it has one. Validation and test are served first; training takes what is left, n_train at most
+    (digits: 200, 200 and 1397).
 
     Raises ConfigError if a part would have fewer images than there are classes.
     """

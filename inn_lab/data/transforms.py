@@ -4,7 +4,8 @@ The definitions are torchvision's (`RandomErasing`, `RandomPerspective`, `Gaussi
 which H 2.3 uses image by image. Here each is a pair: `draw_…` draws the parameters of n images from an explicit generator, on
 the generator's device; its partner applies them where the pixels are. So the same seed gives the same pictures on every device.
 
-Shapes: n images of H × W pixels, float in [0, 1]; `size` is the side of a square image.
+Shapes: n images of H × W pixels, float in [0, 1]; `size` is the side of a square image. Each works on planes: of an image in
+colour, (3, H, W), all three are transformed alike (`apply_steps`).
 """
 
 import math
@@ -20,10 +21,11 @@ Range = tuple[float, float]
 
 
 def resize(x: Tensor, size: int) -> Tensor:
-    """Bilinear and antialiased, as torchvision's `resize`: (n, h, w) -> (n, size, size)."""
-    if x.shape[1:] == (size, size):
+    """Bilinear and antialiased, as torchvision's `resize`: (n, h, w) -> (n, size, size), (n, 3, h, w) -> (n, 3, size, size)."""
+    if x.shape[-2:] == (size, size):
         return x
-    return functional.interpolate(x[:, None], (size, size), mode="bilinear", antialias=True)[:, 0]  # (n, size, size)
+    planes = x.flatten(0, -3)[:, None]
+    return functional.interpolate(planes, (size, size), mode="bilinear", antialias=True).view(*x.shape[:-2], size, size)
 
 
 def normalise(x: Tensor, mean: float, std: float, out: Tensor | None = None) -> Tensor:
@@ -203,11 +205,11 @@ class Step:
     apply: Callable[..., Tensor]  # (x, parameters) -> x
 
 
-def _erase(scale: Range) -> Step:
+def erase_step(scale: Range) -> Step:
     return Step(partial(draw_erase, scale=scale), erase)
 
 
-def _perspective(distortion: float) -> Step:
+def perspective_step(distortion: float) -> Step:
     return Step(partial(draw_perspective, distortion=distortion), perspective)
 
 
@@ -215,33 +217,40 @@ Table = dict[str, tuple[Step, ...]]
 
 ANOMALY: Table = {  # H 2.3.2, in H's order; a kind's number is its place here
     "baseline": (),
-    "perspective_small": (_perspective(0.5),),
-    "perspective": (_perspective(0.9),),
-    "erase": (_erase((0.1, 0.2)),),
+    "perspective_small": (perspective_step(0.5),),
+    "perspective": (perspective_step(0.9),),
+    "erase": (erase_step((0.1, 0.2)),),
     "noise": (Step(draw_noise, add_noise),),
-    "erase_perspective": (_erase((0.1, 0.2)), _perspective(0.9)),
+    "erase_perspective": (erase_step((0.1, 0.2)), perspective_step(0.9)),
     "blur": (Step(draw_blur, blur),),
     "sharpness": (Step(None, sharpen),),
 }
 
 CLASSIFICATION: Table = {  # H 2.3.1
     "none": (),
-    "erase": (_erase((0.02, 0.05)),),
-    "perspective": (_perspective(0.5),),
-    "both": (_erase((0.02, 0.05)), _perspective(0.5)),
+    "erase": (erase_step((0.02, 0.05)),),
+    "perspective": (perspective_step(0.5),),
+    "both": (erase_step((0.02, 0.05)), perspective_step(0.5)),
 }
 
 
 def apply_steps(x: Tensor, steps: tuple[Step, ...], generator: Generator) -> Tensor:
-    """Applies the steps one after the other, each with parameters drawn afresh for every image: (n, size, size) -> the same."""
+    """Applies the steps one after the other, each with parameters drawn afresh for every image, which its planes share.
+
+    (n, size, size) or (n, 3, size, size) -> the same.
+    """
+    n, size, planes = len(x), x.shape[-1], x.flatten(0, -3)
     for step in steps:
-        drawn = () if step.draw is None else (step.draw(len(x), x.shape[-1], generator).to(x.device),)
-        x = step.apply(x, *drawn)
-    return x
+        drawn = ()
+        if step.draw:
+            each = step.draw(n, size, generator).to(x.device)[:, None]  # a row an image
+            drawn = (each.expand(-1, x.shape[1:-2].numel(), *each.shape[2:]).flatten(0, 1),)  # a row a plane
+        planes = step.apply(planes, *drawn)
+    return planes.view(x.shape)
 
 
 def apply_mixed(x: Tensor, kinds: Tensor, generator: Generator, which: Tensor | None = None) -> Tensor:
-    """Each image in its own way: image i by the kinds[i]-th entry of `ANOMALY`, (n, size, size) -> the same.
+    """Each image in its own way: image i by the kinds[i]-th entry of `ANOMALY`; shapes as of `apply_steps`.
 
     With `which` (m,), and kinds (m,), image i is x[which[i]]: it is taken from x only when its turn comes, which spares a copy
     of all. One pass over the images of each kind. `kinds` and `which` may stay on the CPU whatever the images' device.

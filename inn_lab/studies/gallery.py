@@ -15,8 +15,8 @@ def gallery(job: Job, examples: int) -> None:
     """Logs examples.csv: the first test examples, one row an image.
 
     Columns: `example`, `step`, `answer` (the class, or which step is the anomaly), `kind` and `pixels`, bytes in hexadecimal,
-    row by row. Of still images there is one step. Sequences come with one digit under each kind of transform more: `kind` names
-    it, and `example` is −1.
+    plane by plane, row by row. Of still images there is one step. Sequences come with one image under each kind of transform
+    more: `kind` names it, and `example` is −1.
 
     Raises ConfigError for data that are no images.
     """
@@ -45,7 +45,7 @@ def gallery(job: Job, examples: int) -> None:
 
 
 def every_kind(job: Job) -> Tensor:
-    """The first test image under each of the sequences' transforms, (8, height, width)."""
+    """The first test image under each of the sequences' transforms, (8, height, width) or (8, 3, height, width)."""
     pixels, _ = job.data.images("test")
     kinds = torch.arange(len(ANOMALY))
     return apply_mixed(pixels[:1], kinds, generator(job.cfg.seed, "gallery"), which=torch.zeros_like(kinds)).cpu()

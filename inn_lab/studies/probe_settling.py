@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from inn_lab.config import ConfigError, of_images
-from inn_lab.data.transforms import draw_perspective, normalise, perspective
+from inn_lab.data.transforms import apply_steps, normalise, perspective_step
 from inn_lab.linear import is_still
 from inn_lab.models import SettledINN
 from inn_lab.seeding import generator
@@ -55,8 +55,7 @@ def probe(job: Job) -> pd.DataFrame:
 
 
 def distort(images: Tensor, severity: float, seed: int) -> Tensor:
-    """The images in perspective, each with corners of its own: (n, size, size) -> the same."""
+    """The images in perspective, each with corners of its own; shapes as of `apply_steps`."""
     if severity == 0:
         return images
-    drawn = draw_perspective(len(images), images.shape[-1], generator(seed, "severity"), severity)
-    return perspective(images, drawn.to(images.device))
+    return apply_steps(images, (perspective_step(severity),), generator(seed, "severity"))
