@@ -5,6 +5,7 @@ measurement.
 """
 
 import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from experiments.report import ACC, Claim, judge, tested, trained
 
 AXES = ("model", "model.tol", "data.iterations")
 TABLES = {"settling": "settling.csv"}
+PROBED = {"settled_inn": "an INN", "wormhole": "a wormhole network"}
 SEEDS = 2  # from which something is said
 
 
@@ -25,6 +27,7 @@ def kinds(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
     found = {}
     for model, name, words in (
         ("settled_inn", "model.tol", "fixed point, tol={:g}"),
+        ("wormhole", "model.tol", "wormhole network, tol={:g}"),
         ("inn", "data.iterations", "unrolled {:g}"),
     ):
         here = trained(runs, model=model)
@@ -53,19 +56,21 @@ def figures(runs: pd.DataFrame, settling: pd.DataFrame) -> dict[str, Figure]:
 
 
 def of_inputs(runs: pd.DataFrame, settling: pd.DataFrame) -> Figure:
-    """The tightest tolerance's: iterations of inputs in tenths by their loss, and by severity with the loss beside."""
-    here = tightest(runs, settling)
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
-    by_loss, by_severity = figure.subplots(1, 2, sharey=True)
-    tenths = here.assign(tenth=here.groupby("run_id")["loss"].rank(pct=True).mul(10).apply(math.ceil))
-    bar(by_loss, tenths.groupby("tenth")["iterations"])
-    by_loss.set(xlabel="inputs in tenths by their loss, easy to hard", ylabel="iterations until settled")
-    bar(by_severity, here.groupby("severity")["iterations"])
-    by_severity.set(xlabel="severity: distortion scale of the perspective")
-    losses = by_severity.twinx()
-    losses.plot(here.groupby("severity")["loss"].mean(), "s--", color="gray", markersize=4)
-    losses.set(ylabel="loss", ylim=(0, None))
-    losses.yaxis.label.set_color("gray")
+    """Of each kind of network the tightest tolerance's: iterations of inputs in tenths by their loss, and by severity with the
+    loss beside."""
+    probed = {words: here for model, words in PROBED.items() if len(here := tightest(runs, settling, model))}
+    figure = Figure(figsize=(11, 4.2 * len(probed)), layout="constrained")
+    rows = figure.subplots(len(probed), 2, squeeze=False, sharey="row")
+    for (words, here), (by_loss, by_severity) in zip(probed.items(), rows, strict=True):
+        tenths = here.assign(tenth=here.groupby("run_id")["loss"].rank(pct=True).mul(10).apply(math.ceil))
+        bar(by_loss, tenths.groupby("tenth")["iterations"])
+        by_loss.set(title=words, xlabel="inputs in tenths by their loss, easy to hard", ylabel="iterations until settled")
+        bar(by_severity, here.groupby("severity")["iterations"])
+        by_severity.set(title=words, xlabel="severity: distortion scale of the perspective")
+        losses = by_severity.twinx()
+        losses.plot(here.groupby("severity")["loss"].mean(), "s--", color="gray", markersize=4)
+        losses.set(ylabel="loss", ylim=(0, None))
+        losses.yaxis.label.set_color("gray")
     return figure
 
 
@@ -79,9 +84,9 @@ def bar(axes: Axes, groups: "pd.api.typing.SeriesGroupBy") -> None:
     axes.legend(fontsize=8)
 
 
-def tightest(runs: pd.DataFrame, settling: pd.DataFrame) -> pd.DataFrame:
-    """The inputs of the runs of the smallest tolerance."""
-    of = trained(runs, model="settled_inn")
+def tightest(runs: pd.DataFrame, settling: pd.DataFrame, model: str) -> pd.DataFrame:
+    """The inputs of a model's runs of the smallest tolerance."""
+    of = trained(runs, model=model)
     if of.empty:
         return settling[:0]
     return settling[settling["run_id"].isin(of[of["model.tol"] == of["model.tol"].min()]["run_id"])]
@@ -106,13 +111,14 @@ def as_good(runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:
 
 def settles(runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:
     """All inputs at the last epoch, of the data and of the probe."""
-    here = trained(runs, model="settled_inn")
+    here = pd.concat(trained(runs, model=model) for model in PROBED)
     if here.empty or "val/settled" not in here:
         return judge("no runs", None)
     last = here.dropna(subset="val/settled").sort_values("epoch").groupby("run_id")["val/settled"].last()
     share = settling["converged"].mean() if len(settling) else math.nan
     text = f"{last.mean():.3f} of the validation inputs in the last epoch, {share:.3f} of the distorted ones"
-    return judge(text, bool(last.min() == 1 and share == 1) if len(last) >= SEEDS else None)
+    enough = here.groupby("model")["run_id"].nunique().min() >= SEEDS
+    return judge(text, bool(last.min() == 1 and share == 1) if enough else None)
 
 
 def correlations(here: pd.DataFrame, column: str) -> pd.Series:
@@ -121,15 +127,15 @@ def correlations(here: pd.DataFrame, column: str) -> pd.Series:
     return ranks["iterations"].groupby(here["run_id"]).corr(ranks[column]) if len(here) else pd.Series(dtype=float)
 
 
-def easy_settles_sooner(runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:
+def easy_settles_sooner(model: str, runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:
     """At one severity, 0.5, so that the images' distortion is not what is seen."""
-    here = tightest(runs, settling)
+    here = tightest(runs, settling, model)
     found = correlations(here[np.isclose(here["severity"], 0.5)], "loss")
     return rises(found, "rank correlation of iterations with the loss")
 
 
-def severe_takes_longer(runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:
-    return rises(correlations(tightest(runs, settling), "severity"), "rank correlation of iterations with severity")
+def severe_takes_longer(model: str, runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:
+    return rises(correlations(tightest(runs, settling, model), "severity"), "rank correlation of iterations with severity")
 
 
 def rises(found: pd.Series, what: str) -> tuple[str, str]:
@@ -152,7 +158,13 @@ def takes_longer_to_train(runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[s
 CLAIMS = [
     Claim("this lab", "Trained through its fixed point an INN does as well as unrolled, within 0.03", as_good),
     Claim("this lab", "A trained network settles on every input", settles),
-    Claim("T 2", "Easy inputs settle sooner: iterations rise with the loss of the input", easy_settles_sooner),
-    Claim("T 2", "What is more distorted takes longer to settle", severe_takes_longer),
+    *(
+        Claim("T 2", f"{sentence}: {words}", partial(measure, model))
+        for sentence, measure in (
+            ("Easy inputs settle sooner, iterations rise with the loss of the input", easy_settles_sooner),
+            ("What is more distorted takes longer to settle", severe_takes_longer),
+        )
+        for model, words in PROBED.items()
+    ),
     Claim("this lab", "It takes longer to train than unrolling, up to 20 iterations", takes_longer_to_train, images=False),
 ]

@@ -190,6 +190,30 @@ class Settling:
         return {"iterations": iterations / samples, "settled": settled / samples}
 
 
+class Settled:
+    """What models have in common that iterate until they settle, at one place or at several: `settlings`."""
+
+    settlings: Sequence[Settling]
+
+    def told(self) -> dict[str, float]:
+        """Of the passes since it was last asked: "iterations", a sample's mean, of all places together, and "settled", the
+        share that did; of several places the least."""
+        told = [settling.told() for settling in self.settlings]
+        return (
+            {"iterations": sum(one["iterations"] for one in told), "settled": min(one["settled"] for one in told)}
+            if told
+            else {}
+        )
+
+    def took(self) -> tuple[Tensor, Tensor]:
+        """Of the samples of the last pass (B · T of a sequence): how many iterations each took, and whether it settled."""
+        records = [settling.record for settling in self.settlings]
+        iterations, converged = (
+            torch.stack(parts) for parts in zip(*((r.iterations, r.converged) for r in records), strict=True)
+        )
+        return iterations.sum(0), converged.all(0)
+
+
 class Problem:
     """f as a function of z, of what is given for each sample, and of the weights; and how its fixed points are found."""
 

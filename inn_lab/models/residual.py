@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from inn_lab.config import ConfigError
 from inn_lab.linear import is_still
 from inn_lab.models.base import Model, linear
-from inn_lab.models.fixed_point import Settling
+from inn_lab.models.fixed_point import Settled, Settling
 from inn_lab.sizing import whole
 
 GROUPS = 4  # of channels that GroupNorm normalises together
@@ -73,8 +73,9 @@ class ResNet(Model):
 
         return nn.Sequential(*(BasicBlock(planes, planes, norm_layer=normalisation) for _ in range(n)))
 
-    def run(self, stage: nn.Module, u: Tensor) -> Tensor:
-        return stage(u)
+    def run(self, place: int, u: Tensor) -> Tensor:
+        """A stage, from what its entry gives: (B, c, h, w) -> the same."""
+        return self.stages[place](u)
 
     def convolutions(self) -> list[nn.Conv2d]:
         return [module for module in self.modules() if isinstance(module, nn.Conv2d)]
@@ -88,13 +89,13 @@ class ResNet(Model):
 
     def forward(self, x: Tensor) -> Tensor:
         images = (x[:, :1] if is_still(x) else x).flatten(0, 1).unflatten(1, self.image)  # (B or B · T, c, h, w)
-        for enter, stage in zip(self.entries, self.stages, strict=True):
-            images = self.run(stage, enter(images))
+        for place, enter in enumerate(self.entries):
+            images = self.run(place, enter(images))
         y = self.readout(images.mean((2, 3))).unflatten(0, (len(x), -1))  # (B, 1 or T, O)
         return y.expand(-1, x.shape[1], -1)
 
 
-class Wormhole(ResNet):
+class Wormhole(Settled, ResNet):
     """A `ResNet` in which each stage sends its end back to its beginning, and is iterated until it settles.
 
         z = Bᵢ(u + tanh(γᵢ) z),   u = Eᵢ(…),   a γ for each channel
@@ -116,17 +117,13 @@ class Wormhole(ResNet):
         self, n_inputs: int, n_outputs: int, *, tol: float = 1e-3, max_iter: int = 300, anderson: int = 0, **sizes: Any
     ) -> None:
         super().__init__(n_inputs, n_outputs, **sizes)
-        self.settling = Settling(tol, max_iter, anderson)
+        self.settlings = [Settling(tol, max_iter, anderson) for _ in self.stages]
 
     def stage(self, planes: int, n: int) -> nn.Module:
         return Loop(super().stage(planes, n), planes)
 
-    def run(self, stage: nn.Module, u: Tensor) -> Tensor:
-        return self.settling(stage, u, torch.zeros_like(u))
-
-    def told(self) -> dict[str, float]:
-        """Since it was last asked: "iterations", the mean of an image in a stage, and "settled", the share that did."""
-        return self.settling.told()
+    def run(self, place: int, u: Tensor) -> Tensor:
+        return self.settlings[place](self.stages[place], u, torch.zeros_like(u))
 
 
 class Loop(nn.Module):

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from inn_lab.linear import Activation, WeightMatrix, is_still
-from inn_lab.models.fixed_point import Settling
+from inn_lab.models.fixed_point import Settled, Settling
 from inn_lab.models.inn import INN
 
 
-class SettledINN(INN):
+class SettledINN(Settled, INN):
     """An INN whose state is iterated until it settles: its answer is the fixed point's, however many iterations that takes.
 
         h = σ(W [x; h] + b),   y = the last O entries of h
@@ -28,15 +28,14 @@ class SettledINN(INN):
         anderson: how many iterates are combined to get there sooner; 0 for the plain iteration.
         sizes, options: as in `INN`.
 
-    `settling.record` is the last pass's, a row for each sample (B · T of a sequence). Raises ConfigError for values out of
-    their range, and as `INN`.
+    Raises ConfigError for values out of their range, and as `INN`.
     """
 
     def __init__(
         self, n_inputs: int, n_outputs: int, *, tol: float = 1e-3, max_iter: int = 300, anderson: int = 0, **options: Any
     ) -> None:
         super().__init__(n_inputs, n_outputs, **options)
-        self.settling = Settling(tol, max_iter, anderson)
+        self.settlings = [Settling(tol, max_iter, anderson)]
 
     def forward(self, x: Tensor) -> Tensor:
         still = is_still(x)
@@ -45,13 +44,9 @@ class SettledINN(INN):
         drive = self.map.split(self.n_inputs)[0](images)  # the input's part of the product, once for all iterations
         drive = drive if self.bias is None else drive + self.bias
         cell = Cell(self.map, self.activation, self.n_inputs)
-        state = self.settling(cell, drive, z0)
+        state = self.settlings[0](cell, drive, z0)
         y = state[:, -self.n_outputs :].unflatten(0, (len(x), -1))  # (B, 1 or T, O)
         return y.expand(-1, x.shape[1], -1)
-
-    def told(self) -> dict[str, float]:
-        """Of the passes since it was last asked: "iterations", a sample's mean, and "settled", the share that did."""
-        return self.settling.told()
 
 
 class Cell(torch.nn.Module):

@@ -5,11 +5,11 @@ from torch import Tensor, nn
 
 from inn_lab.linear import is_still
 from inn_lab.models.base import Model, linear
-from inn_lab.models.fixed_point import Settling
+from inn_lab.models.fixed_point import Settled, Settling
 from inn_lab.sizing import whole
 
 
-class SettledMLP(Model):
+class SettledMLP(Settled, Model):
     """y = σ(V tanh(W [x; y] + b) + c) at each step by itself; σ is the logistic function, so that y lies in (0, 1).
 
     Found by iterating from y = 0, and differentiated at the fixed point (see `fix`).
@@ -41,7 +41,7 @@ class SettledMLP(Model):
     ) -> None:
         super().__init__()
         whole("model.hidden", hidden)
-        self.settling = Settling(tol, max_iter, anderson) if feedback else None
+        self.settlings = [Settling(tol, max_iter, anderson)] if feedback else []
         self.n_outputs = n_outputs
         self.step = Step(n_inputs + n_outputs * feedback, hidden, n_outputs, generator)
 
@@ -50,16 +50,11 @@ class SettledMLP(Model):
 
     def forward(self, x: Tensor) -> Tensor:
         inputs = (x[:, :1] if is_still(x) else x).flatten(0, 1)  # (B or B · T, I)
-        y = (
-            self.settling(self.step, inputs, inputs.new_zeros(len(inputs), self.n_outputs))
-            if self.settling
-            else self.step(inputs)
-        )
+        if self.settlings:
+            y = self.settlings[0](self.step, inputs, inputs.new_zeros(len(inputs), self.n_outputs))
+        else:
+            y = self.step(inputs)
         return y.unflatten(0, (len(x), -1)).expand(-1, x.shape[1], -1)
-
-    def told(self) -> dict[str, float]:
-        """Of the passes since it was last asked: "iterations", a sample's mean, and "settled", the share that did."""
-        return self.settling.told() if self.settling else {}
 
 
 class Step(nn.Module):

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from inn_lab.config import ConfigError, of_images
 from inn_lab.data.transforms import apply_steps, normalise, perspective_step
 from inn_lab.linear import is_still
-from inn_lab.models import SettledINN
+from inn_lab.models.fixed_point import Settled
 from inn_lab.seeding import generator
 from inn_lab.studies import Job
 from inn_lab.studies.train import train
@@ -30,7 +30,7 @@ def probe_settling(job: Job) -> str:
     if not (of_images(job.cfg) and is_still(x)):
         raise ConfigError("study=probe_settling: it distorts still images; take data=mnist_classification")
     state = train(job)
-    if state == "finished" and isinstance(job.model, SettledINN):
+    if state == "finished" and isinstance(job.model, Settled) and job.model.settlings:
         job.run.table("settling", probe(job))
     return state
 
@@ -43,9 +43,10 @@ def probe(job: Job) -> pd.DataFrame:
     for severity in SEVERITIES:
         x = normalise(distort(images, severity, job.cfg.seed).flatten(1), data.mean, data.std)  # (B, I)
         logits = model.to(x.device)(x[:, None])[:, 0]  # (B, O)
+        iterations, converged = model.took()
         columns = {
-            "iterations": model.settling.record.iterations,
-            "converged": model.settling.record.converged.int(),
+            "iterations": iterations,
+            "converged": converged.int(),
             "loss": cross_entropy(logits, y, reduction="none"),
             "right": (logits.argmax(-1) == y).int(),
         }
