@@ -27,7 +27,7 @@ AGREES, DIFFERS, TOO_FEW = "agrees", "differs", "not enough runs"
 SCALARS = {field.name for field in fields(Config) if field.type is not Any}  # R, lr, …: not the groups
 ACC, TEST = "val/acc_end", "test/acc_end"
 CELLS = {"rnn_tanh": "darkorange", "rnn_relu": "seagreen", "lstm": "crimson", "gru": "slateblue"}  # Darji's, in every figure
-THEIRS = ({"mnist"}, {"reber"}, {"sine"})  # what the sources' own networks learn from; see the runs' tag `source`
+THEIRS = ({"mnist"}, {"cifar10"}, {"reber"}, {"sine"})  # what the sources' own networks learn from; see the runs' tag `source`
 INN, LSTM = "royalblue", "crimson"  # the same in every figure of the lab; densities go from dark (sparse) to light (dense)
 
 WAYS = {  # to hold a matrix: the line of each, the same in every figure
@@ -278,7 +278,7 @@ def provenance(runs: pd.DataFrame) -> str:
 
 
 def claims_table(claims: Iterable[Claim], runs: pd.DataFrame, **tables: pd.DataFrame) -> pd.DataFrame:
-    """One row a claim. A verdict takes the source's size and, where the claim depends on them, its images (MNIST) or strings.
+    """One row a claim. A verdict takes the source's size and, where the claim depends on them, its data (`THEIRS`).
 
     Runs of another size or on other data are only measured: "not enough runs".
     """

@@ -147,7 +147,8 @@ def test_sequences_in_colour(images, build):
 
 
 def test_cifar_brings_its_source_and_is_trained_on(lab, runs, cifar):
-    assert lab("data=cifar10", f"source.root={cifar}", "n_weights=20000", "data.iterations=2", *SMALL)[0] == 0
+    words = ["experiment=wormhole_classification", "data=cifar10", "source.image_size=32", "model.width=4"]
+    assert lab(*words, f"source.root={cifar}", *SMALL)[0] == 0
     run = runs("adhoc").iloc[-1]
     assert (run["state"], run["data"], run["source"], run["data.transforms"]) == ("finished", "cifar10", "cifar10", "none")
     assert run["model/width"] - run["model/depth"] == 3 * 32 * 32 and np.isfinite(run["train/loss"])
