@@ -199,11 +199,9 @@ class Settled:
         """Of the passes since it was last asked: "iterations", a sample's mean, of all places together, and "settled", the
         share that did; of several places the least."""
         told = [settling.told() for settling in self.settlings]
-        return (
-            {"iterations": sum(one["iterations"] for one in told), "settled": min(one["settled"] for one in told)}
-            if told
-            else {}
-        )
+        if not told:
+            return {}
+        return {"iterations": sum(one["iterations"] for one in told), "settled": min(one["settled"] for one in told)}
 
     def took(self) -> tuple[Tensor, Tensor]:
         """Of the samples of the last pass (B · T of a sequence): how many iterations each took, and whether it settled."""

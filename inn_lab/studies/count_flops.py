@@ -1,5 +1,6 @@
 """Train, and count what it costs: floating-point operations, whatever the machine."""
 
+from contextlib import ExitStack
 from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -32,14 +33,16 @@ def count_flops(job: Job) -> str:
 
 class CountFlops(L.Callback):
     def __init__(self, examples: int) -> None:
-        self.examples, self.counter = examples, Counter()
+        self.examples, self.counter, self.counting = examples, Counter(), ExitStack()
 
-    def on_train_batch_start(self, *_: Any) -> None:
-        self.counter = Counter()
-        self.counter.__enter__()
+    def on_train_batch_start(self, *_: Any) -> None:  # Lightning's batch is an epoch, see `Training`
+        self.counter = self.counting.enter_context(Counter())
+
+    def on_exception(self, *_: Any) -> None:
+        self.counting.close()
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
-        self.counter.__exit__(None, None, None)
+        self.counting.close()
         module.log("train/flops", self.counter.total / self.examples, on_step=False, on_epoch=True, batch_size=1)
 
 
