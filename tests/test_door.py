@@ -19,12 +19,14 @@ def test_help_shows_groups_choices_and_examples_without_heavy_imports():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "HEAVY set()" in out
     for line in (
-        "model: by_column, by_diagonal, gru, inn, layered_inn, lstm, mlp, random_graph, represented, rnn, settled_inn, sru",
-        "data: cifar10, mnist_classification, random_anomaly, reber, uniform_anomaly",
+        "model: by_column, by_diagonal, gru, inn, layered_inn, lstm, mlp, random_graph, represented, resnet, rnn, "
+        "settled_inn, settled_mlp, sru, wormhole",
+        "data: cifar10, mnist_classification, random_anomaly, reber, sine, uniform_anomaly",
         "source: cifar10, digits, fashion_mnist, mnist",
         "scale: paper, smoke",
         "trainer: auto, cpu, gpu",
-        "study: gallery, probe_iterations, probe_settling, prune, sru_equivalence, strings, time_product, time_step, train",
+        "study: count_flops, gallery, probe_iterations, probe_settling, prune, sru_equivalence, strings, time_product, "
+        "time_step, train",
     ):
         assert line in out
     assert out.count("python -m inn_lab ") == 4  # three examples, and where the flags are listed

@@ -45,6 +45,7 @@ MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 KEPT_BY = ["inn", "lstm", "random_graph"]  # by rebuilding, by hooks, by a matrix of its own: these with each optimizer
 
 
+@pytest.mark.filterwarnings("ignore::inn_lab.models.fixed_point.NotConverged")  # at these learning rates
 @pytest.mark.parametrize(
     "model, optimizer",
     [(model, "adam") for model in MODELS] + [(model, o) for model in KEPT_BY for o in OPTIMIZERS if o != "adam"],

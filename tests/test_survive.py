@@ -72,8 +72,10 @@ def undisturbed(tmp_path_factory) -> tuple[pd.DataFrame, float]:
 
 
 @PROC
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
-@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "signum, times",
+    [(signal.SIGKILL, 2), *(pytest.param(signum, 10, marks=pytest.mark.slow) for signum in (signal.SIGKILL, signal.SIGTERM))],
+)
 def test_a_sweep_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(tmp_path, undisturbed, signum, times):
     moments, (expected, span) = random.Random(times), undisturbed
     for _ in range(times):

@@ -15,6 +15,7 @@ from experiments import report, wormhole_classification, wormhole_sine
 from experiments.report import AGREES, DIFFERS, TOO_FEW
 from inn_lab.data import Sine
 from inn_lab.models import ResNet, SettledMLP, Wormhole
+from inn_lab.models.fixed_point import NotConverged
 from inn_lab.seeding import generator
 from inn_lab.studies.count_flops import Counter
 from inn_lab.training.objectives import Regression
@@ -109,6 +110,16 @@ def test_a_mistake_is_one_line(lab, words, message):
     data = [] if "data=sine" in words else ["data=mnist_classification"]
     code, _, err = lab(*STILL, *data, *words)
     assert code == 2 and message in err and "Traceback" not in err
+
+
+@pytest.mark.filterwarnings("default::inn_lab.models.fixed_point.NotConverged")
+def test_what_does_not_settle_is_told_once_and_counted(lab, runs):
+    """Two iterations are not enough once the gates are open. Told while it trains, forward and backward, and when tested."""
+    with pytest.warns(NotConverged) as warned:
+        words = ["model=wormhole", "model.width=4", "model.max_iter=2", "lr=0.05", "data=mnist_classification"]
+        assert lab(*STILL, *words)[0] == 0
+    told = [str(warning.message).partition(":")[0] for warning in warned if warning.category is NotConverged]
+    assert sorted(told) == ["fix", "fix", "fix, backward"] and runs("adhoc")["train/settled"].iloc[-1] < 1
 
 
 def test_operations_are_counted_as_they_are_executed():

@@ -15,6 +15,7 @@ import torch
 
 from inn_lab.config import source
 from inn_lab.models import LayeredINN
+from inn_lab.models.fixed_point import NotConverged
 from inn_lab.studies import Job
 from inn_lab.studies.clock import machine
 from inn_lab.training.checkpoint import Checkpoint
@@ -99,8 +100,20 @@ def lightning(job: Job, *, logger: Logger | None, **options: Any) -> L.Trainer:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without others' warnings that a user can do nothing about."""
+    """Without others' warnings that a user can do nothing about; what does not settle is told once, forward and backward.
+
+    How many did not is in the log, as `settled`.
+    """
+    show, told = warnings.showwarning, set()
+
+    def once(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        what = str(message).partition(":")[0]
+        if category is not NotConverged or what not in told:
+            told.add(what)
+            show(message, category, *where, **more)
+
     with warnings.catch_warnings():
+        warnings.showwarning = once
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")  # Lightning 2.6 beside torch 2.13
         warnings.filterwarnings("ignore", message="The `srun` command is available")  # one process needs none
         yield
