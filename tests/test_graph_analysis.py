@@ -154,7 +154,8 @@ def but(*places: int) -> list[str]:
         ({"scores": {"relu": (0.36, 0.45, 0.4), "lstm": (0.7, 0.58, 0.6)}}, but(10, 11)),
         ({"scores": {"gru": (0.45, 0.88, 0.78)}}, but(12)),
         ({"source_nodes": 0.4}, but(13)),
-        ({"n": 80}, [TOO_FEW] * 14),
+        ({"n": 80}, [AGREES] * 9 + [TOO_FEW] * 5),  # for predictions
+        ({"n": 40}, [TOO_FEW] * 14),
         ({"scale": "smoke"}, [TOO_FEW] * 14),
     ],
     ids=str,
