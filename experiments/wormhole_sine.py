@@ -22,12 +22,13 @@ def figures(runs: pd.DataFrame, answers: pd.DataFrame) -> dict[str, Figure]:
     axes = figure.subplots(2, max(1, len(rates)), squeeze=False, sharey="row")
     for column, lr in enumerate(rates):
         above, below = axes[:, column]
-        for number, (feedback, part) in enumerate(here[here["lr"] == lr].groupby("model.feedback")):
-            name = "output goes back" if feedback else "nothing goes back"
+        for number, (name, feedback) in enumerate((("nothing goes back", False), ("output goes back", True))):
+            if (part := fed_back(here[here["lr"] == lr], feedback)).empty:
+                continue
             report.curve(above, part, "train/loss", name, color=f"C{number}")
             first = part.sort_values("seed")["run_id"].iloc[0]
             wave = answers[answers["run_id"] == first]
-            if not number:
+            if not below.lines:
                 below.plot(wave["true"].to_numpy(), color="gray", linewidth=3, alpha=0.4, label="the sine")
             below.plot(wave["answer"].to_numpy(), color=f"C{number}", label=name)
         above.axhline(FLAT, color="gray", linestyle=":", linewidth=0.8, label="always 1/2")
@@ -39,7 +40,7 @@ def figures(runs: pd.DataFrame, answers: pd.DataFrame) -> dict[str, Figure]:
 
 
 def fed_back(runs: pd.DataFrame, feedback: bool = True) -> pd.DataFrame:
-    return trained(runs, **{"model.feedback": feedback})
+    return trained(runs, **{"model.feedback": str(feedback)})  # MLflow keeps params as text
 
 
 def losses(runs: pd.DataFrame) -> pd.Series:

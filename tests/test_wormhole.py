@@ -237,7 +237,9 @@ def test_table_3s_verdicts(made, expected):
 
 
 def sine(rate: float, feedback: bool, seed: int, losses: np.ndarray, error: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    one = run(data="sine", source="sine", lr=rate, seed=seed, **{"model.feedback": feedback}).assign(**{"train/loss": losses})
+    one = run(data="sine", source="sine", lr=rate, seed=seed, **{"model.feedback": str(feedback)}).assign(
+        **{"train/loss": losses}
+    )
     true = (1 + np.sin(np.linspace(-3, 3, 50))) / 2
     return one, pd.DataFrame({"run_id": one["run_id"].iloc[0], "true": true, "answer": true + error})
 
