@@ -125,10 +125,17 @@ class INN(BlockMatrix):
 
 
 @dataclass
-class SettledINN(INN):
+class Settled:
+    """Of models that iterate until they settle."""
+
     tol: float = MISSING
     max_iter: int = MISSING
     anderson: int = MISSING
+
+
+@dataclass
+class SettledINN(Settled, INN):
+    pass
 
 
 @dataclass
@@ -210,20 +217,15 @@ class ResNet:
 
 
 @dataclass
-class Wormhole(ResNet):
-    tol: float = MISSING
-    max_iter: int = MISSING
-    anderson: int = MISSING
+class Wormhole(Settled, ResNet):
+    pass
 
 
 @dataclass
-class SettledMLP:
+class SettledMLP(Settled):
     _target_: str = MISSING
     hidden: int = MISSING
     feedback: bool = MISSING
-    tol: float = MISSING
-    max_iter: int = MISSING
-    anderson: int = MISSING
 
 
 @dataclass
