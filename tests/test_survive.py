@@ -106,7 +106,7 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(
 @PROC
 def test_a_job_that_dies_takes_no_other_with_it(tmp_path):
     """One job's process is killed, as when the memory runs out: the others finish, and the same command mends the loss."""
-    process = start(tmp_path, *SMOKE, "trainer.max_epochs=100", "-m", "seed=0,1")
+    process = start(tmp_path, *SMOKE, "trainer.max_epochs=40", "-m", "seed=0,1")
     while not (beats := list((tmp_path / "jobs").glob("adhoc/*/heartbeat"))) or len(beats) < 3:  # the sweep has one too
         assert process.poll() is None
         time.sleep(0.05)
@@ -119,7 +119,7 @@ def test_a_job_that_dies_takes_no_other_with_it(tmp_path):
     assert "its process ended with signal SIGKILL (the memory may have run out)" in out
     states = sorted(run.data.tags.get("state", "") for run in everything(tmp_path) if "job" in run.data.tags)
     assert states == ["finished", "killed"]
-    code, out = run(tmp_path, *SMOKE, "trainer.max_epochs=100", "-m", "seed=0,1")
+    code, out = run(tmp_path, *SMOKE, "trainer.max_epochs=40", "-m", "seed=0,1")
     assert code == 0 and "2 finished" in out
 
 
