@@ -116,7 +116,8 @@ def settles(runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:
         return judge("no runs", None)
     last = here.dropna(subset="val/settled").sort_values("epoch").groupby("run_id")["val/settled"].last()
     share = settling["converged"].mean() if len(settling) else math.nan
-    text = f"{last.mean():.3f} of the validation inputs in the last epoch, {share:.3f} of the distorted ones"
+    lost = f"{(settling['converged'] == 0).sum()} of {len(settling):,}" if len(settling) else "none probed"
+    text = f"{last.mean():.3f} of the validation inputs in the last epoch; of the distorted ones {lost} do not"
     enough = here.groupby("model")["run_id"].nunique().min() >= SEEDS
     return judge(text, bool(last.min() == 1 and share == 1) if enough else None)
 
