@@ -449,6 +449,7 @@ def test_outputs_that_cannot_be_written_are_one_line(tmp_path):
         assert "Traceback" not in out
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_a_clear_end_and_what_was_there_stays(tmp_path):
     """No file may grow beyond 8 kB, as the database's log and the checkpoints would. With room again, it goes on."""
     assert run(tmp_path, *SMOKE)[0] == 0
