@@ -2,6 +2,7 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
+from sklearn.metrics import r2_score
 
 from experiments import report
 from experiments.report import Claim, judge, trained
@@ -65,9 +66,7 @@ def follows(runs: pd.DataFrame, answers: pd.DataFrame) -> tuple[str, str]:
         return judge("no runs", None)
     explained = here[["run_id", "lr"]].drop_duplicates().set_index("run_id")
     wave = answers[answers["run_id"].isin(explained.index)].groupby("run_id")
-    explained["R2"] = wave.apply(
-        lambda w: 1 - ((w["true"] - w["answer"]) ** 2).sum() / ((w["true"] - w["true"].mean()) ** 2).sum()
-    )
+    explained["R2"] = wave.apply(lambda points: r2_score(points["true"], points["answer"]))
     by_rate = explained.groupby("lr")["R2"]
     text = ", ".join(f"{least:.3f} at lr={lr:g}" for lr, least in by_rate.min().items())
     return judge(f"least R² of its seeds {text}", bool(by_rate.min().max() >= 0.99) if by_rate.size().min() >= SEEDS else None)

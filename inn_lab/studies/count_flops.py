@@ -9,7 +9,7 @@ from torch.utils.flop_counter import flop_registry
 from inn_lab.config import ConfigError
 from inn_lab.models import ResNet
 from inn_lab.studies import Job
-from inn_lab.studies.train import fit_and_test
+from inn_lab.studies.train import train
 
 # isort: split
 import pytorch_lightning as L
@@ -28,7 +28,7 @@ def count_flops(job: Job) -> str:
             "study=count_flops: it counts torch's own operations, which only residual networks use; "
             "take model=resnet or model=wormhole"
         )
-    return fit_and_test(job, job.cfg.trainer.max_epochs, CountFlops(job.data.sizes["train"]))
+    return train(job, CountFlops(job.data.sizes["train"]))
 
 
 class CountFlops(L.Callback):

@@ -30,7 +30,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 
-def train(job: Job) -> str:
+def train(job: Job, *callbacks: L.Callback) -> str:
     """Trains for `trainer.max_epochs` (or `trainer.max_time` seconds), logs each epoch, tests, logs the confusion matrix (of a
     regression the answers).
 
@@ -41,7 +41,7 @@ def train(job: Job) -> str:
         log_components(job, job.model.components)
     if job.cfg.trainer.max_time:
         job.run.tag(**machine(job.device))  # how far a clock lets it come depends on it
-    return fit_and_test(job, job.cfg.trainer.max_epochs)
+    return fit_and_test(job, job.cfg.trainer.max_epochs, *callbacks)
 
 
 def fit_and_test(job: Job, epochs: int, *callbacks: L.Callback) -> str:
