@@ -10,8 +10,6 @@ loops too, but reads and writes the sum for every few entries and tests each tim
 stand in this file because numba's cache on disk asks only whether the file of the compiled function has changed.)
 """
 
-from contextlib import contextmanager
-
 import numpy as np
 from llvmlite import ir
 from numba import njit, prange, types
@@ -21,6 +19,8 @@ from numba.extending import intrinsic
 COMPILE = {"parallel": True, "fastmath": True, "cache": True, "error_model": "numpy"}
 # Lanes: the sources' batch in one go, and what is left of another. LLVM takes as many registers as it needs.
 WIDE, NARROW = 32, 8
+# Entries taken at once: into a sum, two, so that one need not wait for the other; of dot products, four, which read g once.
+AT_ONCE, DOTS = 2, 4
 
 
 class _Lanes:
@@ -29,6 +29,7 @@ class _Lanes:
     def __init__(self, builder, kind, lanes):
         self.builder, self.kind, self.vector = builder, kind, ir.VectorType(kind, lanes)
         self.zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+        self.nothing = ir.Constant(self.vector, [0.0] * lanes)
         name = f"llvm.vector.reduce.fadd.v{lanes}{'f32' if kind == ir.FloatType() else 'f64'}"
         self.reduce = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind, self.vector]), name)
 
@@ -41,9 +42,9 @@ class _Lanes:
         self.builder.store(vector, where, align=4)
 
     def spread(self, number):
-        nothing = ir.Constant(self.vector, ir.Undefined)
-        first = self.builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
-        return self.builder.shuffle_vector(first, nothing, self.zeros)
+        blank = ir.Constant(self.vector, ir.Undefined)
+        first = self.builder.insert_element(blank, number, ir.Constant(ir.IntType(32), 0))
+        return self.builder.shuffle_vector(first, blank, self.zeros)
 
     def times(self, a, b):
         return self.builder.fmul(a, b, flags=["fast"])
@@ -60,12 +61,18 @@ def _data(context, builder, signature, args, n):
     return [context.make_array(signature.args[j])(context, builder, args[j]).data for j in range(n)]
 
 
-@contextmanager
-def _entries(builder, columns, first, last, stride, at):
-    """A loop over entries `first` … `last` − 1; gives an entry, and where its row's column `at` stands in a dense array."""
-    with cgutils.for_range_slice(builder, first, last, ir.Constant(first.type, 1), intp=first.type) as (k, _):
-        column = builder.zext(builder.load(builder.gep(columns, [k])), first.type)
-        yield k, builder.add(builder.mul(column, stride), at)
+def _entries(builder, columns, first, last, stride, at, each, many):
+    """each(ks, places) for `many` entries at a time from `first` to `last` − 1, and then for each of the rest.
+
+    An entry's place is where its row's column `at` stands in a dense array.
+    """
+    number = first.type
+    whole = builder.sub(last, builder.srem(builder.sub(last, first), ir.Constant(number, many)))
+    for begin, end, n in ((first, whole, many), (whole, last, 1)):
+        with cgutils.for_range_slice(builder, begin, end, ir.Constant(number, n), intp=number) as (k, _):
+            ks = [builder.add(k, ir.Constant(number, j)) for j in range(n)]
+            found = [builder.zext(builder.load(builder.gep(columns, [k])), number) for k in ks]
+            each(ks, [builder.add(builder.mul(column, stride), at) for column in found])
 
 
 def _add_row(lanes):
@@ -77,12 +84,21 @@ def _add_row(lanes):
             total, values, columns, x = _data(context, builder, signature, args, 4)
             first, last, stride, at = args[4:]
             vectors = _Lanes(builder, total.type.pointee, lanes)
-            summed = cgutils.alloca_once(builder, vectors.vector)
-            builder.store(vectors.load(total, at), summed)
-            with _entries(builder, columns, first, last, stride, at) as (k, place):
-                value = vectors.spread(builder.load(builder.gep(values, [k])))
-                builder.store(vectors.plus(builder.load(summed), vectors.times(value, vectors.load(x, place))), summed)
-            vectors.store(builder.load(summed), total, at)
+            sums = [cgutils.alloca_once(builder, vectors.vector) for _ in range(AT_ONCE)]
+            builder.store(vectors.load(total, at), sums[0])
+            for summed in sums[1:]:
+                builder.store(vectors.nothing, summed)
+
+            def each(ks, places):
+                for k, place, summed in zip(ks, places, sums[: len(ks)], strict=True):
+                    value = vectors.spread(builder.load(builder.gep(values, [k])))
+                    builder.store(vectors.plus(builder.load(summed), vectors.times(value, vectors.load(x, place))), summed)
+
+            _entries(builder, columns, first, last, stride, at, each, AT_ONCE)
+            whole = builder.load(sums[0])
+            for summed in sums[1:]:
+                whole = vectors.plus(whole, builder.load(summed))
+            vectors.store(whole, total, at)
             return context.get_dummy_value()
 
         return types.void(total, values, columns, x, *[types.intp] * 4), emit
@@ -106,17 +122,26 @@ def _dots(lanes):
             zero, step = ir.Constant(number, 0), ir.Constant(number, lanes)
             g_size, x_size = builder.mul(g_rows, stride), builder.mul(x_rows, stride)
             begin = builder.mul(row, stride)
-            summed = cgutils.alloca_once(builder, vectors.vector)
-            with _entries(builder, columns, first, last, stride, zero) as (k, place):
-                builder.store(ir.Constant(vectors.vector, [0.0] * lanes), summed)
+            sums = [cgutils.alloca_once(builder, vectors.vector) for _ in range(DOTS)]
+
+            def each(ks, places):
+                mine = sums[: len(ks)]
+                for summed in mine:
+                    builder.store(vectors.nothing, summed)
                 with cgutils.for_range(builder, matrices, intp=number) as loop:
-                    mine = builder.add(begin, builder.mul(loop.index, g_size))
-                    theirs = builder.add(place, builder.mul(loop.index, x_size))
+                    ours = builder.add(begin, builder.mul(loop.index, g_size))
+                    shift = builder.mul(loop.index, x_size)
+                    theirs = [builder.add(place, shift) for place in places]
                     with cgutils.for_range_slice(builder, start, stop, step, intp=number) as (at, _):
-                        pair = vectors.load(g, builder.add(mine, at)), vectors.load(x, builder.add(theirs, at))
-                        builder.store(vectors.plus(builder.load(summed), vectors.times(*pair)), summed)
-                dot = builder.gep(out, [k])
-                builder.store(vectors.total(builder.load(dot), builder.load(summed)), dot)
+                        here = vectors.load(g, builder.add(ours, at))
+                        for summed, place in zip(mine, theirs, strict=True):
+                            there = vectors.load(x, builder.add(place, at))
+                            builder.store(vectors.plus(builder.load(summed), vectors.times(here, there)), summed)
+                for k, summed in zip(ks, mine, strict=True):
+                    dot = builder.gep(out, [k])
+                    builder.store(vectors.total(builder.load(dot), builder.load(summed)), dot)
+
+            _entries(builder, columns, first, last, stride, zero, each, DOTS)
             return context.get_dummy_value()
 
         return types.void(g, columns, x, out, types.intp, types.intp, shape, *[types.intp] * 3), emit
@@ -126,8 +151,6 @@ def _dots(lanes):
 
 add_row_wide, add_row_narrow, add_row_one = (_add_row(lanes) for lanes in (WIDE, NARROW, 1))
 dots_wide, dots_narrow, dots_one = (_dots(lanes) for lanes in (WIDE, NARROW, 1))
-
-CACHE = 2**20
 
 
 @njit(inline="always")
