@@ -91,7 +91,6 @@ RANGES = {  # key: (is it allowed?, what is allowed, an example)
     "trainer.max_time": (lambda v: v is None or v > 0, "seconds, or null for no limit", "trainer.max_time=300"),
     "trainer.checkpoint_s": (lambda v: v >= 0, "seconds, 0 for every epoch", "trainer.checkpoint_s=10"),
     "trainer.accelerator": (lambda v: v in ("auto", "cpu", "gpu"), "one of auto, cpu, gpu", "trainer=auto"),
-    "trainer.precision": (lambda v: v in ("32-true", "bf16-mixed"), "32-true or bf16-mixed", "trainer.precision=32-true"),
     "source.std": (lambda v: v > 0, "a standard deviation is positive", "source.std=0.3081"),
     "scale.weights": (lambda v: v > 0, "a positive factor on n_weights", "scale=paper"),
 }

@@ -286,7 +286,6 @@ class Trainer:
     max_epochs: int = MISSING
     max_time: float | None = MISSING
     checkpoint_s: float = MISSING
-    precision: str = MISSING
     gradient_clip_val: float | None = MISSING
     progress: bool = MISSING
 

@@ -108,6 +108,23 @@ class Counted(torch.nn.Module):
         return slope * z + x
 
 
+@pytest.mark.parametrize("anderson", [1, 2, 5])
+def test_acceleration_takes_what_has_settled_among_what_still_moves(anderson):
+    """In single precision, as models train: the settled one is too few to be left out, and its differences are exactly zero."""
+    slope = torch.tensor([0.0, 0.9, 0.9, 0.9])[:, None]
+    z, record = fix(lambda z, s: s * z + 1, slope, torch.zeros(4, 1), anderson=anderson, tol=1e-5, max_iter=400)
+    assert record.converged.all() and record.iterations[0] < record.iterations[1:].min()
+    torch.testing.assert_close(z, 1 / (1 - slope), rtol=0, atol=1e-3)
+
+
+def test_second_derivatives_are_refused():
+    x = torch.tensor([[0.3]], dtype=torch.float64, requires_grad=True)
+    z, _ = fix(lambda z, x: torch.tanh(z) / 2 + x, x, torch.zeros(1, 1, dtype=torch.float64), **EXACT)
+    (first,) = torch.autograd.grad((z**2).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
+
+
 @WAYS
 def test_samples_settle_each_by_itself_and_then_cost_nothing(anderson):
     """Easy and hard ones together come out as one by one, in values, records and gradients."""

@@ -52,6 +52,8 @@ def test_it_tells_how_long_it_took(lab, runs):
     assert lab(*STILL, "model=settled_inn", "data.iterations=1")[0] == 0
     found = runs("adhoc")
     assert found["train/iterations"].between(1, 300).all() and (found["val/settled"] == 1).all()
+    effective = found["model/weights_effective"] / found["model/weights"]
+    assert effective.min() > 0.9, "paths of all its iterations count, not those of one step of the input"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.func import functional_call, jvp
 
 from inn_lab.config import ConfigError
@@ -18,6 +19,7 @@ from inn_lab.sizing import whole
 
 Step = Callable[[Tensor], Tensor]
 REGULAR = 1e-8  # of Anderson's least squares, as a share of their size: residuals become collinear as they shrink
+TINY = 1e-200  # the least such size
 COMPACT = 0.75  # when the share of samples that still move falls below it, the settled ones are left out of the batch
 
 
@@ -112,12 +114,12 @@ class Anderson:
         self.steps = [*self.steps, new - old][-self.memory - 1 :]
         if len(self.steps) < 2:
             return new
-        residual = _flat(self.steps[-1])  # (B, n)
+        residual = _flat(self.steps[-1]).double()  # (B, n); in single precision REGULAR would be lost
         changes = torch.stack([residual - _flat(step) for step in self.steps[:-1]], dim=1)  # (B, m, n)
         products = changes @ changes.mT  # (B, m, m)
-        size = products.diagonal(dim1=1, dim2=2).sum(1).clamp_min(torch.finfo(products.dtype).tiny)
+        size = products.diagonal(dim1=1, dim2=2).sum(1).clamp_min(TINY)  # 0 for what has settled and is still in the batch
         products = products + (REGULAR * size)[:, None, None] * torch.eye(changes.shape[1]).to(products)
-        share = torch.linalg.solve(products, changes @ residual[:, :, None]).squeeze(2)  # (B, m)
+        share = torch.linalg.solve(products, changes @ residual[:, :, None]).squeeze(2).to(new)  # (B, m)
         back = torch.stack([_flat(new - value) for value in self.values[:-1]], dim=1)  # (B, m, n)
         return new - (share[:, :, None] * back).sum(1).view_as(new)
 
@@ -267,6 +269,7 @@ class Fix(torch.autograd.Function):
         ctx.save_for_forward(z, *given)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         problem, (z, *inputs) = ctx.problem, ctx.saved_tensors
         wanted = [place for place, needed in enumerate(ctx.needs_input_grad[2:]) if needed]

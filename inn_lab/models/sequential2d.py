@@ -165,7 +165,7 @@ class Sequential2D(Model):
         """As every model; also the "depth", "width" and "density" of the matrix, and "weights_effective".
 
         Effective weights lie on a path from an input to an output within T = `steps`; see `inn_lab.patterns.effective`. It is
-        left out where low-rank blocks stand among others.
+        left out where low-rank blocks stand among others, and of a matrix of low rank at T = 1.
         """
         return {
             "weights": self.n_weights,
@@ -179,7 +179,8 @@ class Sequential2D(Model):
     def _effective(self, steps: int) -> dict[str, int]:
         parts = self.map.parts if isinstance(self.map, Sum) else [self.map]
         if any(isinstance(part, LowRank) for part in parts):
-            whole = len(parts) == 1 and len(parts[0].ranks) == 1  # by itself, every entry is there
+            # By itself it has every entry, and from the second step on all weights have a part in an output.
+            whole = steps > 1 and len(parts) == 1 and len(parts[0].ranks) == 1
             return {"weights_effective": self.n_weights} if whole else {}
         links = {isinstance(part, Fixed): part.entries()[0] for part in parts}
         none = next(iter(links.values()))[:0]

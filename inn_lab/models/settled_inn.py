@@ -37,6 +37,10 @@ class SettledINN(Settled, INN):
         super().__init__(n_inputs, n_outputs, **options)
         self.settlings = [Settling(tol, max_iter, anderson)]
 
+    def size(self, steps: int) -> dict[str, float]:
+        """As every model; effective weights lie on a path of at most `max_iter` iterations."""
+        return super().size(self.settlings[0].options["max_iter"])
+
     def forward(self, x: Tensor) -> Tensor:
         still = is_still(x)
         images = (x[:, :1] if still else x).flatten(0, 1)  # (B or B · T, I)

@@ -144,7 +144,7 @@ class Wavefront(torch.nn.Module):
 
     def forward(self, e: Tensor) -> Tensor:
         values = self.map.values
-        y = _Iterate.apply(e.permute(1, 2, 0).to(values.dtype), values, self)  # autocast gives e in half precision
+        y = _Iterate.apply(e.permute(1, 2, 0), values, self)
         return y.permute(2, 0, 1)  # (T, last, B) -> (B, T, last)
 
 

@@ -85,7 +85,6 @@ def lightning(job: Job, *, logger: Logger | None, **options: Any) -> L.Trainer:
     return L.Trainer(
         accelerator="gpu" if job.device.type == "cuda" else "cpu",
         devices=[job.device.index] if job.device.type == "cuda" else 1,
-        precision=job.cfg.trainer.precision,
         reload_dataloaders_every_n_epochs=1,  # training sequences are drawn anew each epoch
         num_sanity_val_steps=0,
         log_every_n_steps=1,
