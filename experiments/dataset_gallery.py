@@ -22,7 +22,7 @@ def figures(runs: pd.DataFrame, examples: pd.DataFrame) -> dict[str, Figure]:
     made = {}
     for data, part in singles.groupby("data"):
         still = {name: one for name in TRANSFORMS if len(one := part[part["data.transforms"] == name])}
-        rows = still or {f"{number}": one for number, one in part.groupby("example")}
+        rows = still or {" " * number: one for number, (_, one) in enumerate(part.groupby("example"))}  # nothing to call them
         made[f"dataset_gallery_{data}"] = strips(rows, framed=not still)
     kinds = series.drop_duplicates("kind")
     if len(kinds):
@@ -38,7 +38,7 @@ def strips(rows: dict[str, pd.DataFrame], framed: bool = False) -> Figure:
     """A row of pictures for each table; with `framed` the step that is the answer gets a frame."""
     columns = max(map(len, rows.values()))
     figure = Figure(figsize=(0.75 * columns, 0.8 * len(rows)))
-    panels = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw={"wspace": 0.06, "hspace": 0.06})
+    panels = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw={"wspace": 0.06, "hspace": 0.06, "bottom": 0.01})
     for (label, images), strip in zip(rows.items(), panels, strict=True):
         for axes, (_, image) in zip(strip, images.iterrows(), strict=False):
             picture(axes, image["pixels"])

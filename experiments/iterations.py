@@ -17,7 +17,7 @@ def figures(runs: pd.DataFrame, probe: pd.DataFrame) -> dict[str, Figure]:
     counts = sorted(trained(runs)["data.iterations"].unique())
     by_epoch, (axes,) = report.grid(1)
     curves = {f"{k:g} iterations": (trained(runs, **{"data.iterations": k}), {"color": shade(k, counts)}) for k in counts}
-    report.panel(axes, "trained with", curves, chance=0.1)
+    report.panel(axes, "by the number of iterations in training", curves, chance=0.1, legend="trained with")
     each = of(runs, probe, "data.iterations")
     lines = {f"trained with {k:g}": (each[each["data.iterations"] == k], shade(k, counts)) for k in counts}
     return {"iterations": by_epoch, "iterations_probe": by_iteration(lines)}
@@ -75,10 +75,11 @@ def settles(axis: str):
         steps = each.pivot_table(index=[axis, "run_id"], columns="iteration", values="distance")
         if not {EARLY, LATE} <= set(steps):
             return judge("no runs", None)
-        falls = (steps[LATE] < steps[EARLY]) | (steps[LATE] == 0)
+        falls = (steps[LATE] < steps[EARLY]) | (steps[LATE] == 0)  # of those that diverged there is none
         factor = (steps[LATE] / steps[EARLY].where(steps[EARLY] > 0)).fillna(0).groupby(level=0).max()
         text = ", ".join(f"× {value:.2g} at {axis}={at}" for at, value in factor.items())
-        return judge(f"{falls.sum()} of {len(falls)} networks; at most {text}", bool(falls.all()))
+        networks = trained(runs)["run_id"].nunique()
+        return judge(f"{falls.sum()} of {networks} networks; at most {text}", bool(falls.sum() == networks))
 
     return measure
 

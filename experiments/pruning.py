@@ -180,15 +180,9 @@ def gated(cell: str, target: str) -> bool:
 
 
 CLAIMS = [
-    Claim(
-        "D 7.2, Figs. 6.5–6.11", "Safe to prune of both: tanh 80, ReLU 70, LSTM 60, GRU 80 %", safe_shares("both"), images=False
-    ),
-    Claim(
-        "D 7.2, Figs. 6.13–6.19", "Of input-to-hidden: tanh 70, ReLU 70, LSTM 70, GRU 80 %", safe_shares("i2h"), images=False
-    ),
-    Claim(
-        "D 7.2, Figs. 6.21–6.27", "Of hidden-to-hidden: tanh 80, ReLU 70, LSTM 90, GRU 90 %", safe_shares("h2h"), images=False
-    ),
+    Claim("D 7.2, Figs. 6.5–6.11", "Safe to prune of both: tanh 80, ReLU 70, LSTM 60, GRU 80 %", safe_shares("both")),
+    Claim("D 7.2, Figs. 6.13–6.19", "Of input-to-hidden: tanh 70, ReLU 70, LSTM 70, GRU 80 %", safe_shares("i2h")),
+    Claim("D 7.2, Figs. 6.21–6.27", "Of hidden-to-hidden: tanh 80, ReLU 70, LSTM 90, GRU 90 %", safe_shares("h2h")),
     Claim("D 8", "Every network can do without more than 60 % of its weights", more_than_60),
     Claim("D 7.2", "One epoch regains the accuracy (nine of ten cuts below 100 %)", one_epoch),
     Claim(

@@ -18,6 +18,7 @@ AXES = ("model", "data")
 TABLES = {"confusion": "confusion.csv"}
 MODELS = {"lstm": {"color": report.LSTM, "marker": "s"}, "inn": {"color": report.INN, "marker": "o"}}
 LENGTH = 19  # what the claims are about
+EVEN = 0.1 / (LENGTH - 1)  # a slope that matters little: 0.1 from the first place to the last
 Z = 1.959964  # two-sided 95 %
 
 
@@ -89,7 +90,7 @@ def accuracy(axes: Axes, matrix: np.ndarray, label: str, style: dict[str, str]) 
 
 
 def bias(
-    model: str, data: str, holds: Callable[[float, float, float], bool]
+    model: str, data: str, holds: Callable[[float, float], bool | None]
 ) -> Callable[[pd.DataFrame, pd.DataFrame], tuple[str, str]]:
     """Claim about the slope and its confidence interval."""
 
@@ -98,18 +99,17 @@ def bias(
         if len(matrix) != LENGTH:
             return judge("no runs", None)
         b, low, high = slope(np.diag(matrix), matrix.sum(axis=1))
-        return judge(f"{b:+.4f} a place (95 % CI {low:+.4f} to {high:+.4f})", holds(b, low, high))
+        return judge(f"{b:+.4f} a place (95 % CI {low:+.4f} to {high:+.4f})", holds(low, high))
 
     return measure
 
 
-def recent(b: float, low: float, high: float) -> bool:
-    return low > 0
+def recent(low: float, high: float) -> bool | None:
+    return True if low > 0 else False if high <= EVEN else None
 
 
-def even(b: float, low: float, high: float) -> bool:
-    """No slope to be seen, or one that matters little: at most 0.1 from the first place to the last."""
-    return low <= 0 <= high or abs(b) * (LENGTH - 1) <= 0.1
+def even(low: float, high: float) -> bool | None:
+    return report.within(low, high, EVEN)
 
 
 def early_ones_are_guessed(runs: pd.DataFrame, confusion: pd.DataFrame) -> tuple[str, str]:

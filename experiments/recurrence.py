@@ -1,7 +1,7 @@
 """Kale 2024, 3.4: a million weights, dealt out to blocks that feed forward and blocks that feed back (Table 6, Fig. 7).
 
-K gives neither learning rate nor epochs, and trains on fixed sequences. Here they are drawn anew each epoch, so there is less
-to overfit: where K sees models overfit more with more recurrence, these may not.
+K gives neither learning rate nor epochs, and does not say whether its sequences are fixed. Here they are drawn anew each epoch,
+so there is less to overfit: where K sees models overfit more with more recurrence, these may not.
 """
 
 import colorsys
@@ -80,7 +80,8 @@ def trend(values: Callable[[pd.DataFrame], pd.Series], sign: int) -> Callable[..
         if found["value"].nunique() == 1:
             return judge(f"{text}; all alike", False)
         rho, p = spearmanr(found["at"], found["value"], alternative="greater" if sign > 0 else "less")
-        return judge(f"{text}; Spearman's ρ = {rho:+.2f}, p = {p:.2g}", bool(p < 0.05))
+        way = "rise" if sign > 0 else "fall"
+        return judge(f"{text}; Spearman's ρ = {rho:+.2f}, one-sided p = {p:.2g} for a {way}", bool(p < 0.05))
 
     return measure
 

@@ -27,7 +27,12 @@ AGREES, DIFFERS, TOO_FEW = "agrees", "differs", "not enough runs"
 SCALARS = {field.name for field in fields(Config) if field.type is not Any}  # R, lr, …: not the groups
 ACC, TEST = "val/acc_end", "test/acc_end"
 CELLS = {"rnn_tanh": "darkorange", "rnn_relu": "seagreen", "lstm": "crimson", "gru": "slateblue"}  # Darji's, in every figure
-THEIRS = ({"mnist"}, {"cifar10"}, {"reber"}, {"sine"})  # what the sources' own networks learn from; see the runs' tag `source`
+THEIRS = {
+    "H": {"mnist"},
+    "K": {"mnist"},
+    "D": {"reber"},
+    "T": {"mnist", "cifar10", "sine"},
+}  # what each source's networks learn from
 INN, LSTM = "royalblue", "crimson"  # the same in every figure of the lab; densities go from dark (sparse) to light (dense)
 
 WAYS = {  # to hold a matrix: the line of each, the same in every figure
@@ -52,16 +57,18 @@ def settings(runs: pd.DataFrame, axes: Iterable[str]) -> list[str]:
 
     Tags named like params, with a dot, are settings too: `machine.threads` of the runs that take times.
     """
-    free = {"seed", "model._target_", *NOT_SCIENCE, *axes, *(f"model.{axis}" for axis in axes)}
+    free = {"seed", *NOT_SCIENCE, *axes, *(f"model.{axis}" for axis in axes)}
     return [column for column in runs if ("." in column or column in SCALARS) and column not in free]
 
 
 def select(runs: pd.DataFrame, axes: Iterable[str], wanted: Mapping[str, str]) -> tuple[pd.DataFrame, str]:
     """The runs of one figure, alike in all but the axes and the seed, and a sentence on those left out.
 
-    `wanted` names values of columns ("source": "mnist"); in what it leaves, the newest finished run's settings are taken. What
-    a model has of its own (an LSTM has no model.init) is compared among runs of that model, and where data sets are an axis
-    theirs likewise. Of runs that are the same in everything the newest is kept. Raises ConfigError if no finished run is left.
+    `wanted` names values of columns ("source": "mnist"); in what it leaves, the newest finished run's settings are taken. Where
+    models are an axis, what a model has of its own (an LSTM has no model.init) is compared among its runs, and where data sets
+    are, theirs likewise. Of runs that are the same in everything the newest is kept.
+
+    Raises ConfigError if no finished run is left.
     """
     runs = runs[runs["state"].isin(["finished", "diverged", "undefined"])]
     for column, value in wanted.items():
@@ -74,7 +81,7 @@ def select(runs: pd.DataFrame, axes: Iterable[str], wanted: Mapping[str, str]) -
     if not (runs["state"] == "finished").any():
         raise ConfigError("no such run has finished yet")
     columns = settings(runs, axes)
-    owners = {"model": ("model.",), **({"data": ("data.", "objective.")} if "data" in axes else {})}
+    owners = {axis: own for axis, own in {"model": ("model.",), "data": ("data.", "objective.")}.items() if axis in axes}
     shared = [column for column in columns if not column.startswith(sum(owners.values(), ()))]
     alike = runs[_same(runs, shared, _newest(runs))]
     for owner, prefixes in owners.items():
@@ -118,7 +125,13 @@ def grid(panels: int) -> tuple[Figure, list[Axes]]:
     return figure, axes[:panels]
 
 
-def panel(axes: Axes, title: str, curves: Mapping[str, tuple[pd.DataFrame, dict[str, object]]], chance: float = 0) -> None:
+def panel(
+    axes: Axes,
+    title: str,
+    curves: Mapping[str, tuple[pd.DataFrame, dict[str, object]]],
+    chance: float = 0,
+    legend: str = "weights",
+) -> None:
     """Validation ACC_end by epoch. `curves`: {label: (runs, style)}."""
     for label, (runs, style) in curves.items():
         curve(axes, runs, ACC, label, **style)
@@ -126,7 +139,7 @@ def panel(axes: Axes, title: str, curves: Mapping[str, tuple[pd.DataFrame, dict[
         axes.axhline(chance, color="gray", linewidth=0.8, linestyle=":", label="chance")
     axes.set(title=title, xlabel="epoch", ylabel="validation ACC_end", ylim=(0, 1))
     if curves:
-        axes.legend(fontsize=7, title="weights", title_fontsize=7, loc="upper left", ncols=2 if len(curves) > 4 else 1)
+        axes.legend(fontsize=7, title=legend, title_fontsize=7, ncols=2 if len(curves) > 4 else 1)
 
 
 def weights(runs: pd.DataFrame) -> str:
@@ -141,19 +154,20 @@ def by_density(inn: pd.DataFrame, lstm: pd.DataFrame) -> dict[str, tuple[pd.Data
 
 
 def curve(axes: Axes, runs: pd.DataFrame, metric: str, label: str, **style: object) -> None:
-    """The mean over seeds by epoch, and a band of one standard deviation where there are two seeds or more.
+    """The mean over seeds by epoch, and a band of one standard deviation where there are two seeds or more, down to the lowest.
 
     A diverged run counts as far as it goes; a cross stands where it ends, and the label says how many there are.
     """
     by_epoch = runs.groupby("epoch")[metric]
-    mean, std = by_epoch.mean(), by_epoch.std()
+    mean, std, lowest = by_epoch.mean(), by_epoch.std(), by_epoch.min()
     after = mean.index + 1  # epochs are counted from 0
     diverged = runs[runs["state"] == "diverged"]
     lost, count = diverged["run_id"].nunique(), runs["run_id"].nunique()
     label += "" if not lost else ", diverged" if lost == count else f", {lost} of {count} diverged"
     (line,) = axes.plot(after, mean, label=label, **style)
     if count > 1:
-        axes.fill_between(after, mean - std, mean + std, color=line.get_color(), alpha=0.2, linewidth=0)
+        low = lowest.clip(lower=mean - std)  # a loss has no less than that, and is drawn on a log scale
+        axes.fill_between(after, low, mean + std, color=line.get_color(), alpha=0.2, linewidth=0)
     ends = diverged.dropna(subset=["epoch", metric]).sort_values("epoch").groupby("run_id").last()
     axes.plot(ends["epoch"] + 1, ends[metric], "x", color=line.get_color())
 
@@ -248,8 +262,18 @@ class Claim:
 
 
 def judge(measured: str, holds: bool | None) -> tuple[str, str]:
-    """(measured, verdict), where `holds` None says that the runs it takes are not there."""
+    """(measured, verdict), where `holds` None says that the runs are not there that it takes, or too few to tell."""
     return (measured, TOO_FEW) if holds is None else (measured, AGREES if holds else DIFFERS)
+
+
+def within(low: float, high: float, margin: float) -> bool | None:
+    """Whether a difference is no more than `margin`, by its interval: None where part of the interval is, and part is not."""
+    if -margin <= low and high <= margin:
+        return True
+    return None if low <= margin and high >= -margin else False
+
+
+FIXED = {"model.R": "R", "n_weights": "n_weights"}  # said where all runs have one
 
 
 def provenance(runs: pd.DataFrame) -> str:
@@ -265,10 +289,12 @@ def provenance(runs: pd.DataFrame) -> str:
     images, learnt = set(done["data"]) != {"none"}, "epoch" in done
     clock = done["trainer.max_time"].dropna().unique() if "trainer.max_time" in done else []
     length = ", ".join(f"{seconds:g} seconds" for seconds in clock) or f"{values('trainer.max_epochs')} epochs"
+    fixed = [f"{name} {values(column)}" for column, name in FIXED.items() if column in done and done[column].nunique() == 1]
     parts = [
         *([f"source {values('source')}"] if images else []),
         f"scale {values('scale')}",
         *([values("data") + (f", length {values('seq_len')}" if series else "")] if images else []),
+        *fixed,
         *([f"lr {values('lr')}", length] if learnt else []),
         f"{done['run_id'].nunique()} runs, {seeds} seed{'s' * (seeds != 1)}",
         f"{values('machine.processor')}, {values('machine.threads')} threads" if timed else values("device"),
@@ -278,14 +304,16 @@ def provenance(runs: pd.DataFrame) -> str:
 
 
 def claims_table(claims: Iterable[Claim], runs: pd.DataFrame, **tables: pd.DataFrame) -> pd.DataFrame:
-    """One row a claim. A verdict takes the source's size and, where the claim depends on them, its data (`THEIRS`).
+    """One row a claim. A verdict takes `scale=paper` and, where the claim depends on them, the data of its source (`THEIRS`);
+    one of the lab's own those of any source.
 
-    Runs of another size or on other data are only measured: "not enough runs".
+    Runs of another scale or on other data are only measured: "not enough runs".
     """
-    rows = []
+    rows, sources = [], set(runs["source"])
     for claim in claims:
         measured, verdict = claim.measure(runs, **tables)
-        faithful = set(runs["scale"]) == {"paper"} and (not claim.images or set(runs["source"]) in THEIRS)
+        theirs = THEIRS.get(claim.source.split()[0], set().union(*THEIRS.values()))
+        faithful = set(runs["scale"]) == {"paper"} and (not claim.images or (len(sources) == 1 and sources <= theirs))
         rows.append((claim.source, claim.sentence, measured, verdict if faithful else TOO_FEW))
     table = pd.DataFrame(rows, columns=["source", "sentence", "measured", "verdict"])
     return table.assign(measured_on=provenance(runs))

@@ -20,6 +20,7 @@ AXES = ("model", "model.tol", "data.iterations")
 TABLES = {"settling": "settling.csv"}
 PROBED = {"settled_inn": "an INN", "wormhole": "a wormhole network"}
 SEEDS = 2  # from which something is said
+LITTLE = 0.1  # a rank correlation that is as good as none
 
 
 def kinds(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -43,12 +44,12 @@ def figures(runs: pd.DataFrame, settling: pd.DataFrame) -> dict[str, Figure]:
     for number, (name, part) in enumerate(kinds(runs).items()):
         style = {"color": f"C{number}"}
         report.curve(by_epoch, part, ACC, f"{name}: test {tested(part).mean():.3f}", **style)
-        seconds = part.groupby("epoch")["time/epoch_s"].mean().cumsum()
+        seconds = part.groupby("epoch")["time/epoch_s"].median().cumsum()
         by_seconds.plot(seconds, part.groupby("epoch")[ACC].mean(), label=name, **style)
         if "val/iterations" in part and part["val/iterations"].notna().any():
             report.curve(iterations, part, "val/iterations", name, **style)
     by_epoch.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1))
-    by_seconds.set(xlabel="seconds of training", ylim=(0, 1))
+    by_seconds.set(xlabel="seconds of training (an epoch's median)", ylim=(0, 1), xscale="log")
     iterations.set(xlabel="epoch", ylabel="iterations until settled, validation", ylim=(0, None))
     by_epoch.legend(fontsize=8, loc="lower right")
     found = {"settling": figure}
@@ -101,12 +102,12 @@ def interval(values: pd.Series) -> tuple[float, float]:
 
 
 def as_good(runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:
-    found = {name: tested(part) for name, part in kinds(runs).items()}
+    found = {name: tested(part) for name, part in kinds(runs).items() if not name.startswith("wormhole")}
     listed = ", ".join(f"{name} {values.mean():.3f}" for name, values in found.items())
     settled = [values.mean() for name, values in found.items() if name.startswith("fixed")]
     unrolled = [values.mean() for name, values in found.items() if name.startswith("unrolled")]
     enough = settled and unrolled and min(len(values) for values in found.values()) >= SEEDS
-    return judge(f"test {listed}" if found else "no runs", abs(max(settled) - max(unrolled)) <= 0.03 if enough else None)
+    return judge(f"test {listed}" if found else "no runs", min(settled) >= max(unrolled) - 0.03 if enough else None)
 
 
 def settles(runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:
@@ -143,7 +144,8 @@ def rises(found: pd.Series, what: str) -> tuple[str, str]:
     mean, half = interval(found)
     if len(found) < SEEDS:
         return judge(f"{len(found)} networks", None)
-    return judge(f"{what} {mean:+.2f} ± {half:.2f} (95 %, {len(found)} networks)", mean - half > 0)
+    rising = True if mean - half > 0 else False if mean + half <= LITTLE else None
+    return judge(f"{what} {mean:+.2f} ± {half:.2f} (95 %, {len(found)} networks)", rising)
 
 
 def takes_longer_to_train(runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:

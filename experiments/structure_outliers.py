@@ -4,19 +4,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.report import Claim, judge
+from experiments.report import TEST, Claim, judge, tested, trained
 from experiments.structure import colour, weight_space
 
 AXES = ("model.swap", "data.transforms")
 TABLES = {"components": "components.csv"}
 TRANSFORMS = ("none", "erase", "perspective", "both")  # from easy to hard
 FAR = 0.2  # below the layered networks' mean on the same data, from which a network counts as an outlier
-TEST, SHARE = "test/acc_end", "share"
+SHARE = "share"
 
 
 def networks(runs: pd.DataFrame) -> pd.DataFrame:
     """One row a network: what it reached, how much it fell behind, and the share of its weights that are effective."""
-    done = runs[runs["state"] == "finished"].drop_duplicates("run_id")
+    done = trained(runs).drop_duplicates("run_id")
+    done = done.assign(**{TEST: done["run_id"].map(tested(done))})
     layered = done[done["model.swap"] == 0].groupby("data.transforms")[TEST].mean()
     behind = done["data.transforms"].map(layered) - done[TEST]  # missing where nothing layered stands beside
     share = done["model/weights_effective"] / done["model/weights"]

@@ -1,11 +1,13 @@
 """Habiba and Pearlmutter 2021, 4.2 and Fig. 7: a network whose output goes back to its input follows a sine."""
 
+import math
+
 import pandas as pd
 from matplotlib.figure import Figure
 from sklearn.metrics import r2_score
 
 from experiments import report
-from experiments.report import Claim, judge, trained
+from experiments.report import Claim, each, judge, trained
 
 AXES = ("lr", "model.feedback")
 TABLES = {"answers": "answers.csv"}
@@ -45,8 +47,9 @@ def fed_back(runs: pd.DataFrame, feedback: bool = True) -> pd.DataFrame:
 
 
 def losses(runs: pd.DataFrame) -> pd.Series:
-    """Each run's last training loss, by run_id."""
-    return runs.sort_values("epoch").groupby("run_id")["train/loss"].last()
+    """Each run's last training loss, by run_id; infinite if it diverged."""
+    last = runs.sort_values("epoch").groupby("run_id")["train/loss"].last()
+    return last.mask(each(runs, "state") == "diverged", math.inf)
 
 
 def is_stable(runs: pd.DataFrame, answers: pd.DataFrame) -> tuple[str, str]:
@@ -55,7 +58,7 @@ def is_stable(runs: pd.DataFrame, answers: pd.DataFrame) -> tuple[str, str]:
         return judge("no runs", None)
     last = here["epoch"].max()
     at = here.pivot_table(index="run_id", columns="epoch", values="train/loss")
-    fell = 1 - at[last] / at[last - (last + 1) // 10]
+    fell = (1 - at[last] / at[last - (last + 1) // 10]).mask(each(here, "state") == "diverged", math.inf)
     return judge(f"in the last tenth it falls by {fell.mean():.1%} (lr={LR:g})", bool(fell.abs().max() <= STABLE))
 
 
@@ -67,6 +70,7 @@ def follows(runs: pd.DataFrame, answers: pd.DataFrame) -> tuple[str, str]:
     explained = here[["run_id", "lr"]].drop_duplicates().set_index("run_id")
     wave = answers[answers["run_id"].isin(explained.index)].groupby("run_id")
     explained["R2"] = wave.apply(lambda points: r2_score(points["true"], points["answer"]))
+    explained = explained.fillna({"R2": -math.inf})  # those that diverged have no answer
     by_rate = explained.groupby("lr")["R2"]
     text = ", ".join(f"{least:.3f} at lr={lr:g}" for lr, least in by_rate.min().items())
     return judge(f"least R² of its seeds {text}", bool(by_rate.min().max() >= 0.99) if by_rate.size().min() >= SEEDS else None)

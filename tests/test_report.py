@@ -42,6 +42,7 @@ def test_every_claim_agrees_with_runs_like_the_thesis():
         (1, {(1_000_000, 0.02): 0.25}),
         (2, {(100_000, 1.0): 0.5}),
         (3, {(100_000, 0.4): 0.9}),
+        (3, {(100_000, 0.05): 0.46}),  # within its bounds, but others are better
         (3, {(100_000, 0.1): 0.3}),
         (4, {(50_000, 1.0): 0.4}),
         (5, {(50_000, 0.6): 0.6}),
@@ -62,7 +63,7 @@ def test_claims_without_their_runs_are_not_judged():
     assert set(verdicts(run(0.3, 777)).values()) == {TOO_FEW}
 
 
-@pytest.mark.parametrize("other", [{"source": "digits"}, {"scale": "smoke"}])
+@pytest.mark.parametrize("other", [{"source": "digits"}, {"source": "cifar10"}, {"scale": "smoke"}])
 def test_no_verdict_on_other_images_or_sizes(other):
     table = report.claims_table(study.CLAIMS, run(1.0, 100_000, 0.2, **other))
     assert set(table["verdict"]) == {TOO_FEW}
@@ -77,6 +78,12 @@ def test_runs_on_different_images_are_never_drawn_together():
     assert note == "1 of 3 runs; choose others by source.name=digits|mnist"
     kept, _ = report.select(frame, study.AXES, {"source": "digits"})
     assert sorted(kept["R"].unique()) == [0.1, 0.2]
+
+
+def test_models_are_never_drawn_together_unless_they_are_compared():
+    frame = runs(run(), run(model="gru", **{"model._target_": "gru"}), run(model="mlp", **{"model._target_": "mlp"}))
+    assert set(report.select(frame, study.AXES, {})[0]["model"]) == {"inn", "gru", "mlp"}
+    assert set(report.select(frame, ("R",), {})[0]["model"]) == {"mlp"}  # the newest
 
 
 def test_settings_are_shared_but_for_axes_and_seeds():

@@ -29,13 +29,13 @@ def comparison(change=None, **common) -> pd.DataFrame:
 
 
 def confusions(frame: pd.DataFrame, change=None) -> pd.DataFrame:
-    """Ten tries at each place: the INN finds eight anywhere, the LSTM the more the later. `change`: {(model, data): found}."""
+    """A hundred tries at each place: the INN finds 80 anywhere, the LSTM more, the later. `change`: {(model, data): found}."""
     places = np.arange(frame["seq_len"].iloc[0])
-    found = {"inn": np.full(len(places), 8), "lstm": np.maximum(0, places - len(places) // 3) // 2}
+    found = {"inn": np.full(len(places), 80), "lstm": np.maximum(0, places - len(places) // 3) * 5}
     parts = []
     for run_id, (model, data) in frame.groupby("run_id")[["model", "data"]].first().iterrows():
         right = np.broadcast_to((change or {}).get((model, data), found[model]), len(places))
-        matrix = np.diag(right) + np.roll(np.diag(10 - right), 1, axis=1)
+        matrix = np.diag(right) + np.roll(np.diag(100 - right), 1, axis=1)
         parts.append(pd.DataFrame(matrix, columns=places.astype(str)).assign(run_id=run_id, true=places))
     return pd.concat(parts, ignore_index=True)
 
@@ -149,22 +149,37 @@ def test_a_claim_differs(module, claims, change):
     assert {found[claim] for claim in claims} == {DIFFERS} and DIFFERS not in rest
 
 
-LATE = np.arange(19) // 2
+LATE = 5 * np.arange(19)
 
 
 @pytest.mark.parametrize(
     "claims, confused",
     [
-        ({0}, {("lstm", U): 5}),
+        ({0}, {("lstm", U): 50}),
         ({1}, {("inn", U): LATE}),
-        ({3, 5}, {("lstm", R): 5}),
-        ({4}, {("inn", R): 9 - LATE}),
-        ({5}, {("lstm", R): np.minimum(10, 4 + np.arange(19) // 3)}),
+        ({3, 5}, {("lstm", R): 50}),
+        ({4}, {("inn", R): 90 - LATE}),
+        ({5}, {("lstm", R): np.minimum(100, 40 + 3 * np.arange(19))}),
     ],
 )
 def test_a_claim_on_places_differs(claims, confused):
     found = verdicts(recency, comparison(seq_len=19), confused)
     assert {claim for claim, verdict in enumerate(found) if verdict == DIFFERS} == claims
+
+
+@pytest.mark.parametrize(
+    "low, high, is_recent, is_even",
+    [
+        (0.001, 0.005, True, True),  # later ones are found better, by little
+        (0.001, 0.009, True, None),
+        (0.007, 0.009, True, False),
+        (-0.002, 0.013, None, None),  # an interval that holds zero and much else says nothing
+        (-0.002, 0.003, False, True),
+        (-0.009, -0.007, False, False),
+    ],
+)
+def test_what_an_interval_says_of_places(low, high, is_recent, is_even):
+    assert (recency.recent(low, high), recency.even(low, high)) == (is_recent, is_even)
 
 
 @pytest.mark.parametrize(

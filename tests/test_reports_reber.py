@@ -192,7 +192,7 @@ def verdicts(frame: pd.DataFrame) -> list[str]:
         ({"RNN, ReLU": [0.9] * 9 + [0.97] * 11}, set()),
         ({"LSTM": [0.7] + [1.0] * 19}, {2}),
         ({"LSTM": [0.93] * 3 + [1.0] * 17}, {3}),
-        ({"GRU": [1.0] * 20}, set()),  # of three seeds, on average 0.96
+        ({"GRU": [1.0] * 20}, {4}),  # one seed is elsewhere after its first epoch
         ({"GRU": [0.75] + [0.99] * 19}, {4, 5}),
     ],
 )

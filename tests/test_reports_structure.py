@@ -57,6 +57,8 @@ ALIKE = {"test": 0.927, "loss": 0.05}
 def test_claims_on_structure(others, expected) -> None:
     frame = runs(*ten(0.0, **ALIKE), *ten(0.2, **others), *ten(0.5, **others))
     assert verdicts(structure, frame, components=components(frame)) == expected
+    lost = frame.assign(state=frame["state"].mask((frame["model.swap"] == 0.5) & (frame["seed"] < 5), "diverged"))
+    assert verdicts(structure, lost, components=components(lost)) == [DIFFERS] * 3
     few = runs(*ten(0.0, **ALIKE), network(0.2))
     assert set(verdicts(structure, few, components=components(few))) == {TOO_FEW}
 
@@ -90,6 +92,22 @@ def small(lost: int = 3, effective: float = 0.1, rest: float = 0.0, layered: flo
 def test_claims_on_outliers(made, expected) -> None:
     frame = small(**made)
     assert verdicts(structure_outliers, frame, components=components(frame)) == expected
+
+
+def test_what_differs_so_much_among_itself_that_it_cannot_be_told_is_not_alike() -> None:
+    frame = runs(
+        *(network(swap, test, 1 - test, seed=seed) for swap, found in SCATTERED.items() for seed, test in enumerate(found))
+    )
+    assert verdicts(structure, frame, components=components(frame))[1] == TOO_FEW
+
+
+SCATTERED = {0.0: (0.90, 0.91, 0.89), 0.2: (0.88, 0.55, 0.89)}
+
+
+def test_networks_that_diverge_are_outliers() -> None:
+    frame = small()
+    frame = frame.assign(state=frame["state"].mask(frame["test/acc_end"] == 0.2, "diverged"), **{"test/acc_end": 0.9})
+    assert verdicts(structure_outliers, frame, components=components(frame))[0] == AGREES
 
 
 def test_no_verdict_on_a_few_outliers() -> None:
@@ -131,6 +149,8 @@ def test_claims_on_iterations(ends, distance, expected) -> None:
     probe = probed(frame, lambda _, k: 0.7 + 0 * k, distance)
     assert verdicts(iterations, frame, probe=probe) == expected
     assert verdicts(iterations, frame, probe=probe[:0]) == [*expected[:2], TOO_FEW]
+    diverged = runs(frame, still(state="diverged", **{"data.iterations": 5, "seed": 1}))
+    assert verdicts(iterations, diverged, probe=probe)[2] == DIFFERS  # what it would do is not in the table
 
 
 def pair() -> pd.DataFrame:

@@ -264,5 +264,9 @@ def test_the_sines_verdicts(back, without, error, expected):
     frame, answers = (pd.concat(parts, ignore_index=True) for parts in zip(*made, strict=True))
     assert verdicts(wormhole_sine, frame, answers=answers) == expected
     assert wormhole_sine.figures(frame, answers).keys() == {"wormhole_sine"}
+    lost = (frame["lr"] == 1e-3) & (frame["seed"] == 1)
+    diverged = frame.assign(state=frame["state"].mask(lost, "diverged"))
+    there = answers[~answers["run_id"].isin(diverged.loc[lost, "run_id"])]
+    assert verdicts(wormhole_sine, diverged[diverged["lr"] == 1e-3], answers=there)[:2] == [DIFFERS, DIFFERS]
     one = frame["seed"] == 0
     assert verdicts(wormhole_sine, frame[one], answers=answers)[1] == TOO_FEW
