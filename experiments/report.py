@@ -273,7 +273,7 @@ def within(low: float, high: float, margin: float) -> bool | None:
     return None if low <= margin and high >= -margin else False
 
 
-FIXED = {"model.R": "R", "n_weights": "n_weights"}  # said where all runs have one
+FIXED = {"model.R": "R", "model.n_weights": "n_weights"}  # said where all runs have one
 
 
 def provenance(runs: pd.DataFrame) -> str:
