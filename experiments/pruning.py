@@ -79,8 +79,8 @@ def figures(runs: pd.DataFrame, cuts: pd.DataFrame) -> dict[str, Figure]:
                 after_the_cut(axes, here, cell, safe(cuts, cell, target), colour)
         axes.axhline(0.5, color="gray", linewidth=0.8, linestyle=":", label="chance")
         axes.set(title=f"{target}: {what}", xlabel="share that is cut", ylim=(0.4, 1.02))
+        axes.legend(fontsize=8, title="safe share of seeds' mean", title_fontsize=8, loc="lower left")
     figure.axes[0].set_ylabel("test accuracy right after the cut")
-    figure.axes[0].legend(fontsize=8, title="safe share of seeds' mean", title_fontsize=8, loc="lower left")
     return {"pruning": figure, "pruning_regained": by_epoch(runs, cuts)}
 
 
