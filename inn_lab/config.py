@@ -35,12 +35,21 @@ NOT_SCIENCE = {
     "trainer.progress",
     "trainer.checkpoint_s",
 }
+FILES = {"data.path", "model.path"}  # what is in them counts, not where they are
 
 
 def identity(cfg: DictConfig, *more: str) -> str:
     """A hash of what a job computes: two jobs that have it in common are the same, wherever they run. `more` counts as well."""
-    values = {key: value for key, value in flat(cfg).items() if key not in NOT_SCIENCE}
+    values = {key: content(value) if key in FILES else value for key, value in flat(cfg).items() if key not in NOT_SCIENCE}
     return hashlib.sha256(json.dumps([values, *more], sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def content(path: str | None) -> str | None:
+    """What stands for a file that a job reads: its bytes' hash, and its suffix, which says how they are read."""
+    try:
+        return path and hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest() + Path(path).suffix
+    except (OSError, RuntimeError):  # no such file, no such home
+        return path  # whoever reads it says what is wrong
 
 
 def title(overrides: Iterable[str]) -> str:

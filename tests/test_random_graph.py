@@ -9,11 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from torch import Tensor
 
 from experiments import graph_speed
 from inn_lab import graphs
-from inn_lab.config import ConfigError
+from inn_lab.config import ConfigError, identity
 from inn_lab.models import RandomGraph
 from inn_lab.models.wavefront import CELLS
 from inn_lab.seeding import generator
@@ -187,6 +188,17 @@ def test_directed_and_parallel_edges_are_refused(tmp_path) -> None:
             graphs.read(tmp_path / name)
     with pytest.raises(ConfigError, match="not connected"):
         graphs.properties(nx.empty_graph(4))
+
+
+def test_a_job_is_known_by_what_is_in_its_graph_s_file(tmp_path) -> None:
+    def known(name: str) -> str:
+        path = name if name.startswith("~") else str(tmp_path / name)
+        return identity(OmegaConf.create({"model": {"graph": None, "path": path}}))
+
+    for name, text in {"a.txt": "0 1\n1 2", "b.txt": "0 1\n1 2", "a.adjlist": "0 1\n1 2", "c.txt": "0 1\n0 2"}.items():
+        (tmp_path / name).write_text(text)
+    assert known("a.txt") == known("b.txt")  # wherever it lies
+    assert len({known(name) for name in ("a.txt", "a.adjlist", "c.txt", "none.txt", "~nobody/a.txt")}) == 5
 
 
 # ------------------------------------------------------------------------------------------------------------ the networks

@@ -331,10 +331,14 @@ def test_training_on_strings_takes_no_images_and_says_where_they_come_from(lab, 
     monkeypatch.setattr(runner, "load", None)
     (tmp_path / "own.csv").write_text(TABLE)
     own = [f"data.path={tmp_path / 'own.csv'}", "data.n_train=1", "data.n_val=2", "data.n_test=1"]
+    common = ["data=reber", "scale=smoke", "trainer.progress=false", "trainer.max_epochs=1", "model=gru"]
     for words in (["objective.readout=last_char"], own):
-        common = ["data=reber", "scale=smoke", "trainer.progress=false", "trainer.max_epochs=1", "model=gru"]
         assert lab(*common, *words)[0] == 0
     found = runs("adhoc")
+    (tmp_path / "own.csv").rename(tmp_path / "moved.csv")
+    assert "finished already" in lab(*common, f"data.path={tmp_path / 'moved.csv'}", *own[1:])[1]
+    (tmp_path / "own.csv").write_text(TABLE.replace("world", "there"))
+    assert lab(*common, *own)[0] == 0 and len(runs("adhoc")) == len(found) + 1  # other strings are another job
     assert sorted(found["source"]) == ["own.csv", "reber"] and set(found["data"]) == {"reber"}
     assert set(found["state"]) == {"finished"} and (found["test/acc_end"] == found["test/acc_seq"]).all()
     assert len(list(outputs.glob("data/*/strings.pt"))) == 1
