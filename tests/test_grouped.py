@@ -26,6 +26,7 @@ def counts(model: Sequential2D, rows: list[int], columns: list[int]) -> torch.Te
     )
 
 
+DIAGONAL = ("R_below", "R_on", "R_above")
 ROWS, COLUMNS = [434, 434, 434, 10], [2500, 434, 434, 434, 10]
 
 
@@ -96,6 +97,14 @@ def test_dense_blocks_start_sparse_and_all_train() -> None:
 def test_densities_that_do_not_make_the_whole(build, densities: dict, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         build(2500, 10, **densities, **K34, generator=None)
+
+
+@pytest.mark.parametrize("hidden", [[], [0], [434, 0]])
+@pytest.mark.parametrize("build, names", [(by_column, ("R_input", "R_hidden", "R_output")), (by_diagonal, DIAGONAL)])
+def test_a_group_without_blocks(build, names, hidden: list[int]) -> None:
+    densities = dict(zip(names, (0.2, None, 0.2), strict=True))
+    with pytest.raises(ConfigError, match=r"model.hidden=\[.*\]: at least one layer, none empty"):
+        build(2500, 10, hidden=hidden, R=0.2, **densities, generator=None)
 
 
 def test_an_unknown_representation() -> None:

@@ -30,7 +30,7 @@ def by_column(
         R: the density of the whole, which the one group of which no density is given (None) makes up for.
         options: as in `Sequential2D`.
 
-    Raises ConfigError unless two of the three densities are given and leave the third in [0, 1].
+    Raises ConfigError without hidden layers, and unless two of the three densities are given and leave the third in [0, 1].
     """
     given = {"R_input": R_input, "R_hidden": R_hidden, "R_output": R_output}
     return _grouped(n_inputs, n_outputs, hidden, R, given, column_group, **options)
@@ -108,6 +108,8 @@ def _grouped(
     group: Group,
     **options: Any,
 ) -> Sequential2D:
+    if min(hidden, default=0) < 1:
+        raise ConfigError(f"model.hidden={list(hidden)}: at least one layer, none empty, or a group has no blocks; e.g. [434]")
     densities = fill(given, R, areas(n_inputs, n_outputs, hidden, group))
 
     def block(row: int, column: int, entries: int) -> Block:
