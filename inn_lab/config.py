@@ -3,9 +3,11 @@
 import difflib
 import hashlib
 import json
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -88,40 +90,98 @@ def flat(cfg: DictConfig, path: str = "") -> dict[str, object]:
     return values
 
 
-RANGES = {  # key: (is it allowed?, what is allowed, an example)
-    "R": (lambda v: v is None or 0 < v <= 1, "a density lies in (0, 1]", "R=0.2"),
-    "n_weights": (lambda v: v is None or v >= 1, "at least one weight trains", "n_weights=100000"),
-    "depth": (lambda v: v is None or v >= 1, "a weight space has at least one row", "depth=610"),
-    "aspect_ratio": (lambda v: v is None or 0 < v < 1, "depth / width lies in (0, 1)", "aspect_ratio=0.3"),
-    "lr": (lambda v: 0 < v < float("inf"), "a learning rate is a positive number", "lr=1e-3"),
-    "seed": (lambda v: v >= 0, "a seed is a whole number from 0", "seed=0"),
-    "seq_len": (lambda v: v >= 3, "an anomaly stands among at least 3 images", "seq_len=9"),
-    "trainer.max_epochs": (lambda v: v >= 1, "at least one epoch", "trainer.max_epochs=100"),
-    "trainer.max_time": (lambda v: v is None or v > 0, "seconds, or null for no limit", "trainer.max_time=300"),
-    "trainer.checkpoint_s": (lambda v: v >= 0, "seconds, 0 for every epoch", "trainer.checkpoint_s=10"),
-    "trainer.accelerator": (lambda v: v in ("auto", "cpu", "gpu"), "one of auto, cpu, gpu", "trainer=auto"),
-    "source.std": (lambda v: v > 0, "a standard deviation is positive", "source.std=0.3081"),
-    "scale.weights": (lambda v: v > 0, "a positive factor on n_weights", "scale=paper"),
+Rule = tuple[Callable[[Any], bool], str, Any]  # is it allowed? what is allowed, an example
+
+
+def at_least(least: int, example: int) -> Rule:
+    return lambda v: v >= least, f"at least {least}", example
+
+
+def one_of(*known: str) -> Rule:
+    return known.__contains__, f"one of {', '.join(known)}", known[0]
+
+
+SIZES = (lambda v: v and min(v) >= 1, "whole numbers from 1, one or more", "[1,10]")
+
+RANGES: dict[str, Rule] = {  # those without a dot also hold where a group takes them over, as model.R
+    "R": (lambda v: v is None or 0 < v <= 1, "a density lies in (0, 1]", 0.2),
+    "n_weights": (lambda v: v is None or v >= 1, "at least one weight trains", 100000),
+    "depth": (lambda v: v is None or v >= 1, "a weight space has at least one row", 610),
+    "aspect_ratio": (lambda v: v is None or 0 < v < 1, "depth / width lies in (0, 1)", 0.3),
+    "lr": (lambda v: v > 0, "a learning rate is a positive number", "1e-3"),
+    "seed": (lambda v: v >= 0, "a seed is a whole number from 0", 0),
+    "seq_len": (lambda v: v >= 3, "an anomaly stands among at least 3 images", 9),
+    "source.image_size": (lambda v: v >= 8, "the blur takes at least 8 pixels", 50),
+    "source.std": (lambda v: v > 0, "a standard deviation is positive", 0.3081),
+    "data.n_train": at_least(1, 2000),
+    "data.n_val": at_least(1, 200),
+    "data.n_test": at_least(1, 200),
+    "data.batch_size": at_least(1, 32),
+    "data.transforms": one_of("none", "erase", "perspective", "both"),
+    "data.iterations": at_least(1, 5),
+    "data.cycles": (lambda v: v > 0, "how many waves, a positive number", 1),
+    "objective.at": one_of("last", "all"),
+    "objective.readout": one_of("end", "last_char"),
+    "objective.within": (lambda v: v > 0, "an answer this near is right, a positive number", 0.05),
+    "study.iterations": at_least(2, 20),
+    "study.examples": at_least(1, 10),
+    "study.sizes": SIZES,
+    "study.steps": (lambda v: v >= 2, "at least 2, c is zero before the first", 100),
+    "study.sequences": at_least(1, 8),
+    "study.counts": SIZES,
+    "study.R": (lambda v: v is not None and 0 < v <= 1, "a product needs a density in (0, 1]", 0.01),
+    "study.depth": (lambda v: v is not None and v >= 1, "a product needs a size from 1", 1000),
+    "study.columns": at_least(1, 1),
+    "pruning.target": one_of("both", "i2h", "h2h"),
+    "pruning.scope": one_of("global", "layer"),
+    "pruning.amount": (lambda v: 0 <= v <= 1, "the share of the weights that go lies in [0, 1]", 0.5),
+    "pruning.epochs": at_least(0, 10),
+    "trainer.max_epochs": at_least(1, 100),
+    "trainer.max_time": (lambda v: v is None or 0 < v <= 1e9, "seconds, at most 1e9, or null for no limit", 300),
+    "trainer.checkpoint_s": (lambda v: v >= 0, "seconds, 0 for every epoch", 10),
+    "trainer.gradient_clip_val": (lambda v: v is None or v > 0, "a gradient's largest norm, or null for any", 1),
+    "trainer.accelerator": one_of("auto", "cpu", "gpu"),
+    "scale.weights": (lambda v: v > 0, "a positive factor on n_weights", 1),
 }
 
 
 def check(cfg: DictConfig) -> None:
-    """Raises ConfigError for the first unknown key (`+key=…` gets one past Hydra) or value out of its range."""
+    """Raises ConfigError for the first unknown key (`+key=…` gets one past Hydra), value out of its range, or study that the
+    rest is not for. What depends on sizes is met where it is built."""
     for path, node in _nodes(cfg):
         known = getattr(OmegaConf.get_type(node), "__dataclass_fields__", node)
         for key in node:
             if key not in known:
                 raise ConfigError(f"{path}{key}: there is no such key{near(key, known)}")
     try:
-        flat(cfg)
+        values = flat(cfg)
     except OmegaConfBaseException as error:  # a value that is taken over from another key, and is not allowed here
         raise ConfigError(explain(error)) from error
-    if cfg.pruning is not None and not issubclass(OmegaConf.get_type(cfg.study), Prune):
-        raise ConfigError(f"study: {cfg.study._target_} cuts nothing; leave study out, pruning=magnitude chooses study=prune")
-    for key, (allowed, rule, example) in RANGES.items():
-        value = OmegaConf.select(cfg, key)
-        if not allowed(value):
-            raise ConfigError(f"{key}={value}: {rule}; e.g. {example}")
+    for key, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key}={value}: must be a finite number; give one, or leave it out")
+        rule = RANGES.get(key) or RANGES.get(key.rpartition(".")[2])
+        if rule and not rule[0](value):
+            raise ConfigError(f"{key}={value}: {rule[1]}; e.g. {key}={rule[2]}")
+    flag = values.get("objective.flag")
+    if values.get("data.flag", flag) != flag:
+        raise ConfigError(f"data.flag={values['data.flag']}: it follows objective.flag={flag}; set that one")
+    _check_study(cfg)
+
+
+def _check_study(cfg: DictConfig) -> None:
+    study, name = OmegaConf.get_type(cfg.study), cfg.study._target_.rpartition(".")[2]
+    for part, (schema, why) in getattr(study, "takes", {}).items():
+        there = OmegaConf.select(cfg, f"{part}._target_") is not None
+        if not (there and issubclass(OmegaConf.get_type(cfg[part]), schema)):
+            raise ConfigError(f"study={name}: {why}")
+    if not issubclass(study, Prune):
+        if cfg.pruning is not None:
+            raise ConfigError(f"study={name}: it cuts nothing; leave study out, pruning=magnitude chooses study=prune")
+    elif cfg.pruning is None:
+        raise ConfigError("study=prune: there is nothing to cut; add pruning=magnitude")
+    elif cfg.trainer.max_time is not None:
+        raise ConfigError(f"trainer.max_time={cfg.trainer.max_time}: pruning trains for epochs; set it to null")
 
 
 def _nodes(node: DictConfig, path: str = "") -> Iterable[tuple[str, DictConfig]]:

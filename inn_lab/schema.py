@@ -230,6 +230,12 @@ class SettledMLP(Settled):
 
 @dataclass
 class Study:
+    """What a job does. `takes`: of which schema the model and the data must be, and what is said where they are not."""
+
+    takes = {
+        "model": (object, "it works on a model, and there is none; take another study or another experiment"),
+        "data": (object, "it works on data, and there are none; take another study or another experiment"),
+    }
     _target_: str = MISSING
 
 
@@ -239,17 +245,43 @@ class Prune(Study):
 
 
 @dataclass
+class CountFlops(Study):
+    takes = Study.takes | {
+        "model": (
+            ResNet,
+            "it counts torch's own operations, which only residual networks use; take model=resnet or model=wormhole",
+        )
+    }
+
+
+@dataclass
 class ProbeIterations(Study):
+    takes = {
+        "model": (BlockMatrix, "this model is not iterated; take model=inn or model=layered_inn"),
+        "data": (ClassificationData, "iterating on takes a still image; take data=mnist_classification"),
+    }
     iterations: int = MISSING
 
 
 @dataclass
+class ProbeSettling(Study):
+    takes = Study.takes | {"data": (ClassificationData, "it distorts still images; take data=mnist_classification")}
+
+
+@dataclass
 class Gallery(Study):
+    takes = {"data": (ImageData, "these data are no images; take data=mnist_classification, for example")}
     examples: int = MISSING
 
 
 @dataclass
+class Strings(Study):
+    takes = {"data": (ReberData, "these data are no strings; take data=reber")}
+
+
+@dataclass
 class SRUEquivalence(Study):
+    takes = {}
     sizes: list[int] = MISSING
     steps: int = MISSING
     sequences: int = MISSING
@@ -266,6 +298,7 @@ class Timed(Study):
 
 @dataclass
 class TimeProduct(Timed):
+    takes = {}
     R: float | None = MISSING
     depth: int | None = MISSING
     columns: int = MISSING
@@ -324,8 +357,11 @@ SCHEMAS = {
     "settled_mlp_schema": SettledMLP,
     "study_schema": Study,
     "prune_schema": Prune,
+    "count_flops_schema": CountFlops,
     "probe_iterations_schema": ProbeIterations,
+    "probe_settling_schema": ProbeSettling,
     "gallery_schema": Gallery,
+    "strings_schema": Strings,
     "sru_equivalence_schema": SRUEquivalence,
     "time_step_schema": Timed,
     "time_product_schema": TimeProduct,

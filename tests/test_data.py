@@ -434,12 +434,6 @@ def test_classification_transforms_afresh(digits):
     assert torch.equal(collect(still, "val")[0][:, 0], images)
 
 
-@pytest.mark.parametrize("build", [UniformAnomaly, RandomAnomaly])
-def test_short_sequences_are_refused(build, digits):
-    with pytest.raises(ConfigError, match="seq_len=2: an anomaly stands among at least 3"):
-        build(digits, seq_len=2, **COMMON)
-
-
 @pytest.mark.parametrize(("n_val", "n_test", "part"), [(60, 100, "val"), (100, 60, "test")])
 def test_more_different_images_than_there_are(digits, n_val, n_test, part):
     common = COMMON | dict(n_val=n_val, n_test=n_test)
@@ -455,30 +449,9 @@ def test_just_enough_different_images(digits):
     assert len(collect(data, "val")[1]) == 60
 
 
-@pytest.mark.parametrize(
-    ("change", "text"),
-    [
-        (dict(batch_size=0), "data.batch_size=0"),
-        (dict(image_size=7), "source.image_size=7: at least 8"),
-        (dict(std=0.0), "source.std=0.0"),
-    ],
-)
-@groups
-def test_values_out_of_range(build, change, text, digits):
-    with pytest.raises(ConfigError, match=text):
-        build(digits, **change)
-
-
 def test_the_smallest_image_is_large_enough(digits):
     x, _ = collect(RandomAnomaly(digits, seq_len=3, **COMMON | dict(image_size=8)), "train")
     assert x.isfinite().all()
-
-
-def test_classification_refuses(digits):
-    with pytest.raises(ConfigError, match=r"data.iterations=0"):
-        Classification(digits, "none", 0, **COMMON)
-    with pytest.raises(ConfigError, match=r"data.transforms=prespective: no such transform; did you mean perspective"):
-        Classification(digits, "prespective", 1, **COMMON)
 
 
 def test_what_is_kept_can_meet_a_gradient(digits):

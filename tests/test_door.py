@@ -65,7 +65,7 @@ MISTAKES = {
     "R=null": "n_weights.*(too few|needs|missing|alone)",
     "model=lstm n_weights=1000": "n_weights=1000.*n_weights",
     "objective.index=false objective.flag=false": "nothing is left to train for",
-    "data=mnist_classification objective.at=first": "objective.at=first.*last or all",
+    "data=mnist_classification objective.at=first": "objective.at=first: one of last, all",
     "data=mnist_classification data.transforms=shear": "transforms=shear.*none",
     "data.batch_size=0": "batch_size=0",
     "model.init=xavier": "init=xavier.*normal",

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from inn_lab import runner, schema
 from inn_lab.__main__ import CONF
 from inn_lab.config import ConfigError
-from inn_lab.linear import KINDS
-from inn_lab.models import INN, LSTM, MLP, RNN, LayeredINN, RandomGraph, Sequential2D
+from inn_lab.linear import CSR, KINDS, Masked
+from inn_lab.models import INN, LSTM, MLP, RNN, RandomGraph, Sequential2D
+from inn_lab.models.sequential2d import Identity, Trainable
 from inn_lab.seeding import generator
 from inn_lab.signals import Interrupted
 from inn_lab.training.module import Training
@@ -98,10 +99,23 @@ def test_a_block_matrix_loses_what_reads_the_input_or_what_reads_the_state(targe
 
 
 def test_fixed_identities_are_not_cut():
-    model = LayeredINN(6, 3, hidden=[4], component=2, generator=generator(0, "model"))
-    before = dense(model)
-    prune(model, "both", "global", 0.0)
-    torch.testing.assert_close(dense(model), before, rtol=0, atol=0)
+    grid = [[Trainable(), Identity(0.5), None], [None, Trainable(), Identity()]]
+    sizes = {"rows": [3, 3], "columns": [6, 3, 3], "grid": grid, "activation": [("relu", 3), ("linear", 3)]}
+    model = Sequential2D(6, 3, **sizes, generator=generator(0, "model"))
+    prune(model, "both", "global", 1.0)
+    expected = torch.zeros(6, 12)
+    expected[:3, 6:9], expected[3:, 9:] = torch.eye(3) / 2, torch.eye(3)
+    torch.testing.assert_close(dense(model), expected, rtol=0, atol=0)
+    assert model.n_weights == 0
+
+
+@pytest.mark.parametrize("linear, before, after", [("auto", Masked, CSR), ("masked", Masked, Masked), ("csr", CSR, CSR)])
+def test_what_is_left_is_held_as_was_asked_for(linear, before, after):
+    """On the CPU `auto` multiplies by entries where there are few."""
+    model = inn(linear, R=0.7)
+    assert type(model.map) is before
+    prune(model, "both", "global", 0.9)
+    assert type(model.map) is after
 
 
 @pytest.mark.parametrize(
@@ -151,9 +165,6 @@ def test_scopes():
 @pytest.mark.parametrize(
     "model, words, message",
     [
-        (inn(), ("all", "global", 0.5), "pruning.target=all: there is no such target"),
-        (inn(), ("both", "local", 0.5), "pruning.scope=local: there is no such scope"),
-        (inn(), ("both", "global", 1.5), r"pruning.amount=1.5: the share of the weights that go lies in \[0, 1\]"),
         (MLP(6, 3, hidden=[4], generator=generator(0, "model")), ("h2h", "global", 0.5), "MLP has no such weights"),
         (inn("low_rank"), ("both", "global", 0.5), "a matrix of low rank has no entries of its own"),
     ],
@@ -166,12 +177,8 @@ def test_what_cannot_be_cut(model, words, message):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["study=prune"], "study=prune: there is nothing to cut; add pruning=magnitude"),
-        (["pruning=magnitude", "study=train"], "cuts nothing; leave study out"),
         (["pruning=magnitud"], "pruning=magnitud: there is no such choice; did you mean magnitude"),
         (["pruning=magnitude", "pruning.amounts=0.5"], "pruning.amounts: there is no such key; did you mean amount"),
-        (["pruning=magnitude", "pruning.amount=2"], "pruning.amount=2.0: the share"),
-        (["pruning=magnitude", "trainer.max_time=5"], "trainer.max_time=5.0: pruning trains for epochs"),
         (["pruning=magnitude", "model.linear=low_rank"], "a matrix of low rank has no entries"),
     ],
 )

@@ -62,7 +62,6 @@ def test_it_tells_how_long_it_took(lab, runs):
         (["model.tol=0"], "model.tol=0.0: a state settles within a positive distance"),
         (["model.max_iter=0"], "model.max_iter=0"),
         (["model.anderson=-1"], "model.anderson=-1: how many iterates are combined"),
-        (["study=probe_settling", "data=random_anomaly"], "study=probe_settling: it distorts still images"),
     ],
 )
 def test_a_mistake_is_one_line(lab, words, message):

@@ -194,19 +194,6 @@ def test_block_level_csc() -> None:
 # ------------------------------------------------------------------------------------------------------- study and report
 
 
-@pytest.mark.parametrize(
-    "words, message",
-    [
-        (["study.sizes=[]"], "study.sizes=[]: at least one size"),
-        (["study.counts=[10,0]"], "study.counts[1]=0: must be a whole number from 1"),
-        (["study.steps=1"], "study.steps=1: at least two"),
-    ],
-)
-def test_sizes_that_cannot_be(lab, words, message) -> None:
-    code, _, err = lab("experiment=sru_equivalence", *words)
-    assert code == 2 and message in err and "Traceback" not in err
-
-
 def test_a_job_logs_its_errors(lab, runs) -> None:
     assert lab(*SMOKE, "experiment=sru_equivalence", "study.sizes=[2,3]", "study.steps=5", "study.counts=[10]")[0] == 0
     (row,) = runs("sru_equivalence").to_dict("records")

@@ -36,7 +36,7 @@ def test_a_layered_network_stands_still_after_an_iteration_a_layer() -> None:
     model = LayeredINN(30, 4, hidden=[12, 8], component=4, init="fan_in", generator=generator(0))
     table = probe(model, torch.randn(50, 30, generator=generator(1)), torch.zeros(50, dtype=torch.int64), 7)
     assert (table["distance"][:3] > 0).all() and (table["distance"][3:] == 0).all()
-    assert table["norm"][2:].nunique() == 1
+    assert np.ptp(table["norm"][2:]) < 1e-6  # a mean of the same numbers, summed in another order
 
 
 def test_a_contraction_contracts() -> None:
@@ -54,19 +54,6 @@ def test_training_then_probing(lab, runs, outputs) -> None:
     assert table["iteration"].tolist() == list(range(1, 8))
     (row,) = runs("adhoc").to_dict("records")
     assert table["acc_end"][2] == pytest.approx(row["test/acc_end"])  # as many as in training: the test
-
-
-@pytest.mark.parametrize(
-    "words, message",
-    [
-        (["model=mlp"], "study=probe_iterations: this model is not iterated"),
-        (["data=random_anomaly"], "study=probe_iterations: iterating on takes a still image"),
-        (["study.iterations=1"], "study.iterations=1: at least two"),
-    ],
-)
-def test_what_cannot_be_probed(lab, words, message) -> None:
-    code, _, err = lab(*STILL, "study=probe_iterations", *words)
-    assert code == 2 and message in err and "Traceback" not in err
 
 
 def test_the_components_of_a_layered_inn_are_among_its_artifacts(lab, outputs) -> None:
@@ -91,8 +78,3 @@ def test_a_gallery_shows_the_data(lab, outputs, data, steps) -> None:
         for _, sequence in shown.groupby("example"):
             usual = sequence[sequence["step"] != sequence["answer"]]["pixels"]
             assert usual.nunique() == 1 and sequence["pixels"].nunique() == 2
-
-
-def test_a_gallery_of_nothing(lab) -> None:
-    code, _, err = lab("experiment=dataset_gallery", "source=digits", "study.examples=0")
-    assert code == 2 and "study.examples=0: at least one" in err

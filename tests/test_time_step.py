@@ -70,11 +70,6 @@ def test_products_need_neither_images_nor_model(lab, runs):
     assert "model/weights" not in row
 
 
-def test_a_product_without_a_size(lab):
-    code, _, err = lab("experiment=matmul_speed", *SMOKE, "depth=null")
-    assert code == 2 and "depth=None: a product needs a density and a size" in err
-
-
 def test_any_model_can_be_timed_on_any_data(lab, runs):
     words = ["study=time_step", "model=lstm", "data=mnist_classification", "n_weights=200000", "study.repeats=3"]
     assert lab(*SMOKE, *words)[0] == 0

@@ -30,7 +30,7 @@ class Reber:
     device: where the strings are kept.
     once: called as once(name, make) for what every job with the same data has; returns what `make` does, or did before.
 
-    Raises ConfigError for sizes out of range, and for a file that is not there, is not such a table, or has too few strings.
+    Raises ConfigError for too many strings, and for a file that is not there, is not such a table, or has too few strings.
     """
 
     n_inputs, n_outputs = ASCII, 2
@@ -48,9 +48,6 @@ class Reber:
         once: Callable[[str, Callable[[], Any]], Any] = lambda name, make: make(),
     ):
         self.sizes = {"train": n_train, "val": n_val, "test": n_test}
-        for key, n in {**{f"n_{part}": n for part, n in self.sizes.items()}, "batch_size": batch_size}.items():
-            if n < 1:
-                raise ConfigError(f"data.{key}={n}: at least one string; e.g. data.{key}=32")
         total = sum(self.sizes.values())
         if path is not None:
             strings, valid = read(path)

@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from inn_lab.config import ConfigError, near
+from inn_lab.config import ConfigError
 from inn_lab.data.sources import Images, split
 from inn_lab.data.transforms import ANOMALY, CLASSIFICATION, apply_mixed, apply_steps, normalise, resize
 from inn_lab.seeding import generator
@@ -23,7 +23,6 @@ Batch = tuple[Tensor, Tensor]
 
 PARTS = ("train", "val", "test")
 CHUNK = 64  # examples made at once: their images fit in the processor's cache
-SMALLEST = 8  # pixels: the blur reads 7 pixels beyond the border, mirrored
 
 
 class Batches:
@@ -73,7 +72,7 @@ class ImageData(ABC):
 
     `image` is the shape of an image: (1 or 3 planes, image_size, image_size).
 
-    Raises ConfigError for values that are out of range.
+    Raises ConfigError for parts that the source's images are too few for.
     """
 
     image: tuple[int, int, int]
@@ -95,14 +94,6 @@ class ImageData(ABC):
         device: str | torch.device = "cpu",
         once: Callable[[str, Callable[[], Any]], Any] = lambda name, make: make(),
     ):
-        if batch_size < 1:
-            raise ConfigError(f"data.batch_size={batch_size}: at least one example; e.g. data.batch_size=32")
-        if image_size < SMALLEST:
-            raise ConfigError(
-                f"source.image_size={image_size}: at least {SMALLEST} pixels, for the blur; e.g. source.image_size=50"
-            )
-        if not std > 0:
-            raise ConfigError(f"source.std={std}: a standard deviation is positive; e.g. source.std=0.3081")
         self.batch_size, self.mean, self.std, self.seed, self.device = batch_size, mean, std, seed, torch.device(device)
         self.image = (images.train_pixels.shape[1:-2].numel(), image_size, image_size)
         self.n_inputs = math.prod(self.image)
@@ -160,12 +151,10 @@ class Anomaly(ImageData):
     input".
 
     There are n_train, n_val and n_test *sequences*, also where the source has fewer images than that (digits: 2000 sequences of
-    1397 images). Raises ConfigError where seq_len < 3, or where a class has fewer images in a part than a sequence needs.
+    1397 images). Raises ConfigError where a class has fewer images in a part than a sequence needs.
     """
 
     def __init__(self, images: Images, seq_len: int, flag: bool = True, **common):
-        if seq_len < 3:
-            raise ConfigError(f"seq_len={seq_len}: an anomaly stands among at least 3 images; e.g. seq_len=9")
         super().__init__(images, **common)
         self.seq_len, self.steps, self.n_outputs = seq_len, seq_len + 1, seq_len + flag
         self._counts = {part: labels.bincount(minlength=self.n_classes) for part, labels in self._labels.items()}
@@ -253,10 +242,6 @@ class Classification(ImageData):
     """
 
     def __init__(self, images: Images, transforms: str, iterations: int, **common):
-        if transforms not in CLASSIFICATION:
-            raise ConfigError(f"data.transforms={transforms}: no such transform{near(transforms, CLASSIFICATION)}")
-        if iterations < 1:
-            raise ConfigError(f"data.iterations={iterations}: at least one; e.g. data.iterations=5")
         super().__init__(images, **common)
         self.steps, self.n_outputs = iterations, self.n_classes
         self.sizes = {part: len(labels) for part, labels in self._labels.items()}

@@ -7,10 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inn_lab.config import ConfigError
 from inn_lab.data.sets import Batches
 from inn_lab.seeding import generator
-from inn_lab.sizing import whole
 
 
 class Sine:
@@ -25,8 +23,6 @@ class Sine:
     cycles: how many waves, c.
     n_train, n_val, n_test: how many points each part has.
     once: as of `ImageData`; nothing here is worth keeping.
-
-    Raises ConfigError for values out of their range.
     """
 
     n_inputs = n_outputs = steps = 1
@@ -43,12 +39,7 @@ class Sine:
         device: str | torch.device = "cpu",
         once: Callable[..., Any] | None = None,
     ) -> None:
-        if not 0 < cycles < math.inf:
-            raise ConfigError(f"data.cycles={cycles}: how many waves, a positive number; e.g. data.cycles=1")
         self.sizes = {"train": n_train, "val": n_val, "test": n_test}
-        for part, n in self.sizes.items():
-            whole(f"data.n_{part}", n)
-        whole("data.batch_size", batch_size)
         self.cycles, self.batch_size, self.seed, self.device = cycles, batch_size, seed, torch.device(device)
 
     def times(self, part: str) -> Tensor:

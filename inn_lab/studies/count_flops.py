@@ -6,8 +6,6 @@ from typing import Any
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from inn_lab.config import ConfigError
-from inn_lab.models import ResNet
 from inn_lab.studies import Job
 from inn_lab.studies.train import train
 
@@ -19,15 +17,9 @@ def count_flops(job: Job) -> str:
     """Trains as `train` does, and logs by epoch `train/flops`: of a training example, forward and backward.
 
     Counted are convolutions and matrix products, two operations for each multiply-add, as they are executed: of a stage that is
-    iterated, all its iterations. Counting makes a small network about a quarter slower.
-
-    Raises ConfigError for models that are not convolutional: products by kernels of the lab's own would not be seen.
+    iterated, all its iterations; products by kernels of the lab's own would not be seen. Counting makes a small network about a
+    quarter slower.
     """
-    if not isinstance(job.model, ResNet):
-        raise ConfigError(
-            "study=count_flops: it counts torch's own operations, which only residual networks use; "
-            "take model=resnet or model=wormhole"
-        )
     return train(job, CountFlops(job.data.sizes["train"]))
 
 

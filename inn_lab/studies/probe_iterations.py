@@ -4,27 +4,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from inn_lab.config import ConfigError
-from inn_lab.linear import is_still
 from inn_lab.models import Sequential2D
 from inn_lab.studies import Job
 from inn_lab.studies.train import train
 
 
 def probe_iterations(job: Job, iterations: int) -> str:
-    """Trains as `train` does, then logs `iterations.csv`: the test data after 1 … `iterations` iterations; see `probe`.
-
-    Raises ConfigError for a model that is not iterated, and for data that are no still images.
-    """
-    if iterations < 2:
-        raise ConfigError(f"study.iterations={iterations}: at least two; e.g. study.iterations=20")
-    if not isinstance(job.model, Sequential2D):
-        raise ConfigError("study=probe_iterations: this model is not iterated; take model=inn or model=layered_inn")
-    images = [(x[:, 0], y) for x, y in job.data.batches("test") if is_still(x)]
-    if not images:
-        raise ConfigError("study=probe_iterations: iterating on takes a still image; take data=mnist_classification")
+    """Trains as `train` does, then logs `iterations.csv`: the test data after 1 … `iterations` iterations; see `probe`."""
     state = train(job)
     if state == "finished":
+        images = ((x[:, 0], y) for x, y in job.data.batches("test"))
         x, y = (torch.cat(part) for part in zip(*images, strict=True))  # (B, I), (B,)
         job.run.table("iterations", probe(job.model.to(x.device), x, y, iterations))
     return state

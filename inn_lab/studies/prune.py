@@ -7,12 +7,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from inn_lab import tracking
-from inn_lab.config import ConfigError, identity
+from inn_lab.config import identity
 from inn_lab.shared import Shared
 from inn_lab.studies import Job
 from inn_lab.studies.train import fit, fit_and_test, lightning, quiet
 from inn_lab.training.module import Training
-from inn_lab.training.pruning import check
 from inn_lab.training.pruning import prune as cut
 
 
@@ -24,14 +23,9 @@ def prune(job: Job) -> str:
     same under `cut/` right after it, and `cut/weights`, how many weights are left; then what `train` logs, by epoch after the
     cut.
 
-    Source: Darji 2022, 5.2. Raises ConfigError where there is nothing to cut, or no such way to do it.
+    Source: Darji 2022, 5.2. Raises ConfigError for a model of which nothing can be cut.
     """
     cfg = job.cfg.pruning
-    if cfg is None:
-        raise ConfigError("study=prune: there is nothing to cut; add pruning=magnitude")
-    if job.cfg.trainer.max_time:
-        raise ConfigError(f"trainer.max_time={job.cfg.trainer.max_time}: pruning trains for epochs; set it to null")
-    check(cfg.target, cfg.scope, cfg.amount)
     job.model.weights()  # raises where there are none, before an hour of training
     base = trained(job)
     if base is None:

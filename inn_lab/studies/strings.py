@@ -2,8 +2,6 @@
 
 import pandas as pd
 
-from inn_lab.config import ConfigError
-from inn_lab.data import Reber
 from inn_lab.data.grammar import kind
 from inn_lab.studies import Job
 
@@ -13,11 +11,7 @@ def strings(job: Job) -> None:
 
     Columns: `part` (train, val, test), `string`, `valid` (1 or 0, as the data have it) and `kind` (valid, exchanged or
     replaced, as the grammar has it; see `inn_lab.data.grammar.kind`).
-
-    Raises ConfigError for other data.
     """
-    if not isinstance(job.data, Reber):
-        raise ConfigError("study=strings: these data are no strings; take data=reber")
     parts = [pd.DataFrame(dict(zip(("string", "valid"), job.data.strings(part), strict=True))) for part in job.data.sizes]
     table = pd.concat(parts, keys=job.data.sizes, names=["part"]).reset_index("part")
     job.run.table("strings", table.assign(kind=table["string"].map(kind)))

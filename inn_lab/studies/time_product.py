@@ -6,7 +6,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from inn_lab.config import ConfigError
 from inn_lab.linear import CSR, LowRank
 from inn_lab.linear.csr import product
 from inn_lab.linear.dense import Dense
@@ -18,7 +17,7 @@ from inn_lab.studies.clock import WARM, machine, times
 Work = Callable[[], object]
 
 
-def time_product(job: Job, R: float | None, depth: int | None, columns: int, repeats: int, seconds: float) -> None:
+def time_product(job: Job, R: float, depth: int, columns: int, repeats: int, seconds: float) -> None:
     """Times W x for W (depth, depth) of density R and x (depth, columns), W held in each way, side by side.
 
     Logs, for each way, the median and the least of the times: `product_ms/WAY` and `product_ms_min/WAY` of the bare product,
@@ -27,8 +26,6 @@ def time_product(job: Job, R: float | None, depth: int | None, columns: int, rep
 
     Source: Kale 2024, 3.1 (x a vector: `columns` = 1).
     """
-    if depth is None or R is None:
-        raise ConfigError(f"R={R} depth={depth}: a product needs a density and a size; e.g. R=0.01 depth=1000")
     values: dict[str, float] = {}
     for name, works in zip(("product", "layer"), ways(depth, R, columns, job.cfg.seed, job.device), strict=True):
         for way, work in works.items():

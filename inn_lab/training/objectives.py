@@ -56,8 +56,6 @@ class Classification(Objective):
     """Which class the image shows: cross entropy at the last iteration, or the mean over all (`at`: last, all)."""
 
     def __init__(self, *, at: str = "last") -> None:
-        if at not in ("last", "all"):
-            raise ConfigError(f"objective.at={at}: the loss is taken at the last iteration or at all; use last or all")
         self.at = at
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
@@ -83,11 +81,6 @@ class StringClassification(Classification):
 
     def __init__(self, *, readout: str = "end") -> None:
         super().__init__()
-        if readout not in ("end", "last_char"):
-            raise ConfigError(
-                f"objective.readout={readout}: strings are answered at the batch's end or at their own last letter; "
-                "use end or last_char"
-            )
         self.readout = readout
 
     def read(self, outputs: Tensor, x: Tensor) -> Tensor:
@@ -102,8 +95,6 @@ class Regression(Objective):
     """How high: mean squared error of the last step's only output. An answer within `within` of the truth counts as right."""
 
     def __init__(self, *, within: float = 0.05) -> None:
-        if not within > 0:
-            raise ConfigError(f"objective.within={within}: an answer this near is right, a positive number; e.g. 0.05")
         self.within = within
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:

@@ -3,20 +3,10 @@
 import torch
 from torch import Tensor
 
-from inn_lab.config import ConfigError, near
+from inn_lab.config import ConfigError
 from inn_lab.models.base import Model
 
 TARGETS = {"both": ("i2h", "h2h"), "i2h": ("i2h",), "h2h": ("h2h",)}
-SCOPES = ("global", "layer")
-
-
-def check(target: str, scope: str, amount: float) -> None:
-    """Raises ConfigError for a `target`, `scope` or `amount` that there is not."""
-    for key, value, known in (("target", target, TARGETS), ("scope", scope, SCOPES)):
-        if value not in known:
-            raise ConfigError(f"pruning.{key}={value}: there is no such {key}{near(str(value), known)}")
-    if not 0 <= amount <= 1:
-        raise ConfigError(f"pruning.amount={amount}: the share of the weights that go lies in [0, 1]; e.g. pruning.amount=0.5")
 
 
 def prune(model: Model, target: str, scope: str, amount: float) -> int:
@@ -26,13 +16,12 @@ def prune(model: Model, target: str, scope: str, amount: float) -> int:
     one; here none is left.
 
     Args:
-        target: which weights: those that read a layer's input ("i2h"), its state ("h2h"), or "both". Biases, embeddings and the
-            readout stay.
+        target: which weights: those that read a layer's input ("i2h"), its state ("h2h"), or "both". Biases and embeddings
+            stay, and what only reads a recurrent network's state; a layered network's last layer is a layer like the others.
         scope: the smallest of all layers ("global": D's code and its results) or as many in each layer ("layer": D's text).
 
-    Raises ConfigError for values that there are not, and for a model that has no such weights.
+    Raises ConfigError for a model that has no such weights.
     """
-    check(target, scope, amount)
     weights = model.weights()
     chosen = [w for w in weights if w.reads in TARGETS[target] and len(w.values)]
     if not chosen:
