@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from inn_lab.config import ConfigError, near
-from inn_lab.linear import KINDS, Activation, Dense, Fixed, LowRank, Sum, WeightMatrix, check_kind, draw_factors, from_entries
+from inn_lab.linear import KINDS, Activation, Fixed, LowRank, Sum, WeightMatrix, check_kind, draw_factors, from_entries
 from inn_lab.models.base import Model, Weights
 from inn_lab.patterns import draw_bernoulli, draw_exact, effective
 
@@ -124,6 +124,7 @@ class Sequential2D(Model):
         check_kind(linear, sum(b.count(height, width) for b, height, width in trainable), self.depth * self.width)
         if generator is None:
             return
+        self._linear = linear
         self.map = assemble(
             rows, columns, grid, init=init, init_std=init_std, linear=linear, device=device, generator=generator
         )
@@ -141,13 +142,12 @@ class Sequential2D(Model):
         return [Weights(0, "i2h", values[reads_input]), Weights(0, "h2h", values[~reads_input])]
 
     def keep(self, kept: Sequence[Tensor]) -> None:
-        """As every model; what is not kept is no part of the matrix any more, and costs nothing."""
-        old = self._trainable
-        indices, values = old.entries()
+        """As every model; what is not kept is no part of the matrix any more, and `auto` decides anew how the rest is held."""
+        indices, values = self._trainable.entries()
         reads_input = indices % self.width < self.n_inputs
         mask = torch.empty_like(reads_input).masked_scatter_(reads_input, kept[0]).masked_scatter_(~reads_input, kept[1])
-        kinds = {way: kind for kind, way in KINDS.items()} | {Dense: "auto"}  # a dense matrix has no entries to lose
-        new = from_entries(kinds[type(old)], self.depth, self.width, indices[mask], values[mask])
+        kind = "auto" if self._linear == "dense" else self._linear  # a dense matrix has no entries to lose
+        new = from_entries(kind, self.depth, self.width, indices[mask], values[mask])
         if isinstance(self.map, Sum):
             self.map.parts[0] = new
         else:
