@@ -1,6 +1,9 @@
 """What the tests share: the door called in this process, and runs read back from an MLflow of their own."""
 
+import contextlib
 import os
+import shutil
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -15,15 +18,36 @@ from hydra.core.global_hydra import GlobalHydra
 
 from inn_lab import __main__ as door
 from inn_lab import signals, tracking
+from inn_lab.tracking import store
 
 SMOKE = ["source=digits", "scale=smoke", "trainer.progress=false"]
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As the lab makes it. That takes MLflow two seconds, and a copy none."""
+    folder = tmp_path_factory.mktemp("empty")
+    store._client(f"{store.SQLITE}{folder / 'mlflow.db'}")
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return folder / "mlflow.db"
+
+
 @pytest.fixture
-def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path) -> Path:
     """An empty outputs folder of the test's own."""
     monkeypatch.setenv("INN_LAB_OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    whole = store._client
+
+    def client(where: str):
+        database = Path(where.removeprefix(store.SQLITE))
+        if where.startswith(store.SQLITE) and not database.exists():
+            database.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(empty_database, database)
+        return whole(where)
+
+    monkeypatch.setattr(store, "_client", client)
     return tmp_path / "outputs"
 
 
