@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from inn_lab.config import NOT_SCIENCE, ConfigError, near
 from inn_lab.schema import Config
+from inn_lab.tracking import short
 
 if TYPE_CHECKING:
     from inn_lab.models.grouped import Group
@@ -283,7 +284,7 @@ def provenance(runs: pd.DataFrame) -> str:
     def values(column: str) -> str:
         return ", ".join(map(str, sorted(done[column].dropna().unique()))) if column in done else "?"
 
-    seeds, commits = done["seed"].nunique(), sorted({commit[:7] + commit[40:] for commit in done["commit"]})  # 40: -dirty
+    seeds, commits = done["seed"].nunique(), sorted(set(map(short, done["commit"])))
     timed = "machine.threads" in done  # runs that take times, or that a clock ends: they depend on the machine
     series = any(str(data).endswith("anomaly") for data in done["data"])
     images, learnt = set(done["data"]) != {"none"}, "epoch" in done

@@ -19,7 +19,9 @@ import inn_lab.__main__
 import inn_lab.linear.kernels
 import inn_lab.runner
 import inn_lab.studies.train
+import inn_lab.tracking
 
+inn_lab.tracking.commit()  # the code that was imported here is what the jobs run, whatever is edited meanwhile
 numba.njit(lambda: 0)()  # numba gathers what it knows at the first function, matplotlib its fonts at the first picture
 matplotlib.figure.Figure().savefig(io.BytesIO())
 gc.freeze()  # what the jobs share stays shared: no collection touches it

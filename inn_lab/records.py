@@ -4,12 +4,15 @@ A job's folder is `outputs/jobs/EXPERIMENT/IDENTITY`, with `-2`, `-3` … behind
 what the job computes (see `config.identity`); the version of the code stands beside it, in `about.json`.
 """
 
+import errno
 import json
 import os
 import re
+import shutil
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -108,29 +111,33 @@ def find(outputs: str | Path, experiment: str, identity: str, about: Mapping[str
     """The record of a job: the newest there is, or a new one if there is none, or `resume` is false.
 
     What was cut off under another version of the code (about["commit"]) does not go on under this one: it starts afresh.
+    Processes that ask at once get the same one.
     """
     base = Path(outputs) / "jobs" / experiment
     base.mkdir(parents=True, exist_ok=True)
-    found = {
-        int(match[1] or 1): path
-        for path in base.glob(f"{identity}*")
-        if (match := re.fullmatch(rf"{identity}(?:-(\d+))?", path.name))
-    }
-    newest = max(found, default=0)
-    if newest and resume:
-        record = Record(found[newest])
-        if record.outcome or record.about.get("commit") == about["commit"]:
-            return record
     while True:
-        newest += 1
-        folder = base / (identity if newest == 1 else f"{identity}-{newest}")
+        found = {
+            int(match[1] or 1): path
+            for path in base.glob(f"{identity}*")
+            if (match := re.fullmatch(rf"{identity}(?:-(\d+))?", path.name))
+        }
+        newest = max(found, default=0)
+        if newest and resume:
+            record = Record(found[newest])
+            if record.outcome or record.about.get("commit") == about["commit"]:
+                return record
+        beside = base / f".{uuid.uuid4().hex}.new"  # whoever sees a record sees all of it
+        beside.mkdir()
+        write_atomically(Record(beside)._about, json.dumps(dict(about), indent=1).encode())
+        record = Record(base / (f"{identity}-{newest + 1}" if newest else identity))
         try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        record = Record(folder)
-        write_atomically(record._about, json.dumps(dict(about), indent=1).encode())
-        return record
+            beside.rename(record.folder)
+            return record
+        except OSError as error:
+            shutil.rmtree(beside)
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            # another process was quicker: what is there now?
 
 
 def unfinished(outputs: str | Path) -> list[Record]:

@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from inn_lab import config, records, signals, tracking
+from inn_lab import config, signals, tracking
 from inn_lab.config import ConfigError
 from inn_lab.data import load
 from inn_lab.records import Outcome
@@ -50,10 +50,7 @@ def run(cfg: DictConfig) -> Outcome:
         tracking.experiment_id(cfg.outputs, experiment)  # is MLflow there? later it may be away
         tracking.recover(cfg.outputs)
     identity = identify(cfg, job.device if job else None)
-    about = tracking.about(experiment)
-    record = records.find(cfg.outputs, experiment, identity, about, cfg.resume)
-    if not tracking.knows(cfg.outputs, record):  # somebody deleted its run
-        record = records.find(cfg.outputs, experiment, identity, about, resume=False)
+    record = tracking.record_of(cfg.outputs, experiment, identity, cfg.resume)
     with record.mine(patience=5 if in_sweep else 0) as mine:
         if not mine:
             if in_sweep:
@@ -61,7 +58,7 @@ def run(cfg: DictConfig) -> Outcome:
             raise ConfigError(f"this run is running already (its record is {record.folder}); wait for it, or set resume=false")
         if done := record.outcome:
             tracking.deliver(cfg.outputs, record)
-            version = "" if done.commit == tracking.commit() else f", by the code of {(done.commit or 'unknown')[:12]}"
+            version = "" if done.commit == tracking.commit() else f", by the code of {tracking.short(done.commit or 'unknown')}"
             print(f"{title} · {done.state} already{version}; resume=false runs it afresh", flush=True)
             return done
         if why:

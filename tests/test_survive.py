@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import SMOKE
+from omegaconf import OmegaConf
 
 from inn_lab import records, signals, tracking
 
@@ -142,6 +144,44 @@ def test_a_finished_run_that_was_deleted_in_mlflow_is_run_again(lab, runs, outpu
     assert runs("adhoc")["state"].tolist() == ["finished"] * 2
 
 
+def begun(outputs: Path, identity: str = "abc") -> tracking.Run:
+    """A run that has logged an epoch, and whose process then ends without a word."""
+    run = tracking.Run(tracking.record_of(outputs, "adhoc", identity, resume=True), outputs, "adhoc", "a run", {"job": "0"})
+    run.metrics({"val/loss": 1.0}, epoch=0)
+    return run
+
+
+def test_a_run_that_died_and_was_deleted_in_mlflow_is_heard_of_no_more(outputs, capsys):
+    run = begun(outputs)
+    tracking.client(outputs).delete_run(run.id)
+    tracking.recover(outputs)
+    assert capsys.readouterr().out == "" and not run.record.pending.exists()
+    again = begun(outputs)
+    assert again.record.folder.name == "abc-2" and again.id != run.id
+    assert tracking.client(outputs).get_run(again.id).info.lifecycle_stage == "active"
+
+
+def test_a_sweep_whose_run_was_deleted_in_mlflow_gets_another(outputs):
+    hydra = {"overrides": {"task": ["R=0.1"]}, "runtime": {"choices": {}}, "sweep": {"dir": str(outputs / "sweeps/now")}}
+    cfg, ids = OmegaConf.create({"outputs": str(outputs), "resume": True, "hydra": hydra}), []
+    (outputs / "sweeps/now").mkdir(parents=True)
+    for _ in range(3):
+        with tracking.sweep(cfg, ["abc"]) as run:
+            ids.append(run.id)
+        if len(ids) == 1:
+            tracking.client(outputs).delete_run(run.id)
+    assert ids[0] != ids[1] == ids[2]
+
+
+def test_an_experiment_that_was_deleted_in_mlflow_is_said_before_training(lab, outputs):
+    client, where = tracking.client(outputs), tracking.experiment_id(outputs, "adhoc")
+    client.delete_experiment(where)
+    code, _, err = lab(*SMOKE)
+    assert code == 2 and len(err.splitlines()) == 1 and f"it was deleted in MLflow at {tracking.uri(outputs)}" in err
+    client.restore_experiment(where)
+    assert tracking.experiment_id(outputs, "adhoc") == where
+
+
 def test_another_mlflow_hears_of_a_job_that_is_done(lab, runs, outputs, monkeypatch):
     assert lab(*SMOKE)[0] == 0
     expected = runs("adhoc")[MEASURED]
@@ -191,6 +231,52 @@ def test_other_code_does_not_go_on_with_a_run_that_was_cut_off(outputs):
     other.finish(records.Outcome("finished", commit="b"))
     assert records.find(outputs, "adhoc", "abc", {**about, "commit": "c"}, resume=True).folder == other.folder
     assert records.find(outputs, "adhoc", "abc", about, resume=False).folder.name == "abc-3"
+
+
+def test_jobs_that_begin_at_once_are_one(outputs, monkeypatch):
+    whole, seen = records.write_atomically, []
+
+    def write(path, *more, **options):
+        if not seen:  # just now another process looks for the same job
+            seen.append(path)
+            seen.append(records.find(outputs, "adhoc", "abc", {"id": "2", "commit": "a"}, resume=True))
+        whole(path, *more, **options)
+
+    monkeypatch.setattr(records, "write_atomically", write)
+    found = records.find(outputs, "adhoc", "abc", {"id": "1", "commit": "a"}, resume=True)
+    assert found.folder == seen[1].folder and found.about["id"] == seen[1].about["id"]
+    assert [path.name for path in (outputs / "jobs/adhoc").iterdir()] == ["abc"]
+
+
+def test_the_code_s_name_is_its_commit_and_what_was_edited(tmp_path, monkeypatch):
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=x", "-c", "user.email=x"]
+        return subprocess.run(["git", *who, *words], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+
+    def name() -> str:
+        return tracking.commit.__wrapped__()
+
+    monkeypatch.setattr("inn_lab.tracking.store.ROOT", tmp_path)
+    code, other = tmp_path / "inn_lab/models/code.py", tmp_path / "README.md"
+    code.parent.mkdir(parents=True)
+    code.write_text("one")
+    other.write_text("one")
+    outside = name()
+    assert re.fullmatch("unknown-[0-9a-f]{8}", outside) and outside == name()
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    (tmp_path / "nohup.out").write_text("")
+    other.write_text("two")
+    clean = name()
+    assert clean == git("rev-parse", "HEAD") and tracking.short(clean) == clean[:7]
+    names = [outside]
+    for edit in (lambda: code.write_text("two"), lambda: code.write_text("three"), lambda: code.with_name("b.py").touch()):
+        edit()
+        names.append(name())
+    assert len(set(names)) == 4 and names[-1] == name()
+    assert all(re.fullmatch(f"{clean}-dirty-[0-9a-f]{{8}}", one) for one in names[1:])
+    assert tracking.short(names[1]) == names[1].replace(clean, clean[:7])
 
 
 def test_a_record_is_one_process_s_own(outputs):
@@ -297,6 +383,20 @@ def test_a_journal_whose_last_line_was_cut_off_goes_on(lab, runs, outputs, monke
     assert runs("adhoc")["epoch"].tolist() == [0, 1, 2, 3, 4, 5]
 
 
+def test_what_follows_a_journal_that_lost_its_end_is_delivered(outputs, runs):
+    """A power cut: what the journal held last is gone, though MLflow heard it."""
+    run = begun(outputs)
+    journal = run.record.journal.read_bytes()
+    run.metrics({"val/loss": 0.5}, epoch=1)
+    run.tag(more="words")
+    run.record.journal.write_bytes(journal)
+    with begun(outputs) as again:
+        again.metrics({"val/loss": 0.5}, epoch=1)
+    assert again.id == run.id
+    found = runs("adhoc")
+    assert found["epoch"].tolist() == [0, 1] and set(found["status"]) == {"FINISHED"} and set(found["attempts"]) == {2}
+
+
 def test_a_run_that_stops_being_a_number_is_diverged_and_keeps_its_metrics(lab, runs):
     code, out, _ = lab(*SMOKE, "trainer.max_epochs=5", "-m", "lr=1e30,1e-3")
     assert code == 0 and "1 diverged, 1 finished" in out
@@ -344,6 +444,18 @@ def test_fail_fast_ends_the_sweep(lab, runs, tmp_path, monkeypatch):
 
 
 # Faults of what lies around
+
+
+def test_a_damaged_database_is_one_line_and_a_run_s_results_wait_for_another(lab, runs, outputs, capsys):
+    outputs.mkdir()
+    (outputs / "mlflow.db").write_bytes(b"no database" * 100)
+    code, _, err = lab(*SMOKE)
+    assert code == 2 and len(err.splitlines()) == 1 and "does not answer (file is not a database)" in err
+    with begun(outputs) as run:
+        assert run.id is None
+        assert capsys.readouterr().out.count("does not answer (file is not a database)") == 1
+        (outputs / "mlflow.db").unlink()
+    assert runs("adhoc")["val/loss"].tolist() == [1.0]
 
 
 @pytest.mark.slow  # MLflow waits 20 s for the lock, each time

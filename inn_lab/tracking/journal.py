@@ -9,8 +9,8 @@ from pathlib import Path
 
 from inn_lab import signals
 from inn_lab.config import ConfigError
-from inn_lab.records import Record, read_json, unfinished, write_atomically
-from inn_lab.tracking.store import client, commit, experiment_id, uri
+from inn_lab.records import Record, find, read_json, unfinished, write_atomically
+from inn_lab.tracking.store import client, commit, experiment_id, unanswered, uri
 
 
 class Journal:
@@ -21,7 +21,8 @@ class Journal:
         self.entries = self._read()
         delivered = read_json(record.delivered) or {}
         self.run_id = delivered.get("run_id") if delivered.get("uri") == uri(outputs) else None
-        self._done = delivered.get("entries", 0) if self.run_id else 0
+        # A journal that a power cut shortened holds less than MLflow heard: what is written next is new to it all the same.
+        self._done = min(delivered.get("entries", 0), len(self.entries)) if self.run_id else 0
         self._quiet_until, self._pause, self._said = 0.0, 5.0, False
 
     def _read(self) -> list[dict]:
@@ -81,8 +82,8 @@ class Journal:
             except (MlflowException, ConfigError, OSError) as error:
                 if not self._said:
                     self._said = True
-                    where, why = uri(self._outputs), str(error).splitlines()[0][:200]
-                    print(f"MLflow at {where} does not answer ({why}); what it shall hold waits on disk", flush=True)
+                    why = error if isinstance(error, ConfigError) else unanswered(self._outputs, error)
+                    print(f"{why}; what it shall hold waits on disk", flush=True)
                 self._pause = min(2 * self._pause, 60)
                 self._quiet_until = time.monotonic() + self._pause
                 if time.monotonic() >= deadline:
@@ -141,6 +142,9 @@ def recover(outputs: str | Path) -> None:
                     f"{record.folder}: its about.json is damaged, so MLflow cannot be told of it; remove the folder", flush=True
                 )
                 continue
+            if not knows(outputs, record):
+                record.pending.unlink()  # somebody deleted its run
+                continue
             journal = Journal(record, outputs, experiment)
             if journal.open:
                 last = journal.entries[-1]["time"]  # its last sign of life: it did not run until now
@@ -167,10 +171,14 @@ def knows(outputs: str | Path, record: Record) -> bool:
         return True
     try:
         return client(outputs).get_run(delivered["run_id"]).info.lifecycle_stage == "active"
+    except ConfigError:
+        return True
     except MlflowException as error:
         return error.error_code != "RESOURCE_DOES_NOT_EXIST"
 
 
-def about(experiment: str) -> dict[str, str]:
-    """What stands beside a new record."""
-    return {"id": uuid.uuid4().hex, "experiment": experiment, "commit": commit()}
+def record_of(outputs: str | Path, experiment: str, identity: str, resume: bool) -> Record:
+    """The record of a job or of a sweep, see `records.find`; a new one where somebody has deleted its run in MLflow."""
+    about = {"id": uuid.uuid4().hex, "experiment": experiment, "commit": commit()}
+    found = find(outputs, experiment, identity, about, resume)
+    return found if knows(outputs, found) else find(outputs, experiment, identity, about, resume=False)

@@ -13,9 +13,9 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from inn_lab.config import ConfigError, flat
-from inn_lab.records import Outcome, Record, find, write_atomically
+from inn_lab.records import Outcome, Record, write_atomically
 from inn_lab.signals import Interrupted
-from inn_lab.tracking.journal import Journal, about
+from inn_lab.tracking.journal import Journal, record_of
 from inn_lab.tracking.store import commit, experiment_id, experiment_name
 
 PARENT = "mlflow.parentRunId"  # MLflow's own tag: its UI nests by it
@@ -129,7 +129,7 @@ def sweep(cfg: DictConfig, identities: list[str]) -> Iterator[Run]:
     experiment_id(cfg.outputs, experiment)
     folder = Path(cfg.hydra.sweep.dir)
     digest = hashlib.sha256("".join(identities).encode()).hexdigest()[:12]
-    record = find(cfg.outputs, experiment, f"sweep-{digest}", about(experiment), cfg.resume)
+    record = record_of(cfg.outputs, experiment, f"sweep-{digest}", cfg.resume)
     tags = {"sweep": folder.name, "jobs": str(jobs), "commit": commit(), "overrides": overrides}
     with record.mine() as mine:
         if not mine:

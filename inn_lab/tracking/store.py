@@ -5,8 +5,10 @@ Without MLFLOW_TRACKING_URI the runs go to `outputs/mlflow.db` (SQLite) and thei
 
 import contextlib
 import functools
+import hashlib
 import logging
 import os
+import re
 import sqlite3
 import subprocess
 from pathlib import Path
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
+ROOT = Path(__file__).parents[2]
+CODE = ("inn_lab/**/*.py", "hydra_plugins/**/*.py", "conf/**/*.yaml")  # what a job runs
 
 
 def uri(outputs: str | Path) -> str:
@@ -44,11 +48,10 @@ def _client(where: str) -> "MlflowClient":
     database = Path(where.removeprefix(SQLITE))
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{database}.lock"):  # two processes that make the tables at once break the database
-        found = MlflowClient(where)
-        if _on_a_local_disk(database):  # write-ahead: readers and a writer side by side; it needs memory that all can see
-            with contextlib.closing(sqlite3.connect(database)) as connection:
-                connection.execute("PRAGMA journal_mode=WAL")
-        return found
+        with contextlib.closing(sqlite3.connect(database)) as connection:  # what is locked or damaged MLflow tries for minutes
+            # Write-ahead: readers and a writer side by side; it needs memory that all can see.
+            connection.execute("PRAGMA journal_mode=WAL" if _on_a_local_disk(database) else "PRAGMA schema_version")
+        return MlflowClient(where)
 
 
 def _on_a_local_disk(path: Path) -> bool:
@@ -58,30 +61,45 @@ def _on_a_local_disk(path: Path) -> bool:
     except OSError:
         return False
     under = [(len(point), kind) for point, kind in mounts if path.resolve().is_relative_to(point)]
-    network = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "fuse.sshfs", "afs", "9p")
+    network = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "fuse.glusterfs", "fuse.sshfs", "afs", "9p")
     return bool(under) and not max(under)[1].startswith(network)
 
 
 def client(outputs: str | Path) -> "MlflowClient":
-    """The client for `uri(outputs)`; makes the folder and the database where there are none."""
-    return _client(uri(outputs))
+    """The client for `uri(outputs)`; makes the folder and the database where there are none. Raises ConfigError if MLflow does
+    not answer."""
+    try:
+        return _client(uri(outputs))
+    except OSError:
+        raise  # the folder's
+    except Exception as error:  # of a database that is locked, damaged or another version's: sqlite3's, SQLAlchemy's, MLflow's
+        raise unanswered(outputs, error) from error
+
+
+def unanswered(outputs: str | Path, error: Exception) -> ConfigError:
+    """What is said of an MLflow that does not answer."""
+    why = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+    return ConfigError(f"MLflow at {uri(outputs)} does not answer ({why}); see MLFLOW_TRACKING_URI and outputs")
 
 
 def experiment_id(outputs: str | Path, name: str) -> str:
-    """The id of the MLflow experiment `name`, which is made if there is none. Raises ConfigError if MLflow does not answer."""
+    """The id of the MLflow experiment `name`, which is made if there is none. Raises ConfigError if MLflow does not answer, or
+    somebody has deleted the experiment there."""
     from mlflow.exceptions import MlflowException
 
     try:
         if found := client(outputs).get_experiment_by_name(name):
-            return found.experiment_id
+            if found.lifecycle_stage == "active":
+                return found.experiment_id
+            raise ConfigError(
+                f"experiment={name}: it was deleted in MLflow at {uri(outputs)}, and takes no runs; restore it "
+                f"(mlflow experiments restore -x {found.experiment_id}), or set another outputs"
+            )
         local = uri(outputs).startswith(SQLITE)
         files = (Path(outputs).resolve() / "artifacts").as_uri() if local else None
         return client(outputs).create_experiment(name, artifact_location=files)
     except MlflowException as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"MLflow at {uri(outputs)} does not answer ({reason}); see MLFLOW_TRACKING_URI and outputs"
-        ) from error
+        raise unanswered(outputs, error) from error
 
 
 def experiment_name(hydra: DictConfig) -> str:
@@ -91,13 +109,25 @@ def experiment_name(hydra: DictConfig) -> str:
 
 @functools.cache
 def commit() -> str:
-    """The git commit of the lab's code, with -dirty where the files differ from it; unknown outside a repository."""
-    here = Path(__file__).parent
+    """The lab's code: its git commit, where the files differ from it with -dirty and a digest of them (COMMIT-dirty-1a2b3c4d);
+    outside a repository unknown and that digest. Two versions never have the same name."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
+        name = git("rev-parse", "HEAD")
+        if not git("--glob-pathspecs", "status", "--porcelain", "--untracked-files=all", "--", *CODE):
+            return name
+        name += "-dirty"
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        name = "unknown"
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in CODE for path in ROOT.glob(pattern)):
+        digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
+    return f"{name}-{digest.hexdigest()[:8]}"
+
+
+def short(commit: str) -> str:
+    """A commit as it is printed: 1234567, 1234567-dirty-1a2b3c4d."""
+    return re.sub(r"^([0-9a-f]{7})[0-9a-f]{33}", r"\1", commit)
