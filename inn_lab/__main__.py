@@ -45,6 +45,25 @@ def job(cfg: DictConfig) -> "Outcome":
         raise RuntimeError(f"{type(error).__name__} inside a job") from error
 
 
+def check_words(words: list[str]) -> None:
+    """Raises ConfigError for what Hydra allows and the lab does not: a group that is null, a key that is taken away."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString
+
+    given = [word for word in words if word.startswith("~") or ("=" in word and not word.startswith("-"))]
+    for override in OverridesParser.create().parse_overrides(given):
+        word, key = override.input_line, override.key_or_group
+        if override.is_delete() and not key.startswith("hydra"):
+            raise config.ConfigError(f"{word}: nothing can be taken away, only set; {key}=… (see python -m inn_lab --help)")
+        if (CONF / key).parent != CONF or not (CONF / key).is_dir():
+            continue  # no group of the lab's
+        values = override.value()
+        values = values.list if isinstance(values, ChoiceSweep) else [values]
+        if not all(isinstance(value, str | QuotedString | Glob) for value in values):
+            choices = (path.stem for path in (CONF / key).glob("*.yaml"))
+            raise config.ConfigError(f"{word}: {key} is one of its choices{config.near('', choices)}")
+
+
 def stop(error: Exception) -> NoReturn:
     """Ends the program with one line."""
     print(f"inn_lab: {config.explain(error)}", file=sys.stderr)
@@ -62,6 +81,7 @@ def main() -> None:
     # argparse takes the overrides in one piece only; users write them on both sides of -m.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: not word.startswith("-") and "=" in word)
     try:
+        check_words(sys.argv[1:])
         hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
     except MISTAKES as error:
         stop(error)

@@ -205,6 +205,9 @@ def explain(error: Exception) -> str:
     where = f" (in conf/{where[1]}.yaml)" if where else ""
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.full_key and cause.parent_node is not None:
         known = {str(key) for key in cause.parent_node} | ({"experiment"} if "." not in cause.full_key else set())
+        if not known:
+            group = cause.full_key.rpartition(".")[0]
+            return f"{cause.full_key}{where}: there is no such key without a {group}; choose one, {group}=… (--help lists them)"
         return f"{cause.full_key}{where}: there is no such key{near(str(cause.key), known - {'hydra'})}"
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
         return f"{cause.full_key}{where}: {str(cause).splitlines()[0]}"
