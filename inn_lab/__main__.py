@@ -26,7 +26,7 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-UNWRITABLE = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT}
+UNREACHABLE = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT}
 MISTAKES = (config.ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 
 
@@ -39,10 +39,17 @@ def job(cfg: DictConfig) -> "Outcome":
     except config.ConfigError as error:
         stop(error)
     except (*MISTAKES, OSError) as error:
-        if getattr(error, "errno", None) in FULL:
+        if isinstance(error, OSError) and lies_in(cfg.outputs, error):
             raise
         # The configuration was composed and checked: this one is ours, and shows its traceback.
         raise RuntimeError(f"{type(error).__name__} inside a job") from error
+
+
+def lies_in(outputs: str, error: OSError) -> bool:
+    """Whether it is about a file in the folder `outputs`; a full disk names none."""
+    if not isinstance(error.filename, str | Path):
+        return error.errno in FULL
+    return Path(error.filename).resolve().is_relative_to(Path(outputs).resolve())
 
 
 def check_words(words: list[str]) -> None:
@@ -86,10 +93,13 @@ def main() -> None:
     except MISTAKES as error:
         stop(error)
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        words = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
+        if lies_in(words.get("outputs") or os.environ.get("INN_LAB_OUTPUTS", "outputs"), error):
+            ways = "make room, change the permissions, or set outputs=… (INN_LAB_OUTPUTS)"
+            stop(config.ConfigError(f"outputs cannot be written: {error}; {ways}"))
+        if error.errno not in UNREACHABLE:
             raise
-        print(f"inn_lab: outputs cannot be written: {error}; make room, or set outputs=… (INN_LAB_OUTPUTS)", file=sys.stderr)
-        sys.exit(2)
+        stop(error)  # it names the path
     except signals.Interrupted as error:
         print(f"inn_lab: stopped by {error}; the same command goes on from here", file=sys.stderr)
         sys.exit(error.exit_code)

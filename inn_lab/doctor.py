@@ -46,7 +46,7 @@ def devices() -> str:
 def data() -> str:
     from inn_lab.data.sources import STORED
 
-    root = Path(os.environ.get("INN_LAB_DATA", "data"))
+    root = Path(os.environ.get("INN_LAB_DATA", "data")).expanduser()
     found = ["digits (bundled)"]
     for name, stored in STORED.items():
         where = root / stored.folder if stored.is_in(root) else f"not here; its first run downloads it to {root}"

@@ -186,6 +186,17 @@ def test_a_damaged_file_is_named(file, damage, whole_mnist, tmp_path, offline):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("what", ["is_file", "open"])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(what, whole_mnist, monkeypatch, offline):
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(*((Path, "is_file") if what == "is_file" else ("builtins.open",)), refuse)
+    with pytest.raises(ConfigError, match=r"Permission denied.*change its permissions") as caught:
+        load("mnist", str(whole_mnist))
+    assert sources.IDX[0] in str(caught.value) and "damaged" not in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_a_label_that_is_no_digit(whole_mnist, tmp_path, offline):
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)

@@ -94,6 +94,24 @@ def test_a_device_that_is_not_there(lab):
     assert (code, err) == (2, "inn_lab: trainer=gpu: torch sees no CUDA device here; use trainer=auto or trainer=cpu\n")
 
 
+@pytest.mark.parametrize("words", ["", "-m seed=0,1"])
+@pytest.mark.parametrize("folder", ["outputs", "elsewhere"])
+def test_outputs_that_may_not_be_written_are_said_and_no_other_folder_is_called_so(lab, outputs, monkeypatch, words, folder):
+    path = outputs.with_name(folder) / "jobs"
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("inn_lab.tracking.journal.find", refuse)
+    if folder == "elsewhere" and not words:
+        with pytest.raises(RuntimeError, match="PermissionError inside a job"):  # where a job reads, it says what it cannot
+            lab(*SMOKE)
+        return
+    code, _, err = lab(*SMOKE, *words.split())
+    head = "outputs cannot be written: " if folder == "outputs" else ""
+    assert code == 2 and err.splitlines()[-1].startswith(f"inn_lab: {head}[Errno 13] Permission denied: '{path}'")
+
+
 @pytest.mark.parametrize(
     "yaml, message",
     [

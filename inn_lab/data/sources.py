@@ -108,8 +108,13 @@ def _folder(name: str, root: str | None) -> Path:
     """The folder with a set's files, which are downloaded if they are not there."""
     if root is None:
         raise ConfigError(f"source.root={root}: {name} is read from a folder; {WAYS_OUT}")
-    stored, base = STORED[name], Path(root).expanduser()
-    if not stored.is_in(base):
+    stored = STORED[name]
+    try:
+        base = Path(root).expanduser()
+        there = stored.is_in(base)
+    except (OSError, RuntimeError) as error:  # a folder that one may not look into, a home that there is not
+        raise ConfigError(f"source.root={root}: it cannot be read ({error}); change its permissions, or {WAYS_OUT}") from error
+    if not there:
         _download(name, stored, base)
     return base / stored.folder
 
@@ -132,6 +137,9 @@ def _idx(name: str, root: str | None) -> Images:
 def _read(reader: Callable[[Path], T], path: Path) -> T:
     try:
         return reader(path)
+    except OSError as error:
+        what, why = error.filename or path, error.strerror or error
+        raise ConfigError(f"{what}: it cannot be read ({why}); change its permissions, or {WAYS_OUT}") from error
     except Exception as error:  # damage shows as almost any error: AssertionError, KeyError, RuntimeError, ValueError …
         raise _damaged(path, f"{type(error).__name__} on reading it") from error
 

@@ -78,7 +78,8 @@ def client(outputs: str | Path) -> "MlflowClient":
 
 def unanswered(outputs: str | Path, error: Exception) -> ConfigError:
     """What is said of an MLflow that does not answer."""
-    why = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+    said = [line for line in str(error).splitlines() if not line.startswith("(raised as a result of")]  # SQLAlchemy's preface
+    why = said[0][:200] if said else type(error).__name__
     return ConfigError(f"MLflow at {uri(outputs)} does not answer ({why}); see MLFLOW_TRACKING_URI and outputs")
 
 
