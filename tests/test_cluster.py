@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from conftest import SMOKE
 from test_survive import everything, measured, run, start
 
 pytest.importorskip("submitit", reason="hydra-submitit-launcher is not installed")
+
+from hydra_plugins.inn_lab_slurm.launcher import SlurmLauncher
 
 ON_SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2"]
 A_MINUTE = [*SMOKE, "trainer=cpu", "trainer.progress=false", "trainer.max_epochs=500", "trainer.checkpoint_s=2"]
@@ -27,6 +30,19 @@ def test_a_sweep_by_submitit_on_this_machine(tmp_path):
     assert code == 0 and "2 finished" in out, out
     assert len(measured(tmp_path)) == 2 * 2
     assert [run.info.status for run in everything(tmp_path)] == ["FINISHED"] * 3
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_devices_are_asked_for_where_the_jobs_run(lab, outputs, monkeypatch):
+    words = [*SMOKE, "trainer=gpu", "hydra/launcher=basic", "-m", "seed=0,1"]
+    code, _, err = lab(*words)
+    assert code == 2 and err.count("trainer=gpu: torch sees no CUDA device here") == 2
+    assert SlurmLauncher.elsewhere
+    basic = sys.modules["hydra._internal.core_plugins.basic_launcher"].BasicLauncher
+    monkeypatch.setattr(basic, "elsewhere", True, raising=False)
+    code, out, err = lab(*words)
+    assert code == 1 and "2 failed" in out and "trainer=gpu: torch sees no CUDA device here" in out, err
+    assert [path.name[:5] for path in (outputs / "jobs/adhoc").iterdir()] == ["sweep"]  # the same command tries them again
 
 
 def on_slurm(test):

@@ -93,7 +93,8 @@ class GridSweeper(Sweeper):
                 check(cfg)
                 if is_timed(cfg):
                     self.launcher.one_by_one = True
-                identities.append(runner.identify(cfg, runner.pick_device(cfg.trainer)))
+                here = not getattr(self.launcher, "elsewhere", False)
+                identities.append(runner.identify(cfg, runner.pick_device(cfg.trainer) if here else None))
             except (ConfigError, HydraException, OmegaConfBaseException) as error:
                 wrong.append(f"{words} · {explain(error)}")
                 continue

@@ -22,6 +22,8 @@ if importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
         - SLURM's SIGTERM, which follows at once when submitit requeues a job, does not cut its last checkpoint off.
         """
 
+        elsewhere = True  # the sweeper's question: the jobs' devices are not this machine's
+
         def checkpoint(self, *args: Any, **kwargs: Any) -> Any:
             """submitit calls this in the job's main thread upon SIGUSR2, before `scontrol requeue` and sys.exit."""
             from inn_lab import signals
