@@ -37,9 +37,9 @@ def run(cfg: DictConfig) -> Outcome:
     tags = describe(cfg, hydra)
     name = title
     if in_sweep:
-        parent, jobs = tracking.parent(hydra.sweep.dir)
-        tags |= {tracking.PARENT: parent, "sweep": Path(hydra.sweep.dir).name, "job": str(hydra.job.num)}
-        title = f"job {hydra.job.num + 1} of {jobs} · {title}"
+        number, folder = str(hydra.job.num), Path(hydra.sweep.dir)
+        tags |= {tracking.PARENT: tracking.parent(folder), "sweep": folder.name, "job": number}
+        title = f"job {number} · {title}"
     try:
         job, why = build(cfg, title), None
     except NoDevice as error:  # another machine has one: that is no record's end

@@ -1,6 +1,8 @@
 """Reber strings: the grammar against the regular expression of it, what is drawn, what is read, and how it reaches a model."""
 
+import gzip
 import itertools
+import lzma
 import re
 from collections import Counter
 
@@ -254,6 +256,8 @@ def test_a_file_is_read_and_divided(tmp_path) -> None:
         ("string,valid\nBTXSÉ,1\n", "line 2 has the string 'BTXSÉ'"),
         ("string,valid\nBTXSE,1\nBE,0\nBTXSE,1\n", "BTXSE stands in line 2 and in line 4, with the same label"),
         ("string,valid\nBTXSE,1\nBTXSE,0\n", "BTXSE stands in line 2 and in line 3, once valid and once not"),
+        ("string,valid\n\nBTXSE,1\n\n\nBE,0\n\nBTXSE,0\n\n", "BTXSE stands in line 3 and in line 8, once valid and once not"),
+        ("\nstring,valid\nBTXSE,1\n", "it has no column string, only a blank first line"),
         (TABLE, "it has 4 strings and data.n_train=300, data.n_val=60, data.n_test=100 take 460; ask for fewer"),
     ],
 )
@@ -266,9 +270,14 @@ def test_a_file_that_will_not_do(tmp_path, table: str | bytes | None, text: str)
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_is_no_file(tmp_path) -> None:
-    with pytest.raises(ConfigError, match=r"it cannot be read as a table .*directory"):
-        data(str(tmp_path))
+@pytest.mark.parametrize("name", ["", "own.csv.gz", "own.csv.xz", "own.zip", "~nobody-of-that-name/own.csv"])
+def test_a_folder_half_an_archive_and_nobodys_home_are_no_table(tmp_path, name: str) -> None:
+    for path, pack in ((tmp_path / "own.csv.gz", gzip.compress), (tmp_path / "own.csv.xz", lzma.compress)):
+        path.write_bytes(pack(TABLE.encode())[:-10])
+    (tmp_path / "own.zip").write_bytes(b"PK\3\4 and no more")
+    with pytest.raises(ConfigError, match="it cannot be read as a table") as caught:
+        data(name if name.startswith("~") else str(tmp_path / name))
+    assert "\n" not in str(caught.value)
 
 
 # ---------------------------------------------------------------------------------------------------------- the answer

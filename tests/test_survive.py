@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -351,6 +352,19 @@ def test_a_resumed_run_ends_bit_for_bit_as_an_undisturbed_one(lab, outputs, monk
     pd.testing.assert_frame_equal(resumed.set_index("epoch")[MEASURED], expected, check_exact=True)
     assert set(resumed["attempts"]) == {2} and set(resumed["state"]) == {"finished"}
     assert not list(outputs.glob("jobs/adhoc/*/checkpoint.pt"))
+
+
+def test_what_is_left_is_reckoned_from_this_attempt_s_epochs(monkeypatch, capsys):
+    from inn_lab.training import progress
+
+    measured = {"val/acc_end": 0.5, "val/loss": 1.0, "time/epoch_s": 10.0}
+    trainer = SimpleNamespace(current_epoch=8, max_epochs=12, callback_metrics=measured)
+    shown, now = progress.ShowProgress("a run"), 100.0
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now)
+    shown.on_train_start(trainer, None)
+    now += 10
+    shown.on_train_epoch_end(trainer, None)
+    assert capsys.readouterr().out.endswith("epoch 9/12 · val acc_end 0.500 · loss 1.000 · 10.00 s/epoch · 30 s left\n")
 
 
 def test_a_damaged_checkpoint_is_said_and_the_run_starts_from_its_beginning(lab, runs, outputs, monkeypatch):

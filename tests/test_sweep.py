@@ -66,6 +66,8 @@ def test_a_sweep_is_a_parent_run_with_its_jobs_as_children(lab, runs, outputs):
     assert list(by_job["state"]) == ["finished", "finished", "undefined"]
     assert set(by_job["status"]) == {"FINISHED"}
     assert "cannot be defined" in by_job["reason"][2]
+    (log,) = outputs.glob("sweeps/*/2/output.log")
+    assert log.read_text().startswith("job 2 ")  # as the launcher calls it
     assert set(found["source"]) == {"digits"} and set(found["scale"]) == {"smoke"}
     assert set(by_job["device"][:2]) == {"cpu"} or by_job["device"][:2].str.startswith("cuda").all()
     for column in ("val/acc_end", "val/acc_seq", "val/loss", "train/loss", "time/epoch_s", "test/acc_end", "model/depth"):

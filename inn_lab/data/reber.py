@@ -107,27 +107,29 @@ def read(path: str) -> tuple[list[str], list[int]]:
     where = f"data.path={path}"
     wanted = "give a CSV file with the columns string and valid, or data.path=null for strings that are drawn"
     try:
-        table = pd.read_csv(Path(path).expanduser(), dtype=str, keep_default_na=False)
+        table = pd.read_csv(Path(path).expanduser(), dtype=str, keep_default_na=False, skip_blank_lines=False).fillna("")
     except FileNotFoundError:
         raise ConfigError(f"{where}: there is no such file; {wanted}") from None
-    except (OSError, ValueError) as error:  # a folder, no text, no table
-        why = " ".join(str(error).split())
+    except Exception as error:  # a folder, no text, no table, half an archive, nobody's home: almost any error
+        why = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"{where}: it cannot be read as a table ({why}); {wanted}") from error
     for column in ("string", "valid"):
         if column not in table:
-            raise ConfigError(f"{where}: it has no column {column}, only {', '.join(map(str, table.columns))}; {wanted}")
-    strings, valid = table["string"].fillna("").tolist(), table["valid"].fillna("").tolist()
-    first: dict[str, int] = {}
-    for line, (string, label) in enumerate(zip(strings, valid, strict=True), start=2):  # the first line is the header
+            there = ", ".join(map(str, table.columns)) or "a blank first line"
+            raise ConfigError(f"{where}: it has no column {column}, only {there}; {wanted}")
+    table = table[table.apply(lambda column: column.str.strip()).ne("").any(axis=1)]  # no blank lines
+    strings, valid = table["string"].tolist(), table["valid"].tolist()
+    first: dict[str, tuple[int, str]] = {}
+    for line, string, label in zip(table.index + 2, strings, valid, strict=True):  # the first line is the header
         if not (string and string.isascii() and string.isprintable()):
             raise ConfigError(
                 f"{where}: line {line} has the string {string!r}; it must be printable ASCII characters, at least one"
             )
         if label not in ("0", "1"):
             raise ConfigError(f"{where}: line {line} has valid={label!r}; it must be 1 for a valid string and 0 for another")
-        if (before := first.setdefault(string, line)) != line:
-            same = valid[before - 2] == label
-            how = "with the same label" if same else "once valid and once not"
+        before, other = first.setdefault(string, (line, label))
+        if before != line:
+            how = "with the same label" if other == label else "once valid and once not"
             raise ConfigError(
                 f"{where}: {string} stands in line {before} and in line {line}, {how}; each string may be there once"
             )

@@ -137,11 +137,10 @@ def sweep(cfg: DictConfig, identities: list[str]) -> Iterator[Run]:
                 f"this sweep is running already (its record is {record.folder}); wait for it, or set resume=false"
             )
         with Run(record, cfg.outputs, experiment, f"sweep of {jobs}: {overrides}"[:200], tags) as run:
-            write_atomically(folder / "parent.json", json.dumps({"run_id": run.id, "jobs": jobs}).encode())
+            write_atomically(folder / "parent.json", json.dumps({"run_id": run.id}).encode())
             yield run
 
 
-def parent(sweep_folder: str | Path) -> tuple[str, int]:
-    """(run id, number of jobs) of a sweep's parent run, from the sweep's folder."""
-    found = json.loads((Path(sweep_folder) / "parent.json").read_text())
-    return found["run_id"], found["jobs"]
+def parent(sweep_folder: str | Path) -> str:
+    """The id of a sweep's parent run, from the sweep's folder."""
+    return json.loads((Path(sweep_folder) / "parent.json").read_text())["run_id"]

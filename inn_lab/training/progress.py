@@ -15,18 +15,18 @@ LINES = 10  # how many lines a run prints where there is no terminal
 
 
 class ShowProgress(L.Callback):
-    """`job 2 of 6 · R=0.05  ━━━━━━  epoch 12/60 · val acc_end 0.41 · loss 1.62 · 1.2 s/epoch · 0:00:57 left`."""
+    """`job 2 · R=0.05  ━━━━━━  epoch 12/60 · val acc_end 0.41 · loss 1.62 · 1.2 s/epoch · 0:00:57 left`."""
 
     def __init__(self, title: str) -> None:
         self.title = title
         self.bar: Progress | None = None
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
-        self.started = time.perf_counter()
+        self.started, self.before = time.perf_counter(), trainer.current_epoch  # epochs of earlier attempts
         if sys.stdout.isatty():
             columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn()]
             self.bar = Progress(*columns, console=Console(file=sys.stdout))
-            self.task = self.bar.add_task(self.title, total=trainer.max_epochs, note="")
+            self.task = self.bar.add_task(self.title, total=trainer.max_epochs, completed=self.before, note="")
             self.bar.start()
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
@@ -37,7 +37,7 @@ class ShowProgress(L.Callback):
         if self.bar:
             self.bar.update(self.task, completed=done, note=note)
         elif done == total or done % max(1, total // LINES) == 0:
-            left = (time.perf_counter() - self.started) / done * (total - done)
+            left = (time.perf_counter() - self.started) / (done - self.before) * (total - done)
             print(f"{self.title} · {note} · {left:.0f} s left", flush=True)
 
     def stop(self) -> None:
