@@ -44,9 +44,13 @@ def main() -> None:
         print(f"MLflow: {where}  (MLFLOW_TRACKING_URI)")
         return
     from inn_lab import tracking
+    from inn_lab.config import ConfigError
 
     outputs = os.environ.get("INN_LAB_OUTPUTS", "outputs")
-    tracking.client(outputs)  # makes the database where there is none
+    try:
+        tracking.client(outputs)  # makes the database where there is none
+    except ConfigError as error:
+        sys.exit(f"ui: {error}")
     port = free_port()
     print(announce(port), flush=True)
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # seven more processes that the lab has no use for

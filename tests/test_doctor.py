@@ -2,16 +2,20 @@
 
 import re
 import socket
+from pathlib import Path
+
+import pytest
 
 from inn_lab import doctor, ui
 
 
 def test_the_doctor_says_what_there_is(outputs, capsys, monkeypatch):
-    monkeypatch.delenv("INN_LAB_DATA", raising=False)
+    monkeypatch.setenv("INN_LAB_DATA", "~/nowhere")
     assert doctor.main() == 0
     out = capsys.readouterr().out
     assert [line.split()[:2] for line in out.splitlines()] == [["ok", name] for name in doctor.CHECKS]
     assert "torch 2." in out and "digits (bundled)" in out and "sqlite:///" in out
+    assert f"its first run downloads it to {Path.home() / 'nowhere'}" in out
     assert "launchers basic, local" in out and "grid" in out
 
 
@@ -34,6 +38,13 @@ def test_the_ui_takes_a_free_port_and_tells_the_way_to_a_remote_machine(monkeypa
     assert ui.announce(5000) == "MLflow: http://127.0.0.1:5000  (Ctrl-C ends it)"
     monkeypatch.setenv("SSH_CONNECTION", "10.0.0.1 50000 10.0.0.2 22")
     assert re.search(r"ssh -N -L 5001:127\.0\.0\.1:5001 \w+@10\.0\.0\.2", ui.announce(5001))
+
+
+def test_a_database_that_is_none_is_one_line(outputs):
+    outputs.mkdir()
+    (outputs / "mlflow.db").write_bytes(b"no database" * 100)
+    with pytest.raises(SystemExit, match="^ui: MLflow at .* does not answer .file is not a database"):
+        ui.main()
 
 
 def test_with_a_server_the_ui_is_the_server_s(monkeypatch, capsys):
