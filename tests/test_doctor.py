@@ -43,7 +43,7 @@ def test_the_ui_takes_a_free_port_and_tells_the_way_to_a_remote_machine(monkeypa
 def test_a_database_that_is_none_is_one_line(outputs):
     outputs.mkdir()
     (outputs / "mlflow.db").write_bytes(b"no database" * 100)
-    with pytest.raises(SystemExit, match="^ui: MLflow at .* does not answer .file is not a database"):
+    with pytest.raises(SystemExit, match=r"^ui: MLflow at .* does not answer .file is not a database"):
         ui.main()
 
 

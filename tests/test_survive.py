@@ -567,12 +567,11 @@ def test_a_server_that_goes_away_and_comes_back(lab, runs, outputs, server, monk
     assert files == {"config.yaml", "confusion.csv", "confusion.png"}
 
 
-def test_outputs_that_cannot_be_written_are_one_line(tmp_path):
-    (tmp_path / "file").write_text("")
+def test_outputs_that_cannot_be_written_are_one_line(lab, outputs):
+    outputs.write_text("")
     for arguments in ([*SMOKE], [*SMOKE, "-m", "seed=0,1"]):
-        code, out = run(tmp_path / "file", *arguments)
-        assert code == 2 and out.strip().splitlines()[-1].startswith("inn_lab: outputs cannot be written"), out
-        assert "Traceback" not in out
+        code, _, err = lab(*arguments)
+        assert code == 2 and err.startswith("inn_lab: outputs cannot be written") and len(err.splitlines()) == 1, err
 
 
 @pytest.mark.slow
