@@ -39,7 +39,7 @@ def job(cfg: DictConfig) -> "Outcome":
     except config.ConfigError as error:
         stop(error)
     except (*MISTAKES, OSError) as error:
-        if isinstance(error, OSError) and lies_in(cfg.outputs, error):
+        if isinstance(error, OSError) and (error.errno in FULL or lies_in(cfg.outputs, error)):
             raise
         # The configuration was composed and checked: this one is ours, and shows its traceback.
         raise RuntimeError(f"{type(error).__name__} inside a job") from error

@@ -126,11 +126,11 @@ def find(outputs: str | Path, experiment: str, identity: str, about: Mapping[str
             record = Record(found[newest])
             if record.outcome or record.about.get("commit") == about["commit"]:
                 return record
+        record = Record(base / (f"{identity}-{newest + 1}" if newest else identity))
         beside = base / f".{uuid.uuid4().hex}.new"  # whoever sees a record sees all of it
         beside.mkdir()
-        write_atomically(Record(beside)._about, json.dumps(dict(about), indent=1).encode())
-        record = Record(base / (f"{identity}-{newest + 1}" if newest else identity))
         try:
+            write_atomically(Record(beside)._about, json.dumps(dict(about), indent=1).encode())
             beside.rename(record.folder)
             return record
         except OSError as error:
