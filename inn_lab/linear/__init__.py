@@ -14,7 +14,7 @@ from inn_lab.linear.csr import CSR, Fixed
 from inn_lab.linear.dense import Dense, Masked, Stepwise
 
 KINDS = {"dense": Dense, "masked": Masked, "csr": CSR, "stepwise": Stepwise}  # of entries; low_rank has none
-DENSE_FROM = 0.5  # CPU: the density from which masked is faster than csr
+DENSE_FROM = 0.65  # CPU: the density from which masked is faster than csr
 SPARSE_FROM = 50_000_000  # CUDA: the entries from which csr is faster than masked; below, both wait for launches
 
 
