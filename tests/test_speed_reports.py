@@ -66,7 +66,7 @@ def test_every_claim_agrees_with_such_runs_whatever_the_images(module, frame):
         (1, {("csr", 1_000_000, 0.05): (210, 1)}),
         (2, {("csr", 1_000_000, 0.02): (300, 1)}),
         (3, {("csr", 1_000_000, 0.1): (330, 1)}),
-        (4, {("auto", 100_000, 0.3): (25, 1)}),
+        (4, {("masked", 100_000, 0.3): (15, 1)}),  # auto takes csr there, 20 ms
         (5, {("csr", 1_000_000, 0.005): (200, 4000)}),
     ],
 )
