@@ -20,6 +20,10 @@ class ConfigError(Exception):
     """A user's mistake. Its text is one line: which key, what it was, what is allowed, what to do."""
 
 
+class NotHere(ConfigError):
+    """What a job needs is not on this machine: its device, its images. Another may have it, or this one tomorrow."""
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """'; did you mean A or B?' for the known names nearest to `name`, or all of them where none is near."""
     known = sorted(known)

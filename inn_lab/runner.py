@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from inn_lab import config, signals, tracking
-from inn_lab.config import ConfigError
+from inn_lab.config import ConfigError, NotHere
 from inn_lab.data import load
 from inn_lab.records import Outcome
 from inn_lab.schema import ResNet
@@ -42,7 +42,7 @@ def run(cfg: DictConfig) -> Outcome:
         title = f"job {number} · {title}"
     try:
         job, why = build(cfg, title), None
-    except NoDevice as error:  # another machine has one: that is no record's end
+    except NotHere as error:  # that is no record's end
         if not in_sweep:
             raise
         print(f"{title} · failed: {error}", flush=True)
@@ -156,17 +156,13 @@ def _made(node: DictConfig) -> Callable[..., Any]:
         raise ConfigError(f"_target_={node._target_}: {str(error).splitlines()[0]}") from error
 
 
-class NoDevice(ConfigError):
-    """The device that the configuration asks for is not on this machine."""
-
-
 def pick_device(trainer: DictConfig) -> torch.device:
-    """auto: the CUDA device `trainer.device` where there is CUDA, else the CPU. Raises NoDevice if it is not there."""
+    """auto: the CUDA device `trainer.device` where there is CUDA, else the CPU. Raises NotHere if it is not there."""
     there = torch.cuda.device_count()
     if trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not there):
         return torch.device("cpu")
     if not there:
-        raise NoDevice("trainer=gpu: torch sees no CUDA device here; use trainer=auto or trainer=cpu")
+        raise NotHere("trainer=gpu: torch sees no CUDA device here; use trainer=auto or trainer=cpu")
     if not 0 <= trainer.device < there:
-        raise NoDevice(f"trainer.device={trainer.device}: torch sees {there} CUDA device(s); use 0 to {there - 1}")
+        raise NotHere(f"trainer.device={trainer.device}: torch sees {there} CUDA device(s); use 0 to {there - 1}")
     return torch.device("cuda", trainer.device)

@@ -18,6 +18,7 @@ from test_survive import everything, measured, run, start
 pytest.importorskip("submitit", reason="hydra-submitit-launcher is not installed")
 
 from hydra_plugins.inn_lab_slurm.launcher import SlurmLauncher
+from inn_lab.data import sources
 
 ON_SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2"]
 A_MINUTE = [*SMOKE, "trainer=cpu", "trainer.progress=false", "trainer.max_epochs=500", "trainer.checkpoint_s=2"]
@@ -32,16 +33,29 @@ def test_a_sweep_by_submitit_on_this_machine(tmp_path):
     assert [run.info.status for run in everything(tmp_path)] == ["FINISHED"] * 3
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_devices_are_asked_for_where_the_jobs_run(lab, outputs, monkeypatch):
-    words = [*SMOKE, "trainer=gpu", "hydra/launcher=basic", "-m", "seed=0,1"]
+NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+
+
+@pytest.mark.parametrize(
+    "word, message",
+    [
+        pytest.param("trainer=gpu", "trainer=gpu: torch sees no CUDA device here", marks=NO_CUDA),
+        ("source=mnist", "train-images-idx3-ubyte: damaged"),
+    ],
+)
+def test_devices_and_images_are_asked_for_where_the_jobs_run(lab, outputs, monkeypatch, tmp_path, word, message):
+    for file in sources.IDX:
+        (tmp_path / "MNIST/raw").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "MNIST/raw" / file).write_bytes(b"not whole")
+    monkeypatch.setenv("INN_LAB_DATA", str(tmp_path))
+    words = [*SMOKE, word, "hydra/launcher=basic", "-m", "seed=0,1"]
     code, _, err = lab(*words)
-    assert code == 2 and err.count("trainer=gpu: torch sees no CUDA device here") == 2
+    assert code == 2 and "2 of the 2 jobs are not valid" in err and err.count(message) == 2
     assert SlurmLauncher.elsewhere
     basic = sys.modules["hydra._internal.core_plugins.basic_launcher"].BasicLauncher
     monkeypatch.setattr(basic, "elsewhere", True, raising=False)
     code, out, err = lab(*words)
-    assert code == 1 and "2 failed" in out and "trainer=gpu: torch sees no CUDA device here" in out, err
+    assert code == 1 and "2 failed" in out and message in out, err
     assert [path.name[:5] for path in (outputs / "jobs/adhoc").iterdir()] == ["sweep"]  # the same command tries them again
 
 

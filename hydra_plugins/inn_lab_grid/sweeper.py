@@ -18,7 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from inn_lab.config import ConfigError, check, explain, is_timed
+from inn_lab.config import ConfigError, NotHere, check, explain, is_timed
 
 if TYPE_CHECKING:
     from inn_lab.records import Outcome
@@ -100,6 +100,9 @@ class GridSweeper(Sweeper):
                 continue
             try:
                 runner.define(cfg, data)
+            except NotHere as error:
+                if here:
+                    wrong.append(f"{words} · {error}")
             except ConfigError as error:
                 undefined.append(f"{words} · {error}")
         if wrong or len(undefined) == len(jobs):

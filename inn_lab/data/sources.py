@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from inn_lab.config import ConfigError, near
+from inn_lab.config import ConfigError, NotHere, near
 from inn_lab.seeding import generator
 
 Part = tuple[Tensor, Tensor]
@@ -38,8 +38,8 @@ class Images:
 def load(name: str, root: str | None) -> Images:
     """The images of a source: those in `STORED`, found in the folder `root` or else downloaded there, or digits (bundled).
 
-    Raises ConfigError for an unknown name, a damaged file, or files that are neither there nor to be downloaded. One source
-    never stands in for another.
+    Raises ConfigError for an unknown name, NotHere for a damaged file, or files that are neither there nor to be downloaded.
+    One source never stands in for another.
     """
     if name not in SOURCES:
         raise ConfigError(f"source.name={name}: no such source{near(name, SOURCES)}")
@@ -113,7 +113,7 @@ def _folder(name: str, root: str | None) -> Path:
         base = Path(root).expanduser()
         there = stored.is_in(base)
     except (OSError, RuntimeError) as error:  # a folder that one may not look into, a home that there is not
-        raise ConfigError(f"source.root={root}: it cannot be read ({error}); change its permissions, or {WAYS_OUT}") from error
+        raise NotHere(f"source.root={root}: it cannot be read ({error}); change its permissions, or {WAYS_OUT}") from error
     if not there:
         _download(name, stored, base)
     return base / stored.folder
@@ -139,7 +139,7 @@ def _read(reader: Callable[[Path], T], path: Path) -> T:
         return reader(path)
     except OSError as error:
         what, why = error.filename or path, error.strerror or error
-        raise ConfigError(f"{what}: it cannot be read ({why}); change its permissions, or {WAYS_OUT}") from error
+        raise NotHere(f"{what}: it cannot be read ({why}); change its permissions, or {WAYS_OUT}") from error
     except Exception as error:  # damage shows as almost any error: AssertionError, KeyError, RuntimeError, ValueError …
         raise _damaged(path, f"{type(error).__name__} on reading it") from error
 
@@ -151,8 +151,8 @@ def _array(reader: Callable[[Path], Tensor], path: Path, shape: tuple[int, ...])
     return x
 
 
-def _damaged(path: Path, why: str) -> ConfigError:
-    return ConfigError(f"{path}: damaged ({why}); delete it and it is downloaded again, or {WAYS_OUT}")
+def _damaged(path: Path, why: str) -> NotHere:
+    return NotHere(f"{path}: damaged ({why}); delete it and it is downloaded again, or {WAYS_OUT}")
 
 
 def _download(name: str, stored: Stored, root: Path) -> None:
@@ -174,7 +174,7 @@ def _download(name: str, stored: Stored, root: Path) -> None:
                     partial.unlink(missing_ok=True)
     except Exception as error:  # no network shows as URLError, RuntimeError, OSError, IncompleteRead …
         why = textwrap.shorten(str(error), 200, placeholder=" …")
-        raise ConfigError(
+        raise NotHere(
             f"source={name}: its files are not in {folder}, and the download failed ({type(error).__name__}: {why}); {WAYS_OUT}"
         ) from error
     finally:
