@@ -93,9 +93,12 @@ def run(cfg: DictConfig) -> Outcome:
 
 
 def describe(cfg: DictConfig, hydra: DictConfig) -> dict[str, str]:
-    """A run's tags."""
+    """A run's tags; of a file that it reads, data.content or model.content: reports don't mix what differs in it."""
     choices = {group: hydra.runtime.choices[group] or "none" for group in ("model", "data", "study")}
-    return {**choices, "source": config.source(cfg), "scale": cfg.scale.name, "commit": tracking.commit(), "job": "0"}
+    paths = {key: path for key in sorted(config.FILES) if (path := OmegaConf.select(cfg, key))}
+    files = {f"{key.partition('.')[0]}.content": config.content(path)[:12] for key, path in paths.items()}
+    about = {"source": config.source(cfg), "scale": cfg.scale.name, "commit": tracking.commit(), "job": "0"}
+    return {**choices, **files, **about}
 
 
 def identify(cfg: DictConfig, device: torch.device | None) -> str:
