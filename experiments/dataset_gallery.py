@@ -22,7 +22,7 @@ def figures(runs: pd.DataFrame, examples: pd.DataFrame) -> dict[str, Figure]:
     made = {}
     for data, part in singles.groupby("data"):
         still = {name: one for name in TRANSFORMS if len(one := part[part["data.transforms"] == name])}
-        rows = still or {" " * number: one for number, (_, one) in enumerate(part.groupby("example"))}  # nothing to call them
+        rows = list(still.items()) or [("", one) for _, one in part.groupby("example")]
         made[f"dataset_gallery_{data}"] = strips(rows, framed=not still)
     kinds = series.drop_duplicates("kind")
     if len(kinds):
@@ -34,12 +34,12 @@ def figures(runs: pd.DataFrame, examples: pd.DataFrame) -> dict[str, Figure]:
     return made
 
 
-def strips(rows: dict[str, pd.DataFrame], framed: bool = False) -> Figure:
-    """A row of pictures for each table; with `framed` the step that is the answer gets a frame."""
-    columns = max(map(len, rows.values()))
+def strips(rows: list[tuple[str, pd.DataFrame]], framed: bool = False) -> Figure:
+    """A row of pictures for each (label, table); with `framed` the step that is the answer gets a frame."""
+    columns = max(len(images) for _, images in rows)
     figure = Figure(figsize=(0.75 * columns, 0.8 * len(rows)))
     panels = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw={"wspace": 0.06, "hspace": 0.06, "bottom": 0.01})
-    for (label, images), strip in zip(rows.items(), panels, strict=True):
+    for (label, images), strip in zip(rows, panels, strict=True):
         for axes, (_, image) in zip(strip, images.iterrows(), strict=False):
             picture(axes, image["pixels"])
             if framed and image["step"] == image["answer"]:

@@ -105,7 +105,7 @@ def bias(
 
 
 def recent(low: float, high: float) -> bool | None:
-    return True if low > 0 else False if high <= EVEN else None
+    return report.above(low, high, EVEN)
 
 
 def even(low: float, high: float) -> bool | None:

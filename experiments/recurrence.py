@@ -69,7 +69,8 @@ def gaps(runs: pd.DataFrame) -> pd.Series:
 
 
 def trend(values: Callable[[pd.DataFrame], pd.Series], sign: int) -> Callable[..., tuple[str, str]]:
-    """Claim: a value of each run rises with R_above (`sign` 1), or falls (-1): by rank, with p < 0.05 (Spearman, one-sided)."""
+    """Claim: a value of each run rises with R_above (`sign` 1), or falls (-1): by rank (Spearman), with one-sided p < 0.05; it
+    does not, if the contrary has that."""
 
     def measure(runs: pd.DataFrame, settings: pd.DataFrame) -> tuple[str, str]:
         there = trained(runs)
@@ -81,7 +82,10 @@ def trend(values: Callable[[pd.DataFrame], pd.Series], sign: int) -> Callable[..
             return judge(f"{text}; all alike", False)
         rho, p = spearmanr(found["at"], found["value"], alternative="greater" if sign > 0 else "less")
         way = "rise" if sign > 0 else "fall"
-        return judge(f"{text}; Spearman's ρ = {rho:+.2f}, one-sided p = {p:.2g} for a {way}", bool(p < 0.05))
+        return judge(
+            f"{text}; Spearman's ρ = {rho:+.2f}, one-sided p = {p:.2g} for a {way}",
+            True if p < 0.05 else False if p > 0.95 else None,
+        )
 
     return measure
 

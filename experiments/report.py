@@ -25,15 +25,12 @@ if TYPE_CHECKING:
     from inn_lab.models.grouped import Group
 
 AGREES, DIFFERS, TOO_FEW = "agrees", "differs", "not enough runs"
+FIXED = {"model.R": "R", "model.n_weights": "n_weights"}  # said under a figure where all its runs have one
 SCALARS = {field.name for field in fields(Config) if field.type is not Any}  # R, lr, …: not the groups
 ACC, TEST = "val/acc_end", "test/acc_end"
 CELLS = {"rnn_tanh": "darkorange", "rnn_relu": "seagreen", "lstm": "crimson", "gru": "slateblue"}  # Darji's, in every figure
-THEIRS = {
-    "H": {"mnist"},
-    "K": {"mnist"},
-    "D": {"reber"},
-    "T": {"mnist", "cifar10", "sine"},
-}  # what each source's networks learn from
+# What each source's networks learn from.
+THEIRS = {"H": {"mnist"}, "K": {"mnist"}, "D": {"reber"}, "T": {"mnist", "cifar10", "sine"}}
 INN, LSTM = "royalblue", "crimson"  # the same in every figure of the lab; densities go from dark (sparse) to light (dense)
 
 WAYS = {  # to hold a matrix: the line of each, the same in every figure
@@ -267,14 +264,16 @@ def judge(measured: str, holds: bool | None) -> tuple[str, str]:
     return (measured, TOO_FEW) if holds is None else (measured, AGREES if holds else DIFFERS)
 
 
+def above(low: float, high: float, little: float = 0.0) -> bool | None:
+    """Whether a value is above zero, by its interval: no, if it is no more than `little`; None where it tells neither."""
+    return True if low > 0 else False if high <= little else None
+
+
 def within(low: float, high: float, margin: float) -> bool | None:
     """Whether a difference is no more than `margin`, by its interval: None where part of the interval is, and part is not."""
     if -margin <= low and high <= margin:
         return True
     return None if low <= margin and high >= -margin else False
-
-
-FIXED = {"model.R": "R", "model.n_weights": "n_weights"}  # said where all runs have one
 
 
 def provenance(runs: pd.DataFrame) -> str:

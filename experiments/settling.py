@@ -144,8 +144,8 @@ def rises(found: pd.Series, what: str) -> tuple[str, str]:
     mean, half = interval(found)
     if len(found) < SEEDS:
         return judge(f"{len(found)} networks", None)
-    rising = True if mean - half > 0 else False if mean + half <= LITTLE else None
-    return judge(f"{what} {mean:+.2f} ± {half:.2f} (95 %, {len(found)} networks)", rising)
+    verdict = report.above(mean - half, mean + half, LITTLE)
+    return judge(f"{what} {mean:+.2f} ± {half:.2f} (95 %, {len(found)} networks)", verdict)
 
 
 def takes_longer_to_train(runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:

@@ -70,10 +70,6 @@ def ahead(runs: pd.DataFrame, one: float, other: float) -> tuple[float, float]:
     return float(at[one] - at[other]), 2 * math.sqrt(2 * share * (1 - share) / (seeds * runs["data.n_val"].iloc[0]))
 
 
-def beyond(difference: float, noise: float) -> bool | None:
-    return None if abs(difference) <= noise else difference > 0
-
-
 def a_quarter_is_best(runs: pd.DataFrame, settings: pd.DataFrame) -> tuple[str, str]:
     """Ahead of the next best setting, or behind it."""
     at = ends(runs)
@@ -81,7 +77,7 @@ def a_quarter_is_best(runs: pd.DataFrame, settings: pd.DataFrame) -> tuple[str, 
         return judge(words(at, "R_input", 3), None)
     difference, noise = ahead(runs, BEST, at.drop(BEST).idxmax())
     text = f"{words(at, 'R_input', 3)}; {difference:+.3f} beside the best other one, ± {noise:.3f}"
-    return judge(text, beyond(difference, noise))
+    return judge(text, report.above(difference - noise, difference + noise))
 
 
 def even_is_not_optimal(runs: pd.DataFrame, settings: pd.DataFrame) -> tuple[str, str]:
@@ -90,7 +86,7 @@ def even_is_not_optimal(runs: pd.DataFrame, settings: pd.DataFrame) -> tuple[str
         return judge(words(at, "R_input", 3), None)
     difference, noise = ahead(runs, BEST, EVEN)
     text = f"K's best ends at {at[BEST]:.3f}, the even one at {at[EVEN]:.3f}: {difference:+.3f} ± {noise:.3f}"
-    return judge(text, beyond(difference, noise))
+    return judge(text, report.above(difference - noise, difference + noise))
 
 
 def the_total_stays(runs: pd.DataFrame, settings: pd.DataFrame) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from experiments.report import ACC, Claim, judge, tested, trained
 
 AXES = ("model", "model.blocks")
 SEEDS = 2  # from which something is said
+LITTLE = 0.01  # of test accuracy: no more than that is no lead
 ALIKE = 1.5  # times as many operations count as equal compute: a block more or less
 
 
@@ -100,8 +101,8 @@ def at_equal(measure: Callable[[pd.DataFrame], float], within: float) -> Callabl
         if apart[name] > math.log(within) or not enough(hole, near):
             return judge("no runs of such a plain network", None)
         both = [f"{size(part):,.0f} weights, {cost(part):,.0f} million operations an example" for part in (hole, near)]
-        text, low, _ = compare(hole, near)
-        return judge(f"{both[0]}, against {name}, {both[1]}: {text}", low > 0)
+        text, low, high = compare(hole, near)
+        return judge(f"{both[0]}, against {name}, {both[1]}: {text}", report.above(low, high, LITTLE))
 
     return measured
 
