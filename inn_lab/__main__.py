@@ -62,13 +62,16 @@ def check_words(words: list[str]) -> None:
         word, key = override.input_line, override.key_or_group
         if override.is_delete() and not key.startswith("hydra"):
             raise config.ConfigError(f"{word}: nothing can be taken away, only set; {key}=… (see python -m inn_lab --help)")
-        if (CONF / key).parent != CONF or not (CONF / key).is_dir():
-            continue  # no group of the lab's
+        ours = (CONF / key).parent == CONF and (CONF / key).is_dir()
+        if not ours and not key.startswith("hydra/"):
+            continue  # no group
         values = override.value()
         values = values.list if isinstance(values, ChoiceSweep) else [values]
         if not all(isinstance(value, str | QuotedString | Glob) for value in values):
-            choices = (path.stem for path in (CONF / key).glob("*.yaml"))
-            raise config.ConfigError(f"{word}: {key} is one of its choices{config.near('', choices)}")
+            choices = config.near("", (path.stem for path in (CONF / key).glob("*.yaml")))
+            raise config.ConfigError(
+                f"{word}: {key} is one of its choices{choices if ours else '; leave it out for the usual one'}"
+            )
 
 
 def stop(error: Exception) -> NoReturn:

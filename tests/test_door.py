@@ -53,6 +53,7 @@ MISTAKES = {
     "source=mnits": "source=mnits: there is no such choice; did you mean .*mnist",
     "model=null": "model=null: model is one of its choices; known are: .*lstm",
     "-m model=inn,null": "model=inn,null: model is one of its choices",
+    "hydra/launcher=null": "hydra/launcher=null: hydra/launcher is one of its choices; leave it out",
     "source=[]": r"source=\[\]: source is one of its choices",
     "~model": "~model: nothing can be taken away, only set; model=…",
     "~seed": "~seed: nothing can be taken away",
