@@ -26,7 +26,7 @@ def cut(cell: str, target: str, amount: float, right_after: float, then: list[fl
     return pd.DataFrame([{**common, "epoch": epoch, "val/acc_end": value} for epoch, value in enumerate(then)])
 
 
-def darji(safe=pruning.D_SAFE, then=(0.99, 0.99), gated_back=True, cells=pruning.CELLS) -> pd.DataFrame:
+def darji(safe=pruning.D_SAFE, then=(0.99, 0.99), gated_back=True, cells=pruning.CELLS, seed=0) -> pd.DataFrame:
     """A study that comes out as Darji's: no harm up to the safe share, chance beyond it, regained but for cuts of 100 %."""
     parts = []
     for target in pruning.READS:
@@ -34,7 +34,7 @@ def darji(safe=pruning.D_SAFE, then=(0.99, 0.99), gated_back=True, cells=pruning
             for amount in SHARES:
                 harmless = amount <= safe[target][cell]
                 back = amount < 1 or (gated_back and pruning.gated(cell, target))
-                parts.append(cut(cell, target, amount, 0.99 if harmless else 0.5, list(then) if back else [0.5, 0.5]))
+                parts.append(cut(cell, target, amount, 0.99 if harmless else 0.5, list(then) if back else [0.5, 0.5], seed))
     return runs(*parts)
 
 
@@ -66,6 +66,11 @@ LESS = {target: dict.fromkeys(pruning.CELLS, 0.3) for target in pruning.READS}
 def test_a_claim_differs_where_its_numbers_do(made, differ):
     found = verdicts(made)
     assert [place for place, verdict in enumerate(found) if verdict == DIFFERS] == differ
+
+
+def test_safe_shares_differ_only_where_no_seed_has_the_source_s():
+    assert verdicts(runs(darji(safe=LESS), darji(seed=1)))[:3] == [TOO_FEW] * 3  # their mean is as low as the worse one
+    assert verdicts(runs(darji(safe=LESS), darji(safe=LESS, seed=1)))[:3] == [DIFFERS] * 3
 
 
 def test_a_cut_of_everything_that_comes_back_differs():
