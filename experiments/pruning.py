@@ -130,8 +130,9 @@ Measure = Callable[..., tuple[str, str]]
 
 
 def by_seed(cuts: pd.DataFrame, cell: str, target: str) -> list[float]:
-    """The safe share of each seed by itself."""
-    return [safe(one, cell, target) for _, one in cuts[cuts["cell"] == cell].groupby("seed")]
+    """The safe share of each seed by itself, where nearly all of the ten shares have been cut with it."""
+    shares = [safe(one, cell, target) for _, one in cuts.groupby("seed")]
+    return [share for share in shares if share == share]
 
 
 def safe_shares(target: str) -> Measure:
@@ -140,7 +141,8 @@ def safe_shares(target: str) -> Measure:
     def measure(runs: pd.DataFrame, cuts: pd.DataFrame) -> tuple[str, str]:
         listed, holds = [], []
         for cell, wanted in D_SAFE[target].items():
-            share, own = safe(cuts, cell, target), by_seed(cuts, cell, target)
+            share = safe(cuts, cell, target)
+            own = by_seed(cuts, cell, target) or [share]
             if share == share:
                 listed.append(f"{cell} {share:.0%} (D {wanted:.0%}; seeds {min(own):.0%} to {max(own):.0%})")
                 near = [abs(one - wanted) < 0.15 for one in (share, *own)]

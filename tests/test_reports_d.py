@@ -71,6 +71,10 @@ def test_a_claim_differs_where_its_numbers_do(made, differ):
 def test_safe_shares_differ_only_where_no_seed_has_the_source_s():
     assert verdicts(runs(darji(safe=LESS), darji(seed=1)))[:3] == [TOO_FEW] * 3  # their mean is as low as the worse one
     assert verdicts(runs(darji(safe=LESS), darji(safe=LESS, seed=1)))[:3] == [DIFFERS] * 3
+    few = darji(seed=1)
+    few = few[few["pruning.amount"] < 0.5]  # by itself it says nothing
+    assert verdicts(runs(darji(safe=LESS), few))[:3] == [DIFFERS] * 3
+    assert set(verdicts(runs(few, darji().query("`pruning.amount` >= 0.5")))) == {AGREES}
 
 
 def test_a_cut_of_everything_that_comes_back_differs():
