@@ -68,10 +68,9 @@ def check_words(words: list[str]) -> None:
         values = override.value()
         values = values.list if isinstance(values, ChoiceSweep) else [values]
         if not all(isinstance(value, str | QuotedString | Glob) for value in values):
-            choices = config.near("", (path.stem for path in (CONF / key).glob("*.yaml")))
-            raise config.ConfigError(
-                f"{word}: {key} is one of its choices{choices if ours else '; leave it out for the usual one'}"
-            )
+            usual = "; leave it out for the usual one"
+            choices = config.near("", (path.stem for path in (CONF / key).glob("*.yaml"))) if ours else usual
+            raise config.ConfigError(f"{word}: {key} is one of its choices{choices}")
 
 
 def stop(error: Exception) -> NoReturn:
