@@ -35,6 +35,7 @@ class Outcome:
     reason: str | None = None
     commit: str | None = None
     run_id: str | None = None
+    already: bool = False  # whether it had ended so before this command
 
 
 class Record:
@@ -55,13 +56,14 @@ class Record:
         """How the job ended, if there is nothing left to do. A damaged mark counts as none: the job goes on."""
         done = read_json(self._done)
         try:
-            return Outcome(**done) if done else None
+            return Outcome(**done, already=True) if done else None
         except TypeError:
             return None
 
     def finish(self, outcome: Outcome) -> None:
         """The mark that nothing is left to do. The last thing that is written."""
-        write_atomically(self._done, json.dumps(asdict(outcome)).encode())
+        kept = {key: value for key, value in asdict(outcome).items() if key != "already"}
+        write_atomically(self._done, json.dumps(kept).encode())
         self.checkpoint.unlink(missing_ok=True)
 
     @property
