@@ -17,9 +17,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from inn_lab.config import NOT_SCIENCE, ConfigError, near
+from inn_lab.config import ConfigError, near
+from inn_lab.identity import IMPLIED, NOT_SCIENCE, short
 from inn_lab.schema import Config
-from inn_lab.tracking import short
 
 if TYPE_CHECKING:
     from inn_lab.models.grouped import Group
@@ -69,11 +69,13 @@ def select(runs: pd.DataFrame, axes: Iterable[str], wanted: Mapping[str, str]) -
     Raises ConfigError if no finished run is left.
     """
     runs = runs[runs["state"].isin(["finished", "diverged", "undefined"])]
+    runs = runs.assign(**{key: _filled(runs[key], value) for key, value in IMPLIED.items() if key in runs})
     for column, value in wanted.items():
         if column not in runs:
             raise ConfigError(f"{column}={value}: the runs have no such column{near(column, runs.columns)}")
         there = ", ".join(sorted(runs[column].dropna().astype(str).unique()))
-        runs = runs[runs[column].astype(str) == value]
+        have = runs[column].astype(str)
+        runs = runs[[value in words.split() for words in have] if column == "sweep" else have == value]
         if runs.empty:
             raise ConfigError(f"{column}={value}: no run has it; there are runs with {column}={there}")
     if not (runs["state"] == "finished").any():
@@ -90,6 +92,11 @@ def select(runs: pd.DataFrame, axes: Iterable[str], wanted: Mapping[str, str]) -
     differ = [f"{c}={'|'.join(map(str, runs[c].unique()))}" for c in shared if runs[c].nunique(dropna=False) > 1]
     note = f"{kept['run_id'].nunique()} of {runs['run_id'].nunique()} runs"
     return kept, note + (f"; choose others by {' '.join(differ)}" if differ else "")
+
+
+def _filled(column: pd.Series, value: object) -> pd.Series:
+    """Params are text but where all of them are numbers."""
+    return column.fillna(value if pd.api.types.is_numeric_dtype(column) else str(value))
 
 
 def _newest(runs: pd.DataFrame) -> pd.Series:

@@ -1,8 +1,6 @@
-"""What is asked of a configuration beyond its schema, what makes two the same, and the one error of a user's mistake."""
+"""What is asked of a configuration beyond its schema, and the one error of a user's mistake."""
 
 import difflib
-import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -29,33 +27,6 @@ def near(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(close)}?" if close else f"; known are: {', '.join(known)}"
-
-
-# Where and on what a run happens, and what it prints: two runs that differ in these alone are the same experiment.
-NOT_SCIENCE = {
-    "outputs",
-    "resume",
-    "source.root",
-    "trainer.accelerator",
-    "trainer.device",
-    "trainer.progress",
-    "trainer.checkpoint_s",
-}
-FILES = {"data.path", "model.path"}  # what is in them counts, not where they are
-
-
-def identity(cfg: DictConfig, *more: str) -> str:
-    """A hash of what a job computes: two jobs that have it in common are the same, wherever they run. `more` counts as well."""
-    values = {key: content(value) if key in FILES else value for key, value in flat(cfg).items() if key not in NOT_SCIENCE}
-    return hashlib.sha256(json.dumps([values, *more], sort_keys=True, default=str).encode()).hexdigest()[:12]
-
-
-def content(path: str | None) -> str | None:
-    """What stands for a file that a job reads: its bytes' hash, and its suffix, which says how they are read."""
-    try:
-        return path and hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest() + Path(path).suffix
-    except (OSError, RuntimeError):  # no such file, no such home
-        return path  # whoever reads it says what is wrong
 
 
 def title(overrides: Iterable[str]) -> str:
@@ -114,6 +85,7 @@ RANGES: dict[str, Rule] = {  # those without a dot also hold where a group takes
     "aspect_ratio": (lambda v: v is None or 0 < v < 1, "depth / width lies in (0, 1)", 0.3),
     "lr": (lambda v: v > 0, "a learning rate is a positive number", "1e-3"),
     "seed": (lambda v: v >= 0, "a seed is a whole number from 0", 0),
+    "resume": (lambda v: v in (True, False, "any"), "true, any or false", "any"),
     "seq_len": (lambda v: v >= 3, "an anomaly stands among at least 3 images", 9),
     "source.image_size": (lambda v: v >= 8, "the blur takes at least 8 pixels", 50),
     "source.std": (lambda v: v > 0, "a standard deviation is positive", 0.3081),

@@ -29,9 +29,9 @@ def versions() -> str:
 
 
 def code() -> str:
-    from inn_lab import __version__, tracking
+    from inn_lab import __version__, identity
 
-    return f"inn_lab {__version__}, commit {tracking.commit()}, in {Path(__file__).parent.parent}"
+    return f"inn_lab {__version__}, commit {identity.commit()}, in {Path(__file__).parent.parent}"
 
 
 def devices() -> str:

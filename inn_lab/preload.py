@@ -16,12 +16,16 @@ import numba
 import sklearn.datasets
 
 import inn_lab.__main__
+import inn_lab.identity
 import inn_lab.linear.kernels
 import inn_lab.runner
 import inn_lab.studies.train
 import inn_lab.tracking
 
-inn_lab.tracking.commit()  # the code that was imported here is what the jobs run, whatever is edited meanwhile
+(
+    inn_lab.identity.commit(),
+    inn_lab.identity.lab(),
+)  # the code that was imported here is what the jobs run, whatever is edited meanwhile
 numba.njit(lambda: 0)()  # numba gathers what it knows at the first function, matplotlib its fonts at the first picture
 matplotlib.figure.Figure().savefig(io.BytesIO())
 gc.freeze()  # what the jobs share stays shared: no collection touches it

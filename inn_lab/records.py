@@ -1,7 +1,7 @@
 """What lies on disk of each job: its journal, its checkpoint, and the mark that it is done. Everything else can be lost.
 
 A job's folder is `outputs/jobs/EXPERIMENT/IDENTITY`, with `-2`, `-3` … behind it for runs made afresh. IDENTITY is a hash of
-what the job computes (see `config.identity`); the version of the code stands beside it, in `about.json`.
+what the job computes; the code that computed it stands beside it, in `about.json` (see `inn_lab.identity`).
 """
 
 import errno
@@ -21,6 +21,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from inn_lab.identity import Code, short
+
 BEAT = 10  # seconds between two signs of life
 SILENT = 60  # seconds after which a job on another machine counts as dead
 
@@ -33,9 +35,14 @@ class Outcome:
     acc_end: float | None = None  # on the test data
     seconds: float | None = None  # over all attempts
     reason: str | None = None
-    commit: str | None = None
+    commit: str | None = None  # the name and the digest of the code that made it, see inn_lab.identity
+    code: str | None = None
     run_id: str | None = None
     already: bool = False  # whether it had ended so before this command
+
+    def by_other(self, code: Code) -> str:
+        """Which code made it, if it is another one."""
+        return "" if self.code == code.digest else f" by other code ({short(str(self.commit))})"
 
 
 class Record:
@@ -54,11 +61,11 @@ class Record:
     @property
     def outcome(self) -> Outcome | None:
         """How the job ended, if there is nothing left to do. A damaged mark counts as none: the job goes on."""
-        done = read_json(self._done)
         try:
-            return Outcome(**done, already=True) if done else None
+            done = Outcome(**(read_json(self._done) or {}), already=True)
         except TypeError:
             return None
+        return None if done.state == "undefined" else done  # never final: what was undefined is asked again
 
     def finish(self, outcome: Outcome) -> None:
         """The mark that nothing is left to do. The last thing that is written."""
@@ -109,25 +116,41 @@ class Record:
         return host != socket.gethostname() and age < SILENT
 
 
-def find(outputs: str | Path, experiment: str, identity: str, about: Mapping[str, Any], resume: bool) -> Record:
-    """The record of a job: the newest there is, or a new one if there is none, or `resume` is false.
+def look(outputs: str | Path, experiment: str, identity: str, code: str, resume: bool | str) -> Record | None:
+    """The record that a job goes on with, or whose end is the job's; None where the job starts afresh.
 
-    What was cut off under another version of the code (about["commit"]) does not go on under this one: it starts afresh.
-    Processes that ask at once get the same one.
+    The newest that code of the digest `code` has made. With resume="any" what other code has finished counts as well, where
+    this one has finished nothing; with resume=False nothing counts.
     """
+    records = [record for _, record in _numbered(outputs, experiment, identity)] if resume else []
+    ours = [record for record in records if record.about.get("code") == code]
+    if resume == "any" and not any(record.outcome for record in ours):
+        ours = [record for record in records if record.outcome] or ours
+    return ours[0] if ours else None
+
+
+def finished_by_other(outputs: str | Path, experiment: str, identity: str, code: str) -> Outcome | None:
+    """The newest end of a job that other code made."""
+    ends = (record.outcome for _, record in _numbered(outputs, experiment, identity))
+    return next((end for end in ends if end and end.code != code), None)
+
+
+def _numbered(outputs: str | Path, experiment: str, identity: str) -> list[tuple[int, Record]]:
+    """A job's records and their numbers, the newest first."""
+    folder = Path(outputs) / "jobs" / experiment
+    names = [name for name in os.listdir(folder) if name.startswith(identity)] if folder.exists() else []
+    found = {int(match[1] or 1): name for name in names if (match := re.fullmatch(rf"{identity}(?:-(\d+))?", name))}
+    return [(number, Record(folder / found[number])) for number in sorted(found, reverse=True)]
+
+
+def find(outputs: str | Path, experiment: str, identity: str, about: Mapping[str, Any], resume: bool | str) -> Record:
+    """The record of a job: what `look` finds, or a new one. Processes that ask at once get the same one."""
     base = Path(outputs) / "jobs" / experiment
     base.mkdir(parents=True, exist_ok=True)
     while True:
-        found = {
-            int(match[1] or 1): path
-            for path in base.glob(f"{identity}*")
-            if (match := re.fullmatch(rf"{identity}(?:-(\d+))?", path.name))
-        }
-        newest = max(found, default=0)
-        if newest and resume:
-            record = Record(found[newest])
-            if record.outcome or record.about.get("commit") == about["commit"]:
-                return record
+        if found := look(outputs, experiment, identity, about["code"], resume):
+            return found
+        newest = max((number for number, _ in _numbered(outputs, experiment, identity)), default=0)
         record = Record(base / (f"{identity}-{newest + 1}" if newest else identity))
         beside = base / f".{uuid.uuid4().hex}.new"  # whoever sees a record sees all of it
         beside.mkdir()

@@ -12,12 +12,13 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from inn_lab import config, signals, tracking
+from inn_lab import config, identity, signals, tracking
 from inn_lab.config import ConfigError, NotHere
 from inn_lab.data import load
+from inn_lab.models.base import Model
 from inn_lab.records import Outcome
 from inn_lab.schema import ResNet
-from inn_lab.seeding import generator
+from inn_lab.seeding import generator, seed_globals
 from inn_lab.shared import Shared
 from inn_lab.studies import Job
 from inn_lab.studies.clock import machine
@@ -32,13 +33,13 @@ def run(cfg: DictConfig) -> Outcome:
     signals.listen()
     hydra = HydraConfig.get()
     in_sweep = hydra.mode == RunMode.MULTIRUN
-    experiment = tracking.experiment_name(hydra)
+    experiment, code = tracking.experiment_name(hydra), identity.code(cfg)
     title = config.title(hydra.overrides.task) or experiment
-    tags = describe(cfg, hydra)
+    tags, place = describe(cfg, hydra) | {"commit": code.name}, {}
     name = title
     if in_sweep:
         number, folder = str(hydra.job.num), Path(hydra.sweep.dir)
-        tags |= {tracking.PARENT: tracking.parent(folder), "sweep": folder.name, "job": number}
+        place = {tracking.PARENT: tracking.parent(folder), "sweep": folder.name, "job": number}
         title = f"job {number} · {title}"
     try:
         job, why = build(cfg, title), None
@@ -54,24 +55,23 @@ def run(cfg: DictConfig) -> Outcome:
     if not in_sweep:
         tracking.experiment_id(cfg.outputs, experiment)  # is MLflow there? later it may be away
         tracking.recover(cfg.outputs)
-    identity = identify(cfg, job.device if job else None)
-    record = tracking.record_of(cfg.outputs, experiment, identity, cfg.resume)
+    which = identify(cfg, job.device if job else None)
+    record = tracking.record_of(cfg.outputs, experiment, which, cfg.resume, code)
     with record.mine(patience=5 if in_sweep else 0) as mine:
         if not mine:
             if in_sweep:
                 return Outcome("running", reason="another process has it")
             raise ConfigError(f"this run is running already (its record is {record.folder}); wait for it, or set resume=false")
         if done := record.outcome:
-            tracking.deliver(cfg.outputs, record)
-            version = "" if done.commit == tracking.commit() else f", by the code of {tracking.short(done.commit or 'unknown')}"
-            print(f"{title} · {done.state} already{version}; resume=false runs it afresh", flush=True)
+            tracking.take_over(cfg.outputs, record, place)
+            print(f"{title} · {done.state} already{done.by_other(code)}; resume=false runs it afresh", flush=True)
             return done
+        tags |= place
         if why:
             undefined = tracking.Run(record, cfg.outputs, experiment, name, tags)
             undefined.params(cfg)
-            record.finish(outcome := undefined.end("FINISHED", "undefined", str(why)))
             print(f"{title} · undefined: {why}", flush=True)
-            return outcome
+            return undefined.end("FINISHED", "undefined", str(why))
         tags |= {"device": str(job.device), "torch": torch.__version__}
         if job.device.type == "cuda":
             tags["device"] = f"{job.device} ({torch.cuda.get_device_name(job.device)})"
@@ -79,8 +79,11 @@ def run(cfg: DictConfig) -> Outcome:
             try:
                 job.run.params(cfg)
                 if job.model:
+                    if isinstance(job.model, Model):
+                        job.run.tag(**job.model.tags())
                     size = job.model.size(job.data.steps)
                     job.run.metrics({key if "/" in key else f"model/{key}": value for key, value in size.items()})
+                seed_globals(cfg.seed, "study")
                 state = _made(cfg.study)(job) or "finished"
             except Exception as error:
                 if not in_sweep:
@@ -95,26 +98,27 @@ def run(cfg: DictConfig) -> Outcome:
 def describe(cfg: DictConfig, hydra: DictConfig) -> dict[str, str]:
     """A run's tags; of a file that it reads, data.content or model.content: reports don't mix what differs in it."""
     choices = {group: hydra.runtime.choices[group] or "none" for group in ("model", "data", "study")}
-    paths = {key: path for key in sorted(config.FILES) if (path := OmegaConf.select(cfg, key))}
-    files = {f"{key.partition('.')[0]}.content": config.content(path)[:12] for key, path in paths.items()}
-    about = {"source": config.source(cfg), "scale": cfg.scale.name, "commit": tracking.commit(), "job": "0"}
-    return {**choices, **files, **about}
+    paths = {key: path for key in sorted(identity.FILES) if (path := OmegaConf.select(cfg, key))}
+    files = {f"{key.partition('.')[0]}.content": identity.content(path)[:12] for key, path in paths.items()}
+    return {**choices, **files, "source": config.source(cfg), "scale": cfg.scale.name, "job": "0"}
 
 
 def identify(cfg: DictConfig, device: torch.device | None) -> str:
-    """`config.identity`; of a study that times the machine, the machine is a part of it."""
+    """`identity.identity`; of a study that times the machine, the machine is a part of it."""
     timed = device is not None and config.is_timed(cfg)
-    return config.identity(cfg, *(machine(device).values() if timed else ()))
+    return identity.identity(cfg, *(machine(device).values() if timed else ()))
 
 
 def build(cfg: DictConfig, title: str) -> Job:
     """The objects of a job. Raises ConfigError where the configuration does not define them."""
     config.check(cfg)
     device = pick_device(cfg.trainer)
+    seed_globals(cfg.seed, "data")
     data = build_data(cfg, device) if OmegaConf.select(cfg, "data._target_") else None
     if OmegaConf.select(cfg, "model._target_") is None:
         return Job(cfg, title, device, data)
     make = maker(cfg, data, device)
+    seed_globals(cfg.seed, "model")
     return Job(cfg, title, device, data, make(generator=generator(cfg.seed, "model")), make, _made(cfg.objective)())
 
 
@@ -142,7 +146,7 @@ def maker(cfg: DictConfig, data: Any, device: torch.device) -> Callable[..., tor
 
 def build_data(cfg: DictConfig, device: torch.device) -> Any:
     """The data group, with a source's images if it is made of such."""
-    made_of, what = {}, [OmegaConf.to_yaml(cfg.data, resolve=True), str(cfg.seed)]
+    made_of, what = {}, [OmegaConf.to_yaml(cfg.data, resolve=True), str(cfg.seed), *identity.own([cfg.data._target_]).values()]
     if config.of_images(cfg):
         images, look = load(cfg.source.name, cfg.source.root), OmegaConf.masked_copy(cfg.source, ["image_size", "mean", "std"])
         made_of = {"images": images, **look}

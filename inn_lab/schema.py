@@ -23,7 +23,7 @@ class Config:
     seed: int = MISSING
     seq_len: int = MISSING
     outputs: str = MISSING
-    resume: bool = MISSING
+    resume: bool | str = MISSING
     source: Any = MISSING
     model: Any = MISSING
     data: Any = MISSING

@@ -19,6 +19,7 @@ class Shared:
     """A folder `folder/DIGEST` of tensors that follow from `what`; the code that draws them counts too.
 
     What is read is mapped into memory: jobs that run side by side hold it once. The folder can be deleted at any time.
+    The global generators are as before, whether a thing was made or read; while it is made, they draw from its own stream.
     """
 
     def __init__(self, folder: Path, device: torch.device, *what: torch.Tensor | str | None) -> None:
@@ -39,7 +40,8 @@ class Shared:
                     return torch.load(path, map_location=self._device, mmap=True, weights_only=True)
                 except Exception as error:  # whatever a damaged file makes of itself
                     print(f"{path} cannot be read ({type(error).__name__}): it is made anew", flush=True)
-            made, content = make(), io.BytesIO()
+            with seeding.aside(int(self.folder.name, 16), name):
+                made, content = make(), io.BytesIO()
             torch.save(made, content)
             write_atomically(path, content.getbuffer(), sync=False)
             return made

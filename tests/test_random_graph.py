@@ -14,7 +14,8 @@ from torch import Tensor
 
 from experiments import graph_speed
 from inn_lab import graphs
-from inn_lab.config import ConfigError, identity
+from inn_lab.config import ConfigError
+from inn_lab.identity import identity
 from inn_lab.models import RandomGraph
 from inn_lab.models.wavefront import CELLS
 from inn_lab.seeding import generator

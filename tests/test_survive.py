@@ -20,7 +20,8 @@ import pytest
 from conftest import SMOKE
 from omegaconf import OmegaConf
 
-from inn_lab import records, signals, tracking
+from inn_lab import identity, records, signals, tracking
+from inn_lab.identity import Code
 
 PROC = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the processes of a sweep are found in Linux's /proc")
 MEASURED = ["train/loss", "train/acc_end", "val/loss", "val/acc_end", "test/loss", "test/acc_end", "model/weights"]
@@ -147,7 +148,8 @@ def test_a_finished_run_that_was_deleted_in_mlflow_is_run_again(lab, runs, outpu
 
 def begun(outputs: Path, identity: str = "abc") -> tracking.Run:
     """A run that has logged an epoch, and whose process then ends without a word."""
-    run = tracking.Run(tracking.record_of(outputs, "adhoc", identity, resume=True), outputs, "adhoc", "a run", {"job": "0"})
+    record = tracking.record_of(outputs, "adhoc", identity, resume=True, code=Code("a", "a"))
+    run = tracking.Run(record, outputs, "adhoc", "a run", {"job": "0"})
     run.metrics({"val/loss": 1.0}, epoch=0)
     return run
 
@@ -167,7 +169,7 @@ def test_a_sweep_whose_run_was_deleted_in_mlflow_gets_another(outputs):
     cfg, ids = OmegaConf.create({"outputs": str(outputs), "resume": True, "hydra": hydra}), []
     (outputs / "sweeps/now").mkdir(parents=True)
     for _ in range(3):
-        with tracking.sweep(cfg, ["abc"]) as run:
+        with tracking.sweep(cfg, [("abc", Code("a", "a"))]) as run:
             ids.append(run.id)
         if len(ids) == 1:
             tracking.client(outputs).delete_run(run.id)
@@ -224,14 +226,11 @@ def test_the_time_a_job_lay_dead_is_not_its_own(lab, runs, outputs, monkeypatch)
 
 
 def test_other_code_does_not_go_on_with_a_run_that_was_cut_off(outputs):
-    about = {"id": "1", "experiment": "adhoc", "commit": "a"}
-    first = records.find(outputs, "adhoc", "abc", about, resume=True)
-    assert records.find(outputs, "adhoc", "abc", about, resume=True).folder == first.folder
-    other = records.find(outputs, "adhoc", "abc", {**about, "commit": "b"}, resume=True)
-    assert other.folder.name == "abc-2"
-    other.finish(records.Outcome("finished", commit="b"))
-    assert records.find(outputs, "adhoc", "abc", {**about, "commit": "c"}, resume=True).folder == other.folder
-    assert records.find(outputs, "adhoc", "abc", about, resume=False).folder.name == "abc-3"
+    first = records.find(outputs, "adhoc", "abc", {"code": "a"}, resume=True)
+    assert records.find(outputs, "adhoc", "abc", {"code": "a"}, resume=True).folder == first.folder
+    assert records.find(outputs, "adhoc", "abc", {"code": "b"}, resume="any").folder.name == "abc-2"
+    assert records.find(outputs, "adhoc", "abc", {"code": "a"}, resume=True).folder == first.folder
+    assert records.find(outputs, "adhoc", "abc", {"code": "a"}, resume=False).folder.name == "abc-3"
 
 
 def test_jobs_that_begin_at_once_are_one(outputs, monkeypatch):
@@ -240,11 +239,11 @@ def test_jobs_that_begin_at_once_are_one(outputs, monkeypatch):
     def write(path, *more, **options):
         if not seen:  # just now another process looks for the same job
             seen.append(path)
-            seen.append(records.find(outputs, "adhoc", "abc", {"id": "2", "commit": "a"}, resume=True))
+            seen.append(records.find(outputs, "adhoc", "abc", {"id": "2", "code": "a"}, resume=True))
         whole(path, *more, **options)
 
     monkeypatch.setattr(records, "write_atomically", write)
-    found = records.find(outputs, "adhoc", "abc", {"id": "1", "commit": "a"}, resume=True)
+    found = records.find(outputs, "adhoc", "abc", {"id": "1", "code": "a"}, resume=True)
     assert found.folder == seen[1].folder and found.about["id"] == seen[1].about["id"]
     assert [path.name for path in (outputs / "jobs/adhoc").iterdir()] == ["abc"]
 
@@ -255,9 +254,9 @@ def test_the_code_s_name_is_its_commit_and_what_was_edited(tmp_path, monkeypatch
         return subprocess.run(["git", *who, *words], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
 
     def name() -> str:
-        return tracking.commit.__wrapped__()
+        return identity.commit.__wrapped__()
 
-    monkeypatch.setattr("inn_lab.tracking.store.ROOT", tmp_path)
+    monkeypatch.setattr("inn_lab.identity.ROOT", tmp_path)
     code, other = tmp_path / "inn_lab/models/code.py", tmp_path / "README.md"
     code.parent.mkdir(parents=True)
     code.write_text("one")
@@ -270,18 +269,18 @@ def test_the_code_s_name_is_its_commit_and_what_was_edited(tmp_path, monkeypatch
     (tmp_path / "nohup.out").write_text("")
     other.write_text("two")
     clean = name()
-    assert clean == git("rev-parse", "HEAD") and tracking.short(clean) == clean[:7]
+    assert clean == git("rev-parse", "HEAD") and identity.short(clean) == clean[:7]
     names = [outside]
     for edit in (lambda: code.write_text("two"), lambda: code.write_text("three"), lambda: code.with_name("b.py").touch()):
         edit()
         names.append(name())
     assert len(set(names)) == 4 and names[-1] == name()
     assert all(re.fullmatch(f"{clean}-dirty-[0-9a-f]{{8}}", one) for one in names[1:])
-    assert tracking.short(names[1]) == names[1].replace(clean, clean[:7])
+    assert identity.short(names[1]) == names[1].replace(clean, clean[:7])
 
 
 def test_a_record_is_one_process_s_own(outputs):
-    record = records.find(outputs, "adhoc", "abc", {}, resume=True)
+    record = records.find(outputs, "adhoc", "abc", {"code": "a"}, resume=True)
     with record.mine() as mine, records.Record(record.folder).mine() as also:
         assert mine and not also
     with record.mine() as mine:
@@ -290,7 +289,7 @@ def test_a_record_is_one_process_s_own(outputs):
 
 def test_a_job_on_another_machine_lives_as_long_as_its_heart_beats(outputs):
     """Locks do not reach through every network's file system."""
-    record = records.find(outputs, "adhoc", "abc", {}, resume=True)
+    record = records.find(outputs, "adhoc", "abc", {"code": "a"}, resume=True)
     beat = record.folder / "heartbeat"
     beat.write_text("another-machine")
     with record.mine() as mine:

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from inn_lab.config import ConfigError, NotHere, check, explain, is_timed
 
 if TYPE_CHECKING:
+    from inn_lab.identity import Code
     from inn_lab.records import Outcome
 
 
@@ -59,31 +60,61 @@ class GridSweeper(Sweeper):
 
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         jobs = combine([{k: f"{k}={v}" for k, v in grid.items()} for grid in self.grids], arguments, parser)
-        identities = self._check(jobs)
+        checked = self._check(jobs)
         tracking.recover(self.config.outputs)
+        self._tell(checked)
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
-        with tracking.sweep(self.config, identities) as run:
+        with tracking.sweep(self.config, checked) as run:
             results = list(self.launcher.launch(jobs, initial_job_idx=0))
             tracking.recover(self.config.outputs)  # the runs of jobs that died
             outcomes = [outcome(result) for result in results]
             lost = sum(o.state in ("failed", "killed") for o in outcomes)
             run.end("FINISHED", "finished", f"{lost} of {len(jobs)} jobs failed" if lost else None)
-        show(jobs, outcomes)
+        show(jobs, outcomes, [code for _, code in checked])
         if lost:
             sys.exit(1)
         return results
 
-    def _check(self, jobs: list[list[str]]) -> list[str]:
-        """Composes every job before the first one starts, and returns their identities.
+    def _tell(self, checked: list[tuple[str, "Code"]]) -> None:
+        """Says before the first job what is there already, by which code, and what becomes of it."""
+        from inn_lab import tracking
+        from inn_lab.identity import short
+        from inn_lab.records import finished_by_other, look
+
+        outputs, resume, total = self.config.outputs, self.config.resume, len(checked)
+        experiment, done, going, by = tracking.experiment_name(self.config.hydra), 0, 0, []
+        for identity, code in checked:
+            mine = look(outputs, experiment, identity, code.digest, resume)
+            outcome = mine and mine.outcome
+            done += outcome is not None
+            going += mine is not None and outcome is None and mine.checkpoint.exists()
+            if outcome is None:
+                outcome = finished_by_other(outputs, experiment, identity, code.digest)
+            if outcome and outcome.code != code.digest:
+                by.append(short(str(outcome.commit)))
+        if done:
+            print(f"{done} of {total} jobs are finished already", flush=True)
+        if going:
+            print(f"{going} of {total} jobs go on from a checkpoint", flush=True)
+        if by:
+            taken = resume == "any"
+            what = "they are taken as they are; resume=true runs these jobs afresh" if taken else "these jobs run afresh"
+            more = "; resume=any takes the results as they are" if resume is True else ""
+            codes = ", ".join(dict.fromkeys(by))
+            print(f"{len(by)} of {total} jobs were finished by other code ({codes}): {what}{more}", flush=True)
+
+    def _check(self, jobs: list[list[str]]) -> list[tuple[str, "Code"]]:
+        """Composes every job before the first one starts, and returns their identities and codes.
 
         Raises ConfigError, with a line for each, if one is no valid configuration, or none can be defined. Those that cannot be
         defined beside others that can are listed; they will be recorded as such.
         """
         from inn_lab import runner
+        from inn_lab.identity import code
 
-        identities, wrong, undefined, data = [], [], [], {}
+        checked, wrong, undefined, data = [], [], [], {}
         for number, overrides in enumerate(jobs):
             words = f"job {number} {' '.join(overrides)}"
             try:
@@ -94,7 +125,7 @@ class GridSweeper(Sweeper):
                 if is_timed(cfg):
                     self.launcher.one_by_one = True
                 here = not getattr(self.launcher, "elsewhere", False)
-                identities.append(runner.identify(cfg, runner.pick_device(cfg.trainer) if here else None))
+                checked.append((runner.identify(cfg, runner.pick_device(cfg.trainer) if here else None), code(cfg)))
             except (ConfigError, HydraException, OmegaConfBaseException) as error:
                 wrong.append(f"{words} · {explain(error)}")
                 continue
@@ -116,7 +147,7 @@ class GridSweeper(Sweeper):
         if undefined:
             print(f"{len(undefined)} of the {len(jobs)} jobs cannot be defined, and will be recorded as undefined:", flush=True)
             print("\n".join(f"  {line}" for line in undefined), flush=True)
-        return identities
+        return checked
 
 
 def outcome(result: JobReturn) -> "Outcome":
@@ -129,22 +160,24 @@ def outcome(result: JobReturn) -> "Outcome":
         return Outcome("failed", reason=f"{type(error).__name__}: {error}".splitlines()[0])
 
 
-def show(jobs: list[list[str]], outcomes: list["Outcome"]) -> None:
+def show(jobs: list[list[str]], outcomes: list["Outcome"], codes: list["Code"]) -> None:
     """The table at the end of a sweep."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table("job", "overrides", "state", "ACC_end", "time", "why", box=None, pad_edge=False)
     common = set.intersection(*(set(job) for job in jobs)) if len(jobs) > 1 else set()
-    for number, (job, ended) in enumerate(zip(jobs, outcomes, strict=True)):
+    for number, (job, ended, code) in enumerate(zip(jobs, outcomes, codes, strict=True)):
         accuracy = "" if ended.acc_end is None else f"{ended.acc_end:.3f}"
         took = "" if ended.seconds is None else f"{ended.seconds:.1f} s"
         words = " ".join(word for word in job if word not in common)
-        table.add_row(str(number), words, ended.state, accuracy, took, ended.reason or "")
+        state = f"{ended.state} already{ended.by_other(code)}" if ended.already else ended.state
+        table.add_row(str(number), words, state, accuracy, took, ended.reason or "")
     wide = None if sys.stdout.isatty() else 160
     Console(file=sys.stdout, width=wide, highlight=False, markup=False).print(table)
     counts = Counter(ended.state for ended in outcomes)
-    print(", ".join(f"{count} {state}" for state, count in counts.items()), flush=True)
+    before = sum(ended.already for ended in outcomes)
+    print(", ".join(f"{count} {state}" for state, count in counts.items()) + f" ({before} already)" * bool(before), flush=True)
 
 
 def combine(grids: list[dict[str, str]], arguments: list[str], parser: OverridesParser) -> list[list[str]]:

@@ -37,6 +37,10 @@ class Model(torch.nn.Module):
         """What there is to log of the passes since it was last asked, beside the outputs."""
         return {}
 
+    def tags(self) -> dict[str, str]:
+        """What there is to say in words of how the model is run."""
+        return {}
+
     def matrices(self) -> list[tuple[int, str, torch.nn.Parameter]]:
         """The matrices of which entries can be pruned: the layer, "i2h" or "h2h", and the parameter."""
         raise ConfigError(f"pruning: {type(self).__name__} says nothing of which weights it can lose; take another model")

@@ -135,6 +135,12 @@ class Sequential2D(Model):
         """What trains of the block matrix; biases aside, as in Hershey's Eq. 3.1."""
         return self.map.n_weights
 
+    def tags(self) -> dict[str, str]:
+        """linear: how what trains is held, by name; what "auto" took."""
+        parts = self.map.parts if isinstance(self.map, Sum) else [self.map]
+        kinds = {kind: name for name, kind in KINDS.items()} | {LowRank: "low_rank"}
+        return {"linear": "+".join(kinds[type(part)] for part in parts if not isinstance(part, Fixed))}
+
     def weights(self) -> list[Weights]:
         """What reads the input, the first I columns, and what reads the state."""
         indices, values = self._trainable.entries()

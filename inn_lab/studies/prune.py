@@ -6,8 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from inn_lab import tracking
-from inn_lab.config import identity
+from inn_lab.identity import code, identity
 from inn_lab.shared import Shared
 from inn_lab.studies import Job
 from inn_lab.studies.train import fit, fit_and_test, lightning, quiet
@@ -48,7 +47,7 @@ def trained(job: Job) -> dict[str, Any] | None:
     By the first job that asks for it; the others wait. An interrupted training goes on from its checkpoint.
     """
     whole = OmegaConf.masked_copy(job.cfg, [key for key in job.cfg if key not in ("pruning", "study")])
-    shared = Shared(Path(job.cfg.outputs) / "trained", job.device, identity(whole), tracking.commit())
+    shared = Shared(Path(job.cfg.outputs) / "trained", job.device, identity(whole), code(job.cfg).digest)
 
     def make() -> dict[str, Any] | None:
         checkpoint = shared.folder / "checkpoint.pt"

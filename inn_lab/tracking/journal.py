@@ -9,8 +9,9 @@ from pathlib import Path
 
 from inn_lab import signals
 from inn_lab.config import ConfigError
+from inn_lab.identity import Code
 from inn_lab.records import Record, find, read_json, unfinished, write_atomically
-from inn_lab.tracking.store import client, commit, experiment_id, unanswered, uri
+from inn_lab.tracking.store import client, experiment_id, unanswered, uri
 
 
 class Journal:
@@ -154,11 +155,6 @@ def recover(outputs: str | Path) -> None:
             journal.deliver()
 
 
-def deliver(outputs: str | Path, record: Record) -> None:
-    """Brings MLflow up to date on a job that is done: another MLflow than the one it ran with hears all of it."""
-    Journal(record, outputs, record.about["experiment"]).deliver()
-
-
 def knows(outputs: str | Path, record: Record) -> bool:
     """Whether MLflow has the record's run, or has yet to hear of it: not where somebody has deleted it.
 
@@ -177,8 +173,8 @@ def knows(outputs: str | Path, record: Record) -> bool:
         return error.error_code != "RESOURCE_DOES_NOT_EXIST"
 
 
-def record_of(outputs: str | Path, experiment: str, identity: str, resume: bool) -> Record:
+def record_of(outputs: str | Path, experiment: str, identity: str, resume: bool | str, code: Code) -> Record:
     """The record of a job or of a sweep, see `records.find`; a new one where somebody has deleted its run in MLflow."""
-    about = {"id": uuid.uuid4().hex, "experiment": experiment, "commit": commit()}
+    about = {"id": uuid.uuid4().hex, "experiment": experiment, "commit": code.name, "code": code.digest}
     found = find(outputs, experiment, identity, about, resume)
     return found if knows(outputs, found) else find(outputs, experiment, identity, about, resume=False)

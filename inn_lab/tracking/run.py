@@ -3,7 +3,7 @@
 import hashlib
 import json
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -13,10 +13,11 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from inn_lab.config import ConfigError, flat
+from inn_lab.identity import Code, digest_of
 from inn_lab.records import Outcome, Record, write_atomically
 from inn_lab.signals import Interrupted
 from inn_lab.tracking.journal import Journal, record_of
-from inn_lab.tracking.store import commit, experiment_id, experiment_name
+from inn_lab.tracking.store import experiment_id, experiment_name
 
 PARENT = "mlflow.parentRunId"  # MLflow's own tag: its UI nests by it
 PATIENCE = 30  # seconds that a job which has ended waits for MLflow; what isn't delivered then, the next command delivers
@@ -43,7 +44,7 @@ class Run:
                 self.latest |= entry["values"]
                 self._logged |= {(key, entry["epoch"]) for key in entry["values"]}
         attempts = 1 + sum(entry["do"] == "start" for entry in self._journal.entries)
-        self._write("start", name=name, tags={**tags, "attempts": str(attempts)})
+        self._write("start", name=name, tags={**of_all_sweeps(tags, self._journal), "attempts": str(attempts)})
 
     def _write(self, what: str, patience: float = 0, **entry: object) -> None:
         self._journal.write(what, **entry)
@@ -79,7 +80,8 @@ class Run:
             self._write("metrics", values=new, epoch=epoch)
 
     def tag(self, **tags: str) -> None:
-        self._write("tags", tags={key: str(value) for key, value in tags.items()})
+        if tags:
+            self._write("tags", tags={key: str(value) for key, value in tags.items()})
 
     def file(self, name: str, write: Callable[[Path], object]) -> None:
         """An artifact, which `write` makes at the path that it gets."""
@@ -96,7 +98,8 @@ class Run:
         if reason:
             self._journal.write("tags", tags={"reason": reason[:5000]})
         self._write("end", PATIENCE if status != "KILLED" else 0, status=status, state=state)
-        self.outcome = Outcome(state, self.latest.get("test/acc_end"), self.seconds, reason, commit(), self.id)
+        by = {key: self.record.about.get(key) for key in ("commit", "code")}
+        self.outcome = Outcome(state, self.latest.get("test/acc_end"), self.seconds, reason, **by, run_id=self.id)
         return self.outcome
 
     def failed(self, error: BaseException) -> Outcome:
@@ -119,24 +122,45 @@ class Run:
             self.failed(error)
 
 
+def of_all_sweeps(tags: Mapping[str, str], journal: Journal) -> dict[str, str]:
+    """Tags, of which `sweep` names all sweeps that the job has been in, the first one first."""
+    before = [entry["tags"]["sweep"] for entry in journal.entries if "sweep" in entry.get("tags", ())]
+    names = dict.fromkeys(" ".join([*before, tags.get("sweep", "")]).split())
+    return {**tags, "sweep": " ".join(names)} if "sweep" in tags else dict(tags)
+
+
+def take_over(outputs: str | Path, record: Record, tags: Mapping[str, str]) -> None:
+    """A job that is done already is the child of the sweep that asks for it, with these tags. MLflow is brought up to date."""
+    journal = Journal(record, outputs, record.about["experiment"])
+    tags = of_all_sweeps(tags, journal)
+    known = {key: value for entry in journal.entries for key, value in entry.get("tags", {}).items()}
+    if any(known.get(key) != value for key, value in tags.items()):
+        journal.write("tags", tags=tags)
+    journal.deliver()
+
+
 @contextmanager
-def sweep(cfg: DictConfig, identities: list[str]) -> Iterator[Run]:
+def sweep(cfg: DictConfig, jobs: Sequence[tuple[str, Code]]) -> Iterator[Run]:
     """The parent run of a sweep, opened before its first job (and with it the database, so that no two jobs make it).
 
-    The same jobs again are the same sweep, and go on under the same run. Raises ConfigError while it is running elsewhere.
+    jobs: each job's identity and code. The same jobs by the same code are the same sweep, and go on under the same run.
+
+    Raises ConfigError while it is running elsewhere.
     """
-    overrides, experiment, jobs = " ".join(cfg.hydra.overrides.task), experiment_name(cfg.hydra), len(identities)
+    overrides, experiment = " ".join(cfg.hydra.overrides.task), experiment_name(cfg.hydra)
     experiment_id(cfg.outputs, experiment)
     folder = Path(cfg.hydra.sweep.dir)
-    digest = hashlib.sha256("".join(identities).encode()).hexdigest()[:12]
-    record = record_of(cfg.outputs, experiment, f"sweep-{digest}", cfg.resume)
-    tags = {"sweep": folder.name, "jobs": str(jobs), "commit": commit(), "overrides": overrides}
+    names = ", ".join(dict.fromkeys(code.name for _, code in jobs))
+    code = Code(names, digest_of((identity, code.digest) for identity, code in jobs))
+    digest = hashlib.sha256("".join(identity for identity, _ in jobs).encode()).hexdigest()[:12]
+    record = record_of(cfg.outputs, experiment, f"sweep-{digest}", cfg.resume, code)
+    tags = {"sweep": folder.name, "jobs": str(len(jobs)), "commit": code.name, "overrides": overrides}
     with record.mine() as mine:
         if not mine:
             raise ConfigError(
                 f"this sweep is running already (its record is {record.folder}); wait for it, or set resume=false"
             )
-        with Run(record, cfg.outputs, experiment, f"sweep of {jobs}: {overrides}"[:200], tags) as run:
+        with Run(record, cfg.outputs, experiment, f"sweep of {len(jobs)}: {overrides}"[:200], tags) as run:
             write_atomically(folder / "parent.json", json.dumps({"run_id": run.id}).encode())
             yield run
 

@@ -5,12 +5,9 @@ Without MLFLOW_TRACKING_URI the runs go to `outputs/mlflow.db` (SQLite) and thei
 
 import contextlib
 import functools
-import hashlib
 import logging
 import os
-import re
 import sqlite3
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +20,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
-ROOT = Path(__file__).parents[2]
-CODE = ("inn_lab/**/*.py", "hydra_plugins/**/*.py", "conf/**/*.yaml")  # what a job runs
 
 
 def uri(outputs: str | Path) -> str:
@@ -106,29 +101,3 @@ def experiment_id(outputs: str | Path, name: str) -> str:
 def experiment_name(hydra: DictConfig) -> str:
     """An MLflow experiment is named as the YAML in conf/experiment; runs without one are `adhoc`."""
     return hydra.runtime.choices.get("experiment") or "adhoc"
-
-
-@functools.cache
-def commit() -> str:
-    """The lab's code: its git commit, where the files differ from it with -dirty and a digest of them (COMMIT-dirty-1a2b3c4d);
-    outside a repository unknown and that digest. Two versions never have the same name."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        name = git("rev-parse", "HEAD")
-        if not git("--glob-pathspecs", "status", "--porcelain", "--untracked-files=all", "--", *CODE):
-            return name
-        name += "-dirty"
-    except (OSError, subprocess.CalledProcessError):
-        name = "unknown"
-    digest = hashlib.sha256()
-    for path in sorted(path for pattern in CODE for path in ROOT.glob(pattern)):
-        digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
-    return f"{name}-{digest.hexdigest()[:8]}"
-
-
-def short(commit: str) -> str:
-    """A commit as it is printed: 1234567, 1234567-dirty-1a2b3c4d."""
-    return re.sub(r"^([0-9a-f]{7})[0-9a-f]{33}", r"\1", commit)

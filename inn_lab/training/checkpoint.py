@@ -1,7 +1,6 @@
 """Checkpoints from which a run that was cut off ends as if nothing had happened: on the CPU bit for bit."""
 
 import io
-import random
 import time
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,11 @@ from typing import Any
 from inn_lab import _torchvision  # noqa: F401  (before Lightning)
 
 # isort: split
-import numpy as np
 import pytorch_lightning as L
 import torch
 
 from inn_lab.records import write_atomically
+from inn_lab.seeding import put_random_states, random_states
 
 
 class Checkpoint(L.Callback):
@@ -84,20 +83,6 @@ class Checkpoint(L.Callback):
             torch.save(self._last, content)
             write_atomically(self.path, content.getbuffer())
             self._last, self._written = None, time.monotonic()
-
-
-def random_states() -> dict[str, Any]:
-    """Of every global generator; the lab draws from named ones, but a user's study may not."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    return {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state(), "cuda": cuda}
-
-
-def put_random_states(states: dict[str, Any]) -> None:
-    random.setstate(states["python"])
-    np.random.set_state(states["numpy"])
-    torch.set_rng_state(states["torch"])
-    if states["cuda"]:
-        torch.cuda.set_rng_state_all(states["cuda"])
 
 
 def copied(value: Any) -> Any:
