@@ -16,6 +16,11 @@ def step_ms(model: nn.Module, x: Tensor, y: Tensor, seconds: float, clip: float 
 
     The least: what else a machine does only ever adds to it. Cross entropy of the last outputs, x (B, T, I), y (B,).
     """
+    return min(step_times(model, x, y, seconds, clip))
+
+
+def step_times(model: nn.Module, x: Tensor, y: Tensor, seconds: float, clip: float | None = None) -> list[float]:
+    """The milliseconds of each such step, in `seconds` and at most 1,000."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
 
     def step() -> None:
@@ -27,7 +32,7 @@ def step_ms(model: nn.Module, x: Tensor, y: Tensor, seconds: float, clip: float 
 
     for _ in range(WARM):
         step()
-    return min(times(step, 1000, seconds, x.device))
+    return times(step, 1000, seconds, x.device)
 
 
 def write(name: str, rows: Sequence[Mapping[str, object]]) -> Path:
