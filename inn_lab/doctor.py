@@ -44,13 +44,14 @@ def devices() -> str:
 
 
 def data() -> str:
-    from inn_lab.data.sources import STORED
+    from inn_lab.data.sources import STORED, load
 
     root = Path(os.environ.get("INN_LAB_DATA", "data")).expanduser()
     found = ["digits (bundled)"]
     for name, stored in STORED.items():
-        where = root / stored.folder if stored.is_in(root) else f"not here; its first run downloads it to {root}"
-        found.append(f"{name} ({where})")
+        if there := stored.is_in(root):
+            load(name, str(root))  # compares it with what was published
+        found.append(f"{name} ({root / stored.folder if there else f'not here; its first run downloads it to {root}'})")
     return ", ".join(found)
 
 

@@ -1,6 +1,7 @@
 """What the tests share: the door called in this process, and runs read back from an MLflow of their own."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 import sqlite3
@@ -13,11 +14,13 @@ os.environ["OMP_NUM_THREADS"] = "1"  # small models on two threads wait for each
 from inn_lab import _torchvision  # noqa: F401  (before anything imports torchvision)
 
 # isort: split
+import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from inn_lab import __main__ as door
 from inn_lab import signals, tracking
+from inn_lab.data import sources
 from inn_lab.tracking import store
 
 SMOKE = ["source=digits", "scale=smoke", "trainer.progress=false"]
@@ -74,3 +77,24 @@ def lab(outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 def runs(outputs: Path):
     """`runs(experiment)`: its jobs as a DataFrame."""
     return lambda experiment: tracking.read(outputs, experiment)
+
+
+def idx(array: np.ndarray) -> bytes:
+    """The bytes of an array in the format of MNIST's files."""
+    return bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.astype(np.uint8).tobytes()
+
+
+@pytest.fixture
+def made_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The root of a made MNIST, whose checksums then count as the published ones: 80 training images and 30 for the test.
+
+    Image i's pixels are all i, and it is of class i % 10.
+    """
+    root = tmp_path / "made"
+    raw = root / sources.STORED["mnist"].folder
+    raw.mkdir(parents=True)
+    contents = [idx(x) for i in (np.arange(80), np.arange(30)) for x in (np.tile(i[:, None, None], (1, 28, 28)), i % 10)]
+    for file, content in zip(sources.IDX, contents, strict=True):
+        (raw / file).write_bytes(content)
+    monkeypatch.setitem(sources.IDX_MD5, "mnist", [hashlib.md5(content).hexdigest() for content in contents])
+    return root

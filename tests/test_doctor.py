@@ -19,6 +19,21 @@ def test_the_doctor_says_what_there_is(outputs, capsys, monkeypatch):
     assert "launchers basic, local" in out and "grid" in out
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_doctor_looks_into_the_files(whole, made_mnist, monkeypatch, capsys):
+    monkeypatch.setenv("INN_LAB_DATA", str(made_mnist))
+    monkeypatch.setattr(doctor, "CHECKS", {"data": doctor.data})
+    path = made_mnist / "MNIST/raw/train-images-idx3-ubyte"
+    if not whole:
+        path.write_bytes(path.read_bytes()[:-1])
+    assert doctor.main() == (0 if whole else 1)
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert (
+        out.startswith("ok   data ") and f"mnist ({path.parent})" in out if whole else f"ILL  data      {path}: damaged" in out
+    )
+
+
 def test_one_ill_part_does_not_hide_the_others(outputs, capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens there
     outputs.parent.joinpath("file").write_text("")

@@ -1,11 +1,12 @@
 """Where the images come from, and how they are divided into training, validation and test."""
 
+import functools
 import os
 import shutil
 import socket
 import tempfile
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -38,8 +39,8 @@ class Images:
 def load(name: str, root: str | None) -> Images:
     """The images of a source: those in `STORED`, found in the folder `root` or else downloaded there, or digits (bundled).
 
-    Raises ConfigError for an unknown name, NotHere for a damaged file, or files that are neither there nor to be downloaded.
-    One source never stands in for another.
+    Raises ConfigError for an unknown name, NotHere for files that are neither there nor to be downloaded, and for a file that
+    is not the published one, byte for byte: one source never stands in for another.
     """
     if name not in SOURCES:
         raise ConfigError(f"source.name={name}: no such source{near(name, SOURCES)}")
@@ -63,11 +64,12 @@ def _fashion_mnist(root: str | None) -> Images:
 
 
 def _cifar10(root: str | None) -> Images:
-    """CIFAR-10, in colour; torchvision compares the checksums."""
+    """CIFAR-10, in colour."""
     from inn_lab import _torchvision  # noqa: F401
     from torchvision.datasets import CIFAR10  # isort: skip
 
-    folder = _folder("cifar10", root)
+    folder, meta = _folder("cifar10", root), CIFAR10.meta
+    _compare("cifar10", folder, dict([*CIFAR10.train_list, *CIFAR10.test_list, (meta["filename"], meta["md5"])]))
     train, test = _read(lambda path: [CIFAR10(path.parent, train=train) for train in (True, False)], folder)
     pixels = [torch.from_numpy(part.data).movedim(3, 1) for part in (train, test)]  # (n, 3, 32, 32), as they are stored
     return Images(pixels[0], torch.tensor(train.targets), pixels[1], torch.tensor(test.targets))
@@ -102,6 +104,21 @@ STORED = {
     "fashion_mnist": Stored("FashionMNIST", "FashionMNIST/raw", IDX),
     "cifar10": Stored("CIFAR10", "cifar-10-batches-py", BATCHES),
 }
+# What is published, unpacked; torchvision knows these of CIFAR-10's files, and of the others' archives.
+IDX_MD5 = {
+    "mnist": (
+        "6bbc9ace898e44ae57da46a324031adb",
+        "a25bea736e30d166cdddb491f175f624",
+        "2646ac647ad5339dbf082846283269ea",
+        "27ae3e4e09519cfbb04c329615203637",
+    ),
+    "fashion_mnist": (
+        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "9018921c3c673c538a1fc5bad174d6f9",
+        "8181f5470baa50b63fa0f6fddb340f0a",
+        "15d484375f8d13e6eb1aabb0c3f46965",
+    ),
+}
 
 
 def _folder(name: str, root: str | None) -> Path:
@@ -125,13 +142,32 @@ def _idx(name: str, root: str | None) -> Images:
     from torchvision.datasets.mnist import read_image_file, read_label_file  # isort: skip
 
     raw = _folder(name, root)
-    pixels, labels = {}, {}
-    for part, n in (("train", 60_000), ("t10k", 10_000)):
-        pixels[part] = _array(read_image_file, raw / f"{part}-images-idx3-ubyte", (n, 28, 28))
-        labels[part] = _array(read_label_file, raw / f"{part}-labels-idx1-ubyte", (n,))
-        if labels[part].max() > 9:
-            raise _damaged(raw / f"{part}-labels-idx1-ubyte", f"a label is {labels[part].max()}, they go to 9")
-    return Images(pixels["train"], labels["train"], pixels["t10k"], labels["t10k"])
+    _compare(name, raw, dict(zip(IDX, IDX_MD5[name], strict=True)))
+    return Images(*map(_read, (read_image_file, read_label_file) * 2, (raw / file for file in IDX)))
+
+
+def _compare(name: str, folder: Path, published: Mapping[str, str]) -> None:
+    """Raises NotHere for a file that is not the published one, whose MD5 is given."""
+    for file, md5 in published.items():
+        path = folder / file
+        if (found := _read(_md5, path)) != md5:
+            raise NotHere(
+                f"{path}: damaged, or another set's (its MD5 is {found}, {name}'s is {md5}); move it away and it is downloaded "
+                f"again, or {WAYS_OUT} (a set of your own takes a source of its own, see docs/architecture.md)"
+            )
+
+
+def _md5(path: Path) -> str:
+    now = path.stat()
+    return _md5_of(path, now.st_size, now.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=32)
+def _md5_of(path: Path, size: int, written: int) -> str:
+    """A file's MD5, remembered while it has this size and was last written then (ns)."""
+    from torchvision.datasets.utils import calculate_md5
+
+    return calculate_md5(path)
 
 
 def _read(reader: Callable[[Path], T], path: Path) -> T:
@@ -140,19 +176,6 @@ def _read(reader: Callable[[Path], T], path: Path) -> T:
     except OSError as error:
         what, why = error.filename or path, error.strerror or error
         raise NotHere(f"{what}: it cannot be read ({why}); change its permissions, or {WAYS_OUT}") from error
-    except Exception as error:  # damage shows as almost any error: AssertionError, KeyError, RuntimeError, ValueError …
-        raise _damaged(path, f"{type(error).__name__} on reading it") from error
-
-
-def _array(reader: Callable[[Path], Tensor], path: Path, shape: tuple[int, ...]) -> Tensor:
-    x = _read(reader, path)
-    if x.shape != shape:
-        raise _damaged(path, f"its shape is {tuple(x.shape)}, not {shape}")
-    return x
-
-
-def _damaged(path: Path, why: str) -> NotHere:
-    return NotHere(f"{path}: damaged ({why}); delete it and it is downloaded again, or {WAYS_OUT}")
 
 
 def _download(name: str, stored: Stored, root: Path) -> None:
