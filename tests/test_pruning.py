@@ -1,16 +1,22 @@
 """Pruning: the right weights go, and stay away."""
 
+import copy
+import io
+from functools import partial
+
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inn_lab import runner, schema
 from inn_lab.__main__ import CONF
 from inn_lab.config import ConfigError
+from inn_lab.data.sets import ImageData
 from inn_lab.linear import CSR, KINDS, Masked
-from inn_lab.models import INN, LSTM, MLP, RNN, RandomGraph, Sequential2D
+from inn_lab.models import GRU, INN, LSTM, MLP, RNN, SRU, RandomGraph, ResNet, Sequential2D, SettledMLP
+from inn_lab.models.base import Model
 from inn_lab.models.sequential2d import Identity, Trainable
 from inn_lab.seeding import generator
 from inn_lab.signals import Interrupted
@@ -43,7 +49,11 @@ def build(model: str, *words: str) -> runner.Job:
 
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
-KEPT_BY = ["inn", "lstm", "random_graph"]  # by rebuilding, by hooks, by a matrix of its own: these with each optimizer
+KEPT_BY = ["inn", "lstm", "random_graph"]  # by rebuilding, by masks, by a matrix of its own: these with each optimizer
+
+
+def left(model: Model) -> torch.Tensor:
+    return torch.cat([weights.values for weights in model.weights()])
 
 
 @pytest.mark.filterwarnings("ignore::inn_lab.models.fixed_point.NotConverged")  # at these learning rates
@@ -55,19 +65,137 @@ def test_what_was_cut_stays_exactly_zero(model, optimizer):
     """Every model of the lab, whatever the optimizer; the rest goes on learning."""
     job = build(model, *(["model.representation=sparse"] if model == "represented" else []))
     before = job.model.n_weights
-    possible = sum(len(weights.values) for weights in job.model.weights())
+    possible = len(left(job.model))
     gone = prune(job.model, "both", "global", 0.6)
     assert gone == round(0.6 * possible) and job.model.n_weights == before - gone
-    cut = torch.cat([weights.values for weights in job.model.weights()])
-    zeros = cut == 0
+    cut = left(job.model)
     step = OPTIMIZERS[optimizer](job.model.parameters())
     for x, y in job.data.batches("train"):
         step.zero_grad()
         job.objective.loss(job.model(x), y).backward()
         step.step()
-    now = torch.cat([weights.values for weights in job.model.weights()])
-    assert len(now) == len(cut) == (possible - gone if isinstance(job.model, Sequential2D | RandomGraph) else possible)
-    assert (now[zeros] == 0).all() and (now[~zeros] != cut[~zeros]).float().mean() > 0.5
+    now = left(job.model)
+    assert len(now) == len(cut) == possible - gone and job.model.n_weights == before - gone
+    assert (now != cut).float().mean() > 0.5
+    for place, mask in job.model.masks.named_buffers():
+        parameter = job.model.get_parameter(place.replace("/", "."))
+        assert (parameter[~mask] == 0).all() and (parameter.grad[~mask] == 0).all()
+
+
+IDENTITIES = [[Trainable(), Identity(0.5), None], [None, Trainable(), Identity()]]
+SUM = {"rows": [3, 3], "columns": [6, 3, 3], "grid": IDENTITIES, "activation": [("relu", 3), ("linear", 3)]}
+MASKED = {  # models of 6 inputs that lose entries by masks
+    "lstm": partial(LSTM, 6, 3, hidden_size=5, num_layers=2),
+    "gru": partial(GRU, 6, 3, hidden_size=5, embedding=4),
+    "rnn": partial(RNN, 6, 3, hidden_size=5),
+    "sru": partial(SRU, 6, 3, hidden_size=5),
+    "mlp": partial(MLP, 6, 3, hidden=[7, 5]),
+    "settled_mlp": partial(SettledMLP, 6, 3, hidden=5),
+    "resnet": partial(ResNet, 6, 3, image=(1, 2, 3), width=4, blocks=[1]),
+}
+REBUILT = {  # and by a matrix that takes another one's place; `auto` holds what is left by CSR
+    "csr": partial(INN, 6, 3, R=0.5, depth=10, linear="csr"),
+    "masked": partial(INN, 6, 3, R=0.5, depth=10, linear="masked"),
+    "stepwise": partial(INN, 6, 3, R=0.5, depth=10, linear="stepwise"),
+    "auto, masked": partial(INN, 6, 3, R=0.7, depth=10),
+    "auto, dense": partial(INN, 6, 3, R=1.0, depth=10),
+    "sum": partial(Sequential2D, 6, 3, **SUM),
+    "graph": partial(RandomGraph, 6, 3, graph="watts_strogatz", number=1, cell="tanh"),
+}
+
+
+def made(name: str, seed: int = 0) -> Model:
+    return (MASKED | REBUILT)[name](generator=generator(seed, "model"))
+
+
+def sequences(seed: int = 0) -> torch.Tensor:
+    return torch.randn(4, 3, 6, generator=generator(seed, "x"))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("name", MASKED)
+def test_what_was_cut_stays_zero_under_an_optimizer_that_had_begun_before(name, optimizer):
+    """Its momentum would move the weights: the outputs are those of the twin whose weights are set to zero by hand."""
+    model, twin = made(name), made(name)
+    step = OPTIMIZERS[optimizer](model.parameters())
+    for seed in range(6):
+        if seed == 3:
+            prune(model, "both", "global", 0.5)
+            size = model.n_weights
+        step.zero_grad()
+        model(sequences(seed)).square().sum().backward()
+        step.step()
+    masks = {place.replace("/", "."): mask for place, mask in model.masks.named_buffers()}
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            twin.get_parameter(name).copy_(parameter * masks.get(name, 1))
+    assert torch.equal(model(sequences()), twin(sequences())) and model.n_weights == size
+    assert sum(int((~mask).sum()) for mask in masks.values()) == twin.n_weights - size
+
+
+def loaded(state: dict, other: Model) -> Model:
+    file = io.BytesIO()
+    torch.save(state, file)
+    other.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
+    return other
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda name, model: copy.deepcopy(model),
+        lambda name, model: model.double().float(),
+        lambda name, model: loaded(model.state_dict(), made(name, 1)),
+        lambda name, model: loaded(model.state_dict(), otherwise_cut(name)),
+    ],
+    ids=["copied", "converted", "loaded", "loaded into one that was cut otherwise"],
+)
+@pytest.mark.parametrize("name", [*MASKED, *REBUILT])
+def test_what_was_cut_stays_away_from_a_copy(name, again):
+    model = made(name)
+    prune(model, "both", "global", 0.5)
+    size, outputs = model.n_weights, model(sequences()).detach()
+    copied = again(name, model)
+    assert copied.n_weights == size and torch.equal(copied(sequences()), outputs)
+    step = torch.optim.Adam(copied.parameters(), lr=0.01)
+    copied(sequences()).square().sum().backward()
+    step.step()
+    assert copied.n_weights == size and len(left(copied)) == len(left(model))
+    for place, mask in copied.masks.named_buffers():
+        assert (copied.get_parameter(place.replace("/", "."))[~mask] == 0).all()
+
+
+def otherwise_cut(name: str) -> Model:
+    model = made(name, 1)
+    prune(model, "i2h", "layer", 0.9)
+    return model
+
+
+@pytest.mark.parametrize("name", [*MASKED, *REBUILT])
+def test_the_state_of_a_whole_model_makes_it_whole(name):
+    whole = made(name)
+    model = loaded(whole.state_dict(), otherwise_cut(name))
+    assert model.n_weights == whole.n_weights and torch.equal(model(sequences()), whole(sequences()))
+    prune(model, "both", "global", 0.5)  # and it can be cut again
+    prune(whole, "both", "global", 0.5)
+    assert model.n_weights == whole.n_weights and torch.equal(model(sequences()), whole(sequences()))
+
+
+def test_the_state_of_another_model_is_refused():
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        made("rnn").load_state_dict(RNN(6, 3, hidden_size=4, generator=generator(0, "model")).state_dict())
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.sampled_from(["rnn", "mlp", "csr", "masked", "graph"]))
+@settings(max_examples=30)
+def test_a_second_cut_takes_its_share_of_what_is_left(first, second, name):
+    model = made(name)
+    size, magnitudes = model.n_weights, left(model).abs().sort().values
+    gone = prune(model, "both", "global", first)
+    assert gone == round(first * len(magnitudes))
+    if gone < len(magnitudes):
+        gone += prune(model, "both", "global", second)
+    assert model.n_weights == size - gone and torch.equal(left(model).abs().sort().values, magnitudes[gone:])
 
 
 def inn(linear: str = "csr", R: float = 0.5) -> INN:
@@ -99,9 +227,7 @@ def test_a_block_matrix_loses_what_reads_the_input_or_what_reads_the_state(targe
 
 
 def test_fixed_identities_are_not_cut():
-    grid = [[Trainable(), Identity(0.5), None], [None, Trainable(), Identity()]]
-    sizes = {"rows": [3, 3], "columns": [6, 3, 3], "grid": grid, "activation": [("relu", 3), ("linear", 3)]}
-    model = Sequential2D(6, 3, **sizes, generator=generator(0, "model"))
+    model = made("sum")
     prune(model, "both", "global", 1.0)
     expected = torch.zeros(6, 12)
     expected[:3, 6:9], expected[3:, 9:] = torch.eye(3) / 2, torch.eye(3)
@@ -143,23 +269,21 @@ def test_a_target_spares_the_others_and_the_readout():
     assert changed == ["core.weight_hh_l0"]
 
 
-def shares(model: MLP) -> list[float]:
-    return [float((weights.values == 0).float().mean()) for weights in model.weights()]
+def shares(model: MLP, whole: MLP) -> list[float]:
+    pairs = zip(model.weights(), whole.weights(), strict=True)
+    return [1 - len(weights.values) / len(before.values) for weights, before in pairs]
 
 
 def test_scopes():
     """Layers of different widths have weights of different size: globally the widest layer's go first."""
-    sizes = dict(hidden=[40, 10], generator=generator(0, "model"))
-    by_layer, of_all = MLP(100, 10, **sizes), MLP(100, 10, **sizes)
+    sizes = dict(hidden=[40, 10])
+    by_layer, of_all, whole = (MLP(100, 10, **sizes, generator=generator(0, "model")) for _ in range(3))
     prune(by_layer, "both", "layer", 0.5)
-    assert shares(by_layer) == [0.5, 0.5, 0.5]
-    kept = [weights.values for weights in of_all.weights()]
+    assert shares(by_layer, whole) == [0.5, 0.5, 0.5]
     prune(of_all, "both", "global", 0.5)
-    first, second, third = shares(of_all)
+    first, second, third = shares(of_all, whole)
     assert first > second > third
-    gone = [whole[weights.values == 0] for whole, weights in zip(kept, of_all.weights(), strict=True)]
-    left = [weights.values[weights.values != 0] for weights in of_all.weights()]
-    assert torch.cat(gone).abs().max() <= torch.cat(left).abs().min()
+    assert torch.equal(left(of_all).abs().sort().values, left(whole).abs().sort().values[len(left(whole)) // 2 :])
 
 
 @pytest.mark.parametrize(
@@ -202,21 +326,28 @@ def test_cuts_share_one_training(lab, runs, outputs):
     assert cut.loc[1.0, "cut/test_acc_end"] < 0.4  # nothing is left but biases
 
 
-def test_a_training_that_is_cut_off_goes_on_before_the_cut(lab, runs, outputs, monkeypatch):
-    words = [*SMOKE, "pruning=magnitude", "pruning.epochs=1", "trainer.max_epochs=4", "trainer.checkpoint_s=1000"]
-    whole, epochs = Training.training_step, []
+def test_a_training_that_is_cut_off_goes_on_before_the_cut_and_after_it(lab, runs, outputs, monkeypatch):
+    words = [*SMOKE, "pruning=magnitude", "pruning.epochs=2", "trainer.max_epochs=4", "trainer.checkpoint_s=1000"]
+    whole, batches, epochs, drawn = Training.training_step, ImageData.batches, [], []
 
     def step(self, batches, index):
         epochs.append(self.current_epoch)
-        if len(epochs) == 3:
+        if len(epochs) in (3, 7):
             raise Interrupted(15)
         whole(self, batches, index)
 
+    def draw(self, part, epoch=0):
+        if part == "train":
+            drawn.append(epoch)
+        return batches(self, part, epoch)
+
     with monkeypatch.context() as patch:
         patch.setattr(Training, "training_step", step)
-        assert lab(*words)[0] == 128 + 15
-        assert lab(*words)[0] == 0
-    assert epochs == [0, 1, 2, 2, 3, 0]  # the training went on where it was, then came the epoch after the cut
+        patch.setattr(ImageData, "batches", draw)
+        assert [lab(*words)[0] for _ in range(3)] == [128 + 15, 128 + 15, 0]
+    # Each training went on where it was, and the one after the cut had the data of the epochs that follow.
+    assert epochs == [0, 1, 2, 2, 3, 0, 1, 1] and drawn == [0, 1, 2, 2, 3, 4, 5, 5]
+    assert runs("adhoc")["epoch"].tolist() == [0, 1]  # counted from the cut
     again = outputs.with_name("again")
     monkeypatch.setenv("INN_LAB_OUTPUTS", str(again))
     assert lab(*words)[0] == 0
@@ -225,3 +356,14 @@ def test_a_training_that_is_cut_off_goes_on_before_the_cut(lab, runs, outputs, m
 
     once, twice = (tracking.read(folder, "adhoc").iloc[-1][keys].tolist() for folder in (again, outputs))
     assert once == twice
+
+
+@pytest.mark.parametrize("model", ["rnn", "inn"])
+def test_a_network_that_diverged_before_the_cut_is_not_cut(lab, runs, monkeypatch, model):
+    def end(self):
+        with torch.no_grad():
+            next(self.model.parameters()).view(-1)[0] = torch.nan
+
+    monkeypatch.setattr(Training, "on_train_end", end)
+    assert lab(*SMOKE, f"model={model}", "pruning=magnitude")[0] == 0
+    assert set(runs("adhoc")["state"]) == {"diverged"} and "cut/weights" not in runs("adhoc")

@@ -4,6 +4,8 @@ The family's one call shape: every weight matrix is (out, in) and maps (…, in)
 `iterate` applies the matrix again and again, to its own output and an input. A model uses nothing else of it.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -55,6 +57,24 @@ def from_entries(
     return KINDS[kind](out_features, in_features, indices, values)
 
 
+def fitting(
+    matrix: WeightMatrix, out_features: int, in_features: int, state: Mapping[str, Tensor], prefix: str
+) -> WeightMatrix:
+    """What a state can be loaded into, whose names begin with `prefix`: the matrix (out, in) itself, or one in its place.
+
+    That is of the kind of the state, and has as many entries: of a pruned matrix CSR holds fewer, and `auto` may hold it as
+    another kind than the whole one. Its entries and values are the state's only when that has been loaded.
+    """
+    kinds = {"values": CSR, "mask": Masked, "weight": Dense}  # the name that tells
+    held = [name for name in kinds if prefix + name in state]
+    own = matrix.state_dict()
+    n = len(state[prefix + "values"]) if "values" in held else 0
+    if not held or (held == [name for name in kinds if name in own] and n == len(own.get("values", ()))):
+        return matrix
+    _, values = matrix.entries()
+    return kinds[held[0]](out_features, in_features, torch.arange(n, device=values.device), values.new_zeros(n))
+
+
 __all__ = [
     "ACTIVATIONS",
     "CSR",
@@ -70,6 +90,7 @@ __all__ = [
     "check_kind",
     "draw_factors",
     "fastest",
+    "fitting",
     "from_entries",
     "is_still",
 ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from inn_lab.config import ConfigError
 
@@ -24,14 +25,46 @@ class Model(torch.nn.Module):
     """A map of (B, T, I) to (B, T, O) that tells its own size.
 
     Built with `generator=None` it checks its arguments and draws no weights: a sweep asks so whether a job can be defined.
+
+    What has been pruned is a part of its state: `masks` holds a buffer for each matrix that has lost entries, named as the
+    parameter with "/" for ".", True where an entry is left. A call multiplies by what is left, so that what is gone is exactly
+    0 and has a gradient of 0, whatever an optimizer has made of the parameter.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.masks = torch.nn.Module()
+        self._masking = False  # within a call that has masked what is pruned
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        masks = None if self._masking else self._masks()
+        if not masks:
+            return super().__call__(*args, **kwargs)
+        self._masking = True
+        try:
+            left = {name: torch.where(mask, self.get_parameter(name), 0.0) for name, mask in masks.items()}
+            return functional_call(self, left, args, kwargs)
+        finally:
+            self._masking = False
+
+    def _masks(self) -> dict[str, Tensor]:
+        """By the parameter's name."""
+        return {place.replace("/", "."): mask for place, mask in self.masks.named_buffers()}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """The state of a pruned model prunes this one as well, that of a whole one makes it whole."""
+        for name, parameter in self.named_parameters():
+            place = name.replace(".", "/")
+            if prefix + name in state_dict:
+                pruned = f"{prefix}masks.{place}" in state_dict
+                self.masks.register_buffer(place, torch.ones_like(parameter, dtype=torch.bool) if pruned else None)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @property
     def n_weights(self) -> int:
         """What trains, biases included, as Hershey 2023 counts the LSTM's 1,307,540."""
-        return sum(parameter.numel() for parameter in self.parameters()) - self._pruned
-
-    _pruned = 0  # parameters that are held at zero
+        pruned = sum(int((~mask).sum()) for mask in self._masks().values())
+        return sum(parameter.numel() for parameter in self.parameters()) - pruned
 
     def told(self) -> dict[str, float]:
         """What there is to log of the passes since it was last asked, beside the outputs."""
@@ -46,20 +79,24 @@ class Model(torch.nn.Module):
         raise ConfigError(f"pruning: {type(self).__name__} says nothing of which weights it can lose; take another model")
 
     def weights(self) -> list[Weights]:
-        """What can be pruned."""
-        return [Weights(layer, reads, matrix.detach().flatten()) for layer, reads, matrix in self.matrices()]
+        """What can be pruned: of what was pruned before, what is left."""
+        left = self._left()
+        return [Weights(layer, reads, matrix.detach()[left[matrix]]) for layer, reads, matrix in self.matrices()]
 
     @torch.no_grad()
     def keep(self, kept: Sequence[Tensor]) -> None:
-        """Sets to zero, for good, what is not kept of each of `weights()`: (n,), booleans.
+        """Sets to zero, for good, what is not kept of each of `weights()`: (n,), booleans."""
+        left, names = self._left(), {parameter: name for name, parameter in self.named_parameters()}
+        for (_, _, matrix), stays in zip(self.matrices(), kept, strict=True):
+            if not stays.all():
+                mask = left[matrix].masked_scatter(left[matrix], stays)
+                self.masks.register_buffer(names[matrix].replace(".", "/"), mask)
+                matrix.masked_fill_(~mask, 0)
 
-        Their gradients are zero from now on, so no optimizer that starts after this moves them.
-        """
-        for (_, _, matrix), mask in zip(self.matrices(), kept, strict=True):
-            gone = ~mask.view_as(matrix)
-            self._pruned += int(gone.sum())
-            matrix.masked_fill_(gone, 0)
-            matrix.register_hook(lambda gradient, gone=gone: gradient.masked_fill(gone, 0))
+    def _left(self) -> dict[torch.nn.Parameter, Tensor]:
+        """Which entries of each of `matrices()` have not been pruned."""
+        masks = {self.get_parameter(name): mask for name, mask in self._masks().items()}
+        return {m: masks.get(m, torch.ones_like(m, dtype=torch.bool)) for _, _, m in self.matrices()}
 
     def size(self, steps: int) -> dict[str, float]:
         """For the log, of sequences of T = `steps`. "weights" is `n_weights`, "parameters" every number that trains.

@@ -1,13 +1,14 @@
 """A recurrent network whose layers and connections are those of a graph."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from inn_lab import graphs
 from inn_lab.config import ConfigError, near
-from inn_lab.linear import CSR, is_still
+from inn_lab.linear import CSR, fitting, is_still
 from inn_lab.models.base import Model, Weights, linear, normal
 from inn_lab.models.wavefront import CELLS, Link, Wavefront
 
@@ -79,6 +80,12 @@ class RandomGraph(Model):
         for (_, _, group), stays in zip(self._groups(), kept, strict=True):
             mask[group] = stays
         self.core.map = CSR(self.core.rows * self.core.units, self.core.width, indices[mask], values[mask])
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """A state brings its pattern along."""
+        size = self.core.rows * self.core.units, self.core.width
+        self.core.map = fitting(self.core.map, *size, state_dict, f"{prefix}core.map.")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _groups(self) -> list[tuple[int, str, Tensor]]:
         """The layer, "i2h" or "h2h", and which of the matrix's entries it has (n,)."""

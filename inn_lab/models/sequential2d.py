@@ -4,12 +4,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from inn_lab.config import ConfigError, near
-from inn_lab.linear import KINDS, Activation, Fixed, LowRank, Sum, WeightMatrix, check_kind, draw_factors, from_entries
+from inn_lab.linear import KINDS, Activation, Fixed, LowRank, Sum, WeightMatrix, check_kind, draw_factors, fitting, from_entries
 from inn_lab.models.base import Model, Weights
 from inn_lab.patterns import draw_bernoulli, draw_exact, effective
 
@@ -153,11 +154,21 @@ class Sequential2D(Model):
         reads_input = indices % self.width < self.n_inputs
         mask = torch.empty_like(reads_input).masked_scatter_(reads_input, kept[0]).masked_scatter_(~reads_input, kept[1])
         kind = "auto" if self._linear == "dense" else self._linear  # a dense matrix has no entries to lose
-        new = from_entries(kind, self.depth, self.width, indices[mask], values[mask])
+        self._hold(from_entries(kind, self.depth, self.width, indices[mask], values[mask]))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """A state brings its pattern along, and how that is held."""
+        at = prefix + ("map.parts.0." if isinstance(self.map, Sum) else "map.")
+        if any(at + name in state_dict for name in ("values", "weight")):  # of a matrix of low rank there are neither
+            self._hold(fitting(self._trainable, self.depth, self.width, state_dict, at))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _hold(self, trainable: WeightMatrix) -> None:
+        """Puts another matrix in the place of `_trainable`."""
         if isinstance(self.map, Sum):
-            self.map.parts[0] = new
+            self.map.parts[0] = trainable
         else:
-            self.map = new
+            self.map = trainable
 
     @property
     def _trainable(self) -> WeightMatrix:
