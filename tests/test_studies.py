@@ -1,5 +1,7 @@
 """What a job does beyond training: iterating on, and pictures."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,8 +9,11 @@ import torch
 from conftest import SMOKE
 
 from inn_lab.models import INN, LayeredINN
+from inn_lab.records import Record
 from inn_lab.seeding import generator
+from inn_lab.signals import Interrupted
 from inn_lab.studies.probe_iterations import probe
+from inn_lab.training.module import Training
 
 STILL = [*SMOKE, "data=mnist_classification", "trainer.max_epochs=1"]
 
@@ -78,3 +83,52 @@ def test_a_gallery_shows_the_data(lab, outputs, data, steps) -> None:
         for _, sequence in shown.groupby("example"):
             usual = sequence[sequence["step"] != sequence["answer"]]["pixels"]
             assert usual.nunique() == 1 and sequence["pixels"].nunique() == 2
+
+
+@pytest.mark.parametrize("value", [math.nan, 3e38], ids=["a weight that is no number", "weights that lead to none"])
+@pytest.mark.parametrize("when", [0, 2], ids=["first", "last"])
+def test_a_run_whose_last_step_leads_to_nothing_is_diverged(lab, runs, monkeypatch, value, when) -> None:
+    """The training losses are all finite: they are measured before the steps."""
+    whole = Training.training_step
+
+    def step(self, batches, index):
+        whole(self, batches, index)
+        if self.current_epoch == when:
+            with torch.no_grad():
+                next(self.model.parameters()).fill_(value)
+
+    monkeypatch.setattr(Training, "training_step", step)
+    assert lab(*SMOKE, "trainer.max_epochs=3")[0] == 0
+    found = runs("adhoc")
+    assert set(found["state"]) == {"diverged"} and found["epoch"].tolist() == [*range(when + 1)]
+    assert np.isfinite(found["train/loss"]).all() and "test/loss" not in found
+
+
+def test_a_run_that_ends_with_a_weight_that_nothing_reads_and_is_no_number_is_diverged(lab, runs, monkeypatch) -> None:
+    def end(self) -> None:
+        with torch.no_grad():
+            next(self.model.parameters()).view(-1)[0] = math.inf
+
+    monkeypatch.setattr(Training, "on_train_end", end)
+    assert lab(*SMOKE)[0] == 0
+    assert set(runs("adhoc")["state"]) == {"diverged"} and "test/loss" not in runs("adhoc")
+
+
+def test_a_diverged_run_that_is_killed_before_it_says_so_is_not_trained_further(lab, runs, monkeypatch) -> None:
+    whole, epochs = Training.training_step, []
+
+    def step(self, batches, index):
+        epochs.append(self.current_epoch)
+        whole(self, batches, index)
+
+    def killed(self, outcome):
+        raise Interrupted(15)
+
+    monkeypatch.setattr(Training, "training_step", step)
+    words = [*SMOKE, "trainer.max_epochs=5", "lr=1e30"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "finish", killed)
+        assert lab(*words)[0] == 128 + 15
+    assert epochs == [0]
+    assert lab(*words)[0] == 0 and epochs == [0]
+    assert set(runs("adhoc")["state"]) == {"diverged"}

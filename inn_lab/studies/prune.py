@@ -15,7 +15,8 @@ from inn_lab.training.pruning import prune as cut
 
 
 def prune(job: Job) -> str:
-    """Cuts a trained network as `pruning` says, and trains it on for `pruning.epochs` epochs with a fresh optimizer.
+    """Cuts a trained network as `pruning` says and trains it on for `pruning.epochs` epochs, with a fresh optimizer and on the
+    data that the training would have gone on with.
 
     The network is trained for `trainer.max_epochs` once, whatever is cut from it: jobs that differ in `pruning` alone share it
     (`outputs/trained`, which can be deleted at any time). Logs `base/val_acc_end` and `base/test_acc_end` before the cut, the
@@ -38,7 +39,7 @@ def prune(job: Job) -> str:
         | {f"cut/{name}": value for name, value in after.items()}
         | {"cut/weights": job.model.n_weights}
     )
-    return fit_and_test(job, cfg.epochs)
+    return fit_and_test(job, cfg.epochs, earlier=job.cfg.trainer.max_epochs)
 
 
 def trained(job: Job) -> dict[str, Any] | None:

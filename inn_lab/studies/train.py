@@ -34,8 +34,8 @@ def train(job: Job, *callbacks: L.Callback) -> str:
     """Trains for `trainer.max_epochs` (or `trainer.max_time` seconds), logs each epoch, tests, logs the confusion matrix (of a
     regression the answers).
 
-    Goes on from the job's checkpoint where there is one. A run whose training loss stops being a number is *diverged*: it is
-    not trained further and not tested.
+    Goes on from the job's checkpoint where there is one. A run of which a loss stops being a number, in training, validation or
+    test, or a weight at the end of the training, is *diverged*: it is not trained further, and not tested.
     """
     if isinstance(job.model, LayeredINN):
         log_components(job, job.model.components)
@@ -44,14 +44,16 @@ def train(job: Job, *callbacks: L.Callback) -> str:
     return fit_and_test(job, job.cfg.trainer.max_epochs, *callbacks)
 
 
-def fit_and_test(job: Job, epochs: int, *callbacks: L.Callback) -> str:
-    """`train`, but for what it logs beforehand."""
+def fit_and_test(job: Job, epochs: int, *callbacks: L.Callback, earlier: int = 0) -> str:
+    """`train`, but for what it logs beforehand; of a model that was trained for `earlier` epochs before."""
     logger = ToMLflow(job.run)
-    module = fit(job, epochs, job.run.record.checkpoint, logger, *callbacks)
+    module = fit(job, epochs, job.run.record.checkpoint, logger, *callbacks, earlier=earlier)
     if module.diverged:
         return "diverged"
     with quiet():
         lightning(job, logger=logger).test(module, verbose=False)
+    if module.diverged:
+        return "diverged"
     logits, true = (torch.cat(parts) for parts in zip(*module.answers, strict=True))
     if true.is_floating_point():
         job.run.table("answers", pd.DataFrame({"true": true, "answer": logits[:, 0]}))
@@ -60,10 +62,13 @@ def fit_and_test(job: Job, epochs: int, *callbacks: L.Callback) -> str:
     return "finished"
 
 
-def fit(job: Job, epochs: int, checkpoint: Path, logger: Logger | None, *more: L.Callback) -> Training:
-    """Trains the job's model, from the checkpoint on where there is one; what is measured goes to `logger`."""
+def fit(job: Job, epochs: int, checkpoint: Path, logger: Logger | None, *more: L.Callback, earlier: int = 0) -> Training:
+    """Trains the job's model, from the checkpoint on where there is one; what is measured goes to `logger`.
+
+    The epochs are logged from 0 on, and their data are those that follow on `earlier` epochs.
+    """
     cfg = job.cfg.trainer
-    module = Training(job.model, job.data, job.objective, job.cfg.lr, cfg.gradient_clip_val)
+    module = Training(job.model, job.data, job.objective, job.cfg.lr, cfg.gradient_clip_val, earlier)
     keeper = Checkpoint(checkpoint, cfg.checkpoint_s)
     callbacks = [keeper, *more, *([ShowProgress(job.title)] if cfg.progress else [])]
     with quiet():
@@ -72,10 +77,13 @@ def fit(job: Job, epochs: int, checkpoint: Path, logger: Logger | None, *more: L
         if cfg.max_time:
             trainer.callbacks.append(Timer(timedelta(seconds=max(0.0, cfg.max_time - trained)), interval="step", verbose=False))
         try:
-            trainer.fit(module)
+            if not module.diverged:
+                trainer.fit(module)
         except BaseException:
             keeper.flush()
             raise
+    # A loss is measured before a step: it says nothing of the last one.
+    module.diverged |= not all(weights.isfinite().all() for weights in job.model.parameters())
     return module
 
 

@@ -18,8 +18,9 @@ from inn_lab.seeding import put_random_states, random_states
 class Checkpoint(L.Callback):
     """Writes what an epoch ended with to `path`, every `seconds`, and whatever was last when a run is interrupted (`flush`).
 
-    A checkpoint holds the epoch, the weights, the optimizer, all random states and the seconds trained. It is taken when the
-    next epoch starts: by then the last one's metrics are in the journal. The data need no state: seed and epoch say all.
+    A checkpoint holds the epoch, the weights, the optimizer, all random states, the seconds trained and whether the training
+    diverged. It is taken when the next epoch starts: by then the last one's metrics are in the journal. The data need no state:
+    seed and epoch say all.
     """
 
     def __init__(self, path: Path, seconds: float) -> None:
@@ -37,13 +38,14 @@ class Checkpoint(L.Callback):
             return 0.0
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=False)
-            model, optimizer, states, epoch, seconds = (state[k] for k in ("model", "optimizer", "random", "epoch", "seconds"))
+            keys = ("model", "optimizer", "random", "epoch", "seconds", "diverged")
+            model, optimizer, states, epoch, seconds, diverged = (state[key] for key in keys)
         except Exception as error:  # whatever a damaged file makes of itself
             print(f"{self.path} cannot be read ({type(error).__name__}): the run starts from its beginning", flush=True)
             self.path.unlink()
             return 0.0
         module.model.load_state_dict(model)
-        module.optimizer_state, self._random, self._before = optimizer, states, seconds
+        module.optimizer_state, self._random, self._before, module.diverged = optimizer, states, seconds, diverged
         progress = trainer.fit_loop.epoch_progress.current
         progress.ready = progress.started = progress.processed = progress.completed = epoch
         return seconds
@@ -73,6 +75,7 @@ class Checkpoint(L.Callback):
                 "optimizer": trainer.optimizers[0].state_dict(),
                 "random": random_states(),
                 "seconds": self._before + time.monotonic() - self._started,
+                "diverged": module.diverged,
             }
         )
 

@@ -22,7 +22,8 @@ class Training(L.LightningModule):
 
     Logs by epoch PART/loss, PART/acc_end, PART/acc_seq (Hershey 2023, Eqs. 2.19, 2.20) for train and val, and time/epoch_s,
     the seconds that drawing and training on an epoch take; at the end those of test. `answers` then holds the test's logits
-    and true classes. An epoch whose training loss is no finite number is the last one: `diverged`.
+    and true classes. A pass whose loss is no finite number is the last one: `diverged`. `earlier` says for how many epochs the
+    model was trained before: the training data are those of the epochs that follow.
 
     Lightning is handed a whole epoch as one batch: its loop costs about as much per step as a small sparse network does, so
     the batches are looped over here, and Lightning keeps the epochs, the devices, logging, and stopping.
@@ -30,9 +31,11 @@ class Training(L.LightningModule):
 
     automatic_optimization = False
 
-    def __init__(self, model: torch.nn.Module, data: Any, objective: Objective, lr: float, clip: float | None = None) -> None:
+    def __init__(
+        self, model: torch.nn.Module, data: Any, objective: Objective, lr: float, clip: float | None = None, earlier: int = 0
+    ) -> None:
         super().__init__()
-        self.model, self.data, self.objective, self.lr, self.clip = model, data, objective, lr, clip
+        self.model, self.data, self.objective, self.lr, self.clip, self.earlier = model, data, objective, lr, clip, earlier
         self.answers: list[tuple[Tensor, Tensor]] = []
         self.optimizer_state: dict[str, Any] | None = None  # a checkpoint's, to go on from
         self.diverged = False
@@ -45,7 +48,7 @@ class Training(L.LightningModule):
 
     # The data are tensors on the device already: batches by index, no worker processes.
     def train_dataloader(self) -> "Pass":
-        return Pass(self.data.batches("train", self.current_epoch))
+        return Pass(self.data.batches("train", self.earlier + self.current_epoch))
 
     def val_dataloader(self) -> "Pass":
         return Pass(self.data.batches("val"))
@@ -62,13 +65,14 @@ class Training(L.LightningModule):
             if self.clip:
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
             optimizer.step()
-        if self.diverged:
-            self.trainer.should_stop = True
         self.log("time/epoch_s", time.perf_counter() - start, on_step=False, on_epoch=True, batch_size=1)
 
     def validation_step(self, batches: Any, _: int) -> None:
         for _loss in self.losses("val", batches):
             pass
+
+    def on_train_epoch_end(self) -> None:
+        self.trainer.should_stop |= self.diverged
 
     def test_step(self, batches: Any, _: int) -> None:
         for _loss in self.losses("test", batches):
@@ -87,7 +91,7 @@ class Training(L.LightningModule):
                 self.answers.append((self.objective.answer(outputs).float().cpu(), y.cpu()))
             yield loss
         loss_sum, end, seq, n = sums.tolist()
-        self.diverged |= part == "train" and not math.isfinite(loss_sum)
+        self.diverged |= not math.isfinite(loss_sum)
         values = {"loss": loss_sum / n, "acc_end": end / n, "acc_seq": seq / n, **self.model.told()}
         logged = {f"{part}/{key}": value for key, value in values.items()}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
