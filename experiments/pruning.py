@@ -14,7 +14,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from experiments.report import CELLS, Claim, judge, trained
+from experiments.report import CELLS, Claim, every, judge, trained
 
 AXES = ("model", "model.nonlinearity", "pruning.target", "pruning.amount")
 SAFE, REGAINED = 0.05, 0.01
@@ -152,8 +152,7 @@ def safe_shares(target: str) -> Measure:
             seeds = f"; seeds {min(own):.0%} to {max(own):.0%}" if own else ""
             if share == share:
                 listed.append(f"{cell} {share:.0%} (D {darji:.0%}{seeds})")
-        found = {near(cuts, cell, target) for cell in CELLS}
-        return judge(", ".join(listed) or "no runs", False if False in found else None if None in found else True)
+        return judge(", ".join(listed) or "no runs", every(near(cuts, cell, target) for cell in CELLS))
 
     return measure
 

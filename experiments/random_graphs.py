@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import graph_analysis as analysis
-from experiments.report import Claim, each, judge, tested, trained
+from experiments.report import Claim, each, every, judge, known, tested, trained
 from inn_lab.graphs import KINDS, PROPERTIES
 
 AXES = ("model.cell", "model.graph", "model.number")
@@ -171,8 +171,9 @@ def important(cells: Sequence[str], names: Sequence[str] | None = None) -> Calla
         if names is not None:
             wanted = there[there.index.get_level_values("property").isin(names)]
         holds = wanted["r"] * np.sign(wanted["darji"]) >= IMPORTANT
+        clear = every(bool(one) if known(r) else None for one, r in zip(holds, wanted["r"], strict=True))
         labels = wanted.index.get_level_values("property") if len(cells) == 1 else wanted.index.map(" ".join)
-        return judge(f"{holds.sum()} of {len(holds)}: {words(wanted['r'].set_axis(labels))}", bool(holds.all()))
+        return judge(f"{holds.sum()} of {len(holds)}: {words(wanted['r'].set_axis(labels))}", clear)
 
     return measure
 

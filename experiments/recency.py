@@ -115,9 +115,9 @@ def even(low: float, high: float) -> bool | None:
 def early_ones_are_guessed(runs: pd.DataFrame, confusion: pd.DataFrame) -> tuple[str, str]:
     """Judged on the first third of the places: not above chance by its interval, or at most twice chance."""
     matrix = counts(runs, confusion, "lstm", "random_anomaly")
-    if len(matrix) != LENGTH:
+    early = np.arange(len(matrix)) < LENGTH / 3
+    if len(matrix) != LENGTH or not matrix[early].any():
         return judge("no runs", None)
-    early = np.arange(LENGTH) < LENGTH / 3
     right, tried = np.diag(matrix)[early].sum(), matrix[early].sum()
     low, high = wilson(right, tried)
     text = f"{right / tried:.2f} (95 % CI {low:.2f} to {high:.2f}), chance {1 / LENGTH:.2f}"

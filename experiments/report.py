@@ -271,13 +271,28 @@ def judge(measured: str, holds: bool | None) -> tuple[str, str]:
     return (measured, TOO_FEW) if holds is None else (measured, AGREES if holds else DIFFERS)
 
 
+def known(*values: float) -> bool:
+    """Whether all are numbers. A comparison with what is none is always False, and would say no where nothing can be told."""
+    return not any(map(math.isnan, values))
+
+
+def every(parts: Iterable[bool | None]) -> bool | None:
+    """Whether all hold: no, if one does not; else None where of one it is not known."""
+    found = set(parts)
+    return False if False in found else None if None in found else True
+
+
 def above(low: float, high: float, little: float = 0.0) -> bool | None:
     """Whether a value is above zero, by its interval: no, if it is no more than `little`; None where it tells neither."""
+    if not known(low, high):
+        return None
     return True if low > 0 else False if high <= little else None
 
 
 def within(low: float, high: float, margin: float) -> bool | None:
     """Whether a difference is no more than `margin`, by its interval: None where part of the interval is, and part is not."""
+    if not known(low, high):
+        return None
     if -margin <= low and high <= margin:
         return True
     return None if low <= margin and high >= -margin else False

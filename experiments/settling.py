@@ -120,7 +120,8 @@ def settles(runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:
     lost = f"{(settling['converged'] == 0).sum()} of {len(settling):,}" if len(settling) else "none probed"
     text = f"{last.mean():.3f} of the validation inputs in the last epoch; of the distorted ones {lost} do not"
     enough = here.groupby("model")["run_id"].nunique().min() >= SEEDS
-    return judge(text, bool(last.min() == 1 and share == 1) if enough else None)
+    probed = bool(share == 1) if report.known(share) else None
+    return judge(text, report.every([bool(last.min() == 1), probed]) if enough else None)
 
 
 def correlations(here: pd.DataFrame, column: str) -> pd.Series:

@@ -164,6 +164,13 @@ def test_claims_on_random_graphs(made, expected) -> None:
     assert verdicts(**made) == expected
 
 
+def test_of_a_property_that_does_not_vary_nothing_is_said() -> None:
+    runs = networks()
+    runs.loc[runs["model.cell"] == "tanh", "graph/nodes"] = 5.0
+    measure = random_graphs.important(["tanh", "relu"], ["nodes"])
+    assert measure(runs, random_graphs.correlations(runs))[1] == TOO_FEW
+
+
 def test_a_graph_counts_once_and_a_network_that_diverged_ends_at_0() -> None:
     frame = networks(n=20)
     again = frame.assign(run_id=frame["run_id"] + "b", seed=1, **{"test/acc_end": frame["test/acc_end"] + 0.1})

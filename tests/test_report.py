@@ -71,6 +71,20 @@ def test_no_verdict_on_other_images_or_sizes(other):
     assert all(value in table["measured_on"][2] for value in other.values())
 
 
+@pytest.mark.parametrize("low, high", [(np.nan, np.nan), (np.nan, 1.0), (-1.0, np.nan), (1.0, np.nan), (np.nan, -1.0)])
+def test_an_interval_that_is_no_number_tells_nothing(low, high):
+    assert report.above(low, high) is None and report.above(low, high, 0.5) is None
+    assert report.within(low, high, 0.5) is None and report.within(low, high, 2.0) is None
+
+
+@pytest.mark.parametrize(
+    "parts, expected",
+    [([True, True], True), ([True, None], None), ([None, False, True], False), ([False, None], False), ([], True)],
+)
+def test_all_hold_unless_one_does_not(parts, expected):
+    assert report.every(parts) is expected
+
+
 def test_runs_on_different_images_are_never_drawn_together():
     frame = runs(run(0.1, source="digits"), run(0.2, source="digits"), run(0.1, source="mnist"))
     kept, note = report.select(frame, study.AXES, {})

@@ -116,6 +116,13 @@ def test_claims():
     assert verdicts(study(seeds=0)) == [TOO_FEW] * 7
 
 
+def test_whether_every_input_settles_takes_a_probe():
+    """Validation inputs that do not settle are enough to say no."""
+    for converged, expected in ((1, TOO_FEW), (0, DIFFERS)):
+        frame, inputs = study(converged=converged)
+        assert verdicts((frame, inputs[:0]))[1] == expected
+
+
 def test_figures_without_a_probe():
     frame, inputs = study()
     assert set(settling.figures(frame, inputs)) == {"settling", "settling_inputs"}

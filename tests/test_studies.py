@@ -114,6 +114,17 @@ def test_a_run_that_ends_with_a_weight_that_nothing_reads_and_is_no_number_is_di
     assert set(runs("adhoc")["state"]) == {"diverged"} and "test/loss" not in runs("adhoc")
 
 
+def test_a_run_whose_answers_to_the_test_are_no_numbers_is_diverged(lab, runs, outputs, monkeypatch) -> None:
+    def begin(self) -> None:
+        with torch.no_grad():
+            next(self.model.parameters()).fill_(3e38)
+
+    monkeypatch.setattr(Training, "on_test_start", begin)
+    assert lab(*SMOKE)[0] == 0
+    assert set(runs("adhoc")["state"]) == {"diverged"} and np.isfinite(runs("adhoc")["val/loss"]).all()
+    assert not list(outputs.glob("jobs/adhoc/*/files/confusion*"))
+
+
 def test_a_diverged_run_that_is_killed_before_it_says_so_is_not_trained_further(lab, runs, monkeypatch) -> None:
     whole, epochs = Training.training_step, []
 
