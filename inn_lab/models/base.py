@@ -48,7 +48,7 @@ class Model(torch.nn.Module):
             self._masking = False
 
     def _masks(self) -> dict[str, Tensor]:
-        """By the parameter's name."""
+        """By the name of the parameter."""
         return {place.replace("/", "."): mask for place, mask in self.masks.named_buffers()}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:

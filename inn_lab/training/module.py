@@ -22,8 +22,8 @@ class Training(L.LightningModule):
 
     Logs by epoch PART/loss, PART/acc_end, PART/acc_seq (Hershey 2023, Eqs. 2.19, 2.20) for train and val, and time/epoch_s,
     the seconds that drawing and training on an epoch take; at the end those of test. `answers` then holds the test's logits
-    and true classes. A pass whose loss is no finite number is the last one: `diverged`. `earlier` says for how many epochs the
-    model was trained before: the training data are those of the epochs that follow.
+    and true classes. After a loss that is no finite number, in whatever pass, there is no further epoch: `diverged`. `earlier`
+    says for how many epochs the model was trained before: the training data are those of the epochs that follow.
 
     Lightning is handed a whole epoch as one batch: its loop costs about as much per step as a small sparse network does, so
     the batches are looped over here, and Lightning keeps the epochs, the devices, logging, and stopping.
