@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[1]
 LAB = ROOT / "inn_lab"
 CODE = ("inn_lab/**/*.py", "hydra_plugins/**/*.py", "conf/**/*.yaml")  # what git is asked about
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-LIBRARIES = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+PYTHON = Path(sysconfig.get_path("stdlib")).resolve()
+INSTALLED = {"site-packages", "dist-packages"}  # folders of what pip or a system has installed, of whatever environment
 
 # Where and on what a run happens, and what it prints: two runs that differ in these alone are the same experiment.
 NOT_SCIENCE = {
@@ -133,7 +134,7 @@ def place(module: str) -> Path | None:
 def in_a_library(module: str) -> bool:
     """Whether the lab, Python or an installed package has it. Asked of the first word, for which nothing is imported."""
     path = place(module.partition(".")[0])
-    return path is None or any(path.is_relative_to(folder) for folder in (LAB, *LIBRARIES))
+    return path is None or path.is_relative_to(LAB) or path.is_relative_to(PYTHON) or not INSTALLED.isdisjoint(path.parts)
 
 
 def absolute(name: str, package: str) -> str | None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -113,8 +114,15 @@ def test_comments_docstrings_and_layout_do_not_count(files):
     assert code_of("four.f").digest != first.digest
 
 
-def test_of_a_library_counts_the_module_that_is_named():
+def test_of_a_library_counts_the_module_that_is_named(files):
     assert set(identity.own(["torch.nn.Identity"])) == {"torch.nn"}
+    files(**{"site-packages/lib_one": "import lib_two", "site-packages/lib_two": ""})
+    sys.path.insert(
+        1, str(Path(sys.path[0]) / "site-packages")
+    )  # of another environment, as PYTHONPATH or a .pth file bring it
+    assert set(identity.own(["six_own.f", "lib_one.f"])) == {"lib_one"}
+    files(six_own="import lib_one, lib_two, json")
+    assert set(identity.own(["six_own.f"])) == {"six_own"}
 
 
 @pytest.mark.parametrize("text", ["def f(:", "raise RuntimeError('at import')", "\0"])
