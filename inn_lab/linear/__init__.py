@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from inn_lab.config import ConfigError, near
-from inn_lab.linear.base import ACTIVATIONS, Activation, WeightMatrix, is_still
+from inn_lab.linear.base import ACTIVATIONS, Activation, WeightMatrix, admit, check_entries, is_still
 from inn_lab.linear.composed import LowRank, Sum, draw_factors
 from inn_lab.linear.csr import CSR, Fixed
 from inn_lab.linear.dense import Dense, Masked, Stepwise
@@ -49,7 +49,10 @@ def from_entries(
 
     All kinds hold the same matrix: `from_entries("csr", out, in, *masked.entries())` is exact. `device` is where it will run
     (where the values are, unless said otherwise); only `auto` cares.
+
+    Raises ConfigError for a kind that is unknown or cannot be, TypeError or ValueError for what are no entries of the matrix.
     """
+    check_entries(out_features, in_features, indices, values)
     entries = out_features * in_features
     if kind == "auto":
         kind = fastest(len(indices), entries, device or values.device)
@@ -87,6 +90,7 @@ __all__ = [
     "Stepwise",
     "Sum",
     "WeightMatrix",
+    "admit",
     "check_kind",
     "draw_factors",
     "fastest",

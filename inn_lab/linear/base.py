@@ -1,10 +1,13 @@
-"""What all weight matrices share."""
+"""What all weight matrices share, and the checks of what they are given."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
+from numbers import Integral
 
 import torch
 from torch import Tensor
+
+from inn_lab.config import near
 
 Map = Callable[[Tensor], Tensor]
 
@@ -13,9 +16,17 @@ ACTIVATIONS: dict[str, Map] = {"relu": torch.relu, "linear": lambda a: a, "tanh"
 
 
 class Activation:
-    """σ, one after the other for so many rows: Activation(("relu", 600), ("linear", 10)) of (B, 610) -> (B, 610)."""
+    """σ, one after the other for so many rows: Activation(("relu", 600), ("linear", 10)) of (B, 610) -> (B, 610).
+
+    Raises ValueError for an unknown name and for a negative number of rows.
+    """
 
     def __init__(self, *rows: tuple[str, int]) -> None:
+        for name, n in rows:
+            if name not in ACTIVATIONS:
+                raise ValueError(f"activation {name!r}: there is no such activation{near(str(name), ACTIVATIONS)}")
+            if n < 0:
+                raise ValueError(f"activation {name!r} of {n} rows: a number of rows is 0 or more")
         together = [(name, sum(n for _, n in same)) for name, same in groupby(rows, key=lambda row: row[0])]
         self.rows = [(name, n) for name, n in together if n]
 
@@ -34,22 +45,32 @@ class Activation:
 class WeightMatrix(torch.nn.Module):
     """A matrix W (out, in) of which some entries train and the others are fixed zeros.
 
-    Each kind says how it stores W: `n_weights`, what trains; `forward`, (…, in) -> (…, out); `split(columns)`, two maps, of the
-    first columns and of the others, whose sum is `forward` and which share what a sequence needs to do only once.
+    Each kind says how it stores W: `n_weights`, what trains; `_like`, a tensor of the dtype and on the device that x must have;
+    `_forward`, (…, in) -> (…, out); `_split(columns)`, two maps, of the first columns and of the others, whose sum is `forward`
+    and which share what a sequence needs to do only once; `_iterate`, if it has a faster way. They rely on what they are given:
+    it is checked once, here, where it comes in.
+
+    `forward`, `split` and `iterate` raise ValueError for a shape or a device, and TypeError for a dtype, that is not W's.
     """
 
     n_weights: int
+    out_features: int
+    in_features: int
 
-    def split(self, columns: int) -> tuple[Map, Map]:
+    @property
+    def _like(self) -> Tensor:
         raise NotImplementedError
 
-    def iterate(self, x: Tensor, bias: Tensor | None, activation: Activation, n_outputs: int) -> Tensor:
-        """The states of h ← σ(W [x; h] + b) from h = 0, their last `n_outputs` rows: (B, T, I) -> (B, T, n_outputs).
+    def _forward(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
 
-        The input's part of the product doesn't depend on the state: one product for all steps, or for the one image where x is
-        still.
-        """
-        from_input, from_state = self.split(x.shape[2])
+    def _split(self, columns: int) -> tuple[Map, Map]:
+        raise NotImplementedError
+
+    def _iterate(self, x: Tensor, bias: Tensor | None, activation: Activation, n_outputs: int) -> Tensor:
+        """The input's part of the product doesn't depend on the state: one product for all steps, or for the one image where x
+        is still."""
+        from_input, from_state = self._split(x.shape[2])
         still = is_still(x)
         drive = from_input(x[:, 0] if still else x)  # (B, I) -> (B, H), or (B, T, I) -> (B, T, H)
         drive = drive if bias is None else drive + bias
@@ -59,7 +80,101 @@ class WeightMatrix(torch.nn.Module):
             outputs.append(state[:, -n_outputs:])
         return torch.stack(outputs, dim=1)  # (B, T, n_outputs)
 
+    def forward(self, x: Tensor) -> Tensor:
+        return self._forward(self._admit("x", x, "…", self.in_features))
+
+    def split(self, columns: int) -> tuple[Map, Map]:
+        if not isinstance(columns, Integral) or not 0 <= columns <= self.in_features:
+            raise ValueError(f"{type(self).__name__}: columns={columns}; a matrix of {self.in_features} is cut at 0 to as many")
+        left, right = self._split(columns)
+        rest = self.in_features - columns
+        return lambda x: left(self._admit("x", x, "…", columns)), lambda h: right(self._admit("h", h, "…", rest))
+
+    def iterate(self, x: Tensor, bias: Tensor | None, activation: Activation, n_outputs: int) -> Tensor:
+        """The states of h ← σ(W [x; h] + b) from h = 0, their last `n_outputs` rows: (B, T, I) -> (B, T, n_outputs).
+
+        I is in − out, since W is as high as the state.
+        """
+        x = self._admit("x", x, "B", "T", self.in_features - self.out_features)
+        bias = bias if bias is None else self._admit("bias", bias, self.out_features)
+        rows = sum(n for _, n in activation.rows)
+        if rows != self.out_features:
+            raise ValueError(
+                f"{type(self).__name__}: the activation is for {rows} rows, and the matrix has {self.out_features}"
+            )
+        if not 1 <= n_outputs <= rows:
+            raise ValueError(f"{type(self).__name__}: n_outputs={n_outputs}; of a state of {rows} rows, 1 to as many are read")
+        return self._iterate(x, bias, activation, n_outputs)
+
+    def _admit(self, name: str, x: Tensor, *shape: str | int) -> Tensor:
+        return admit(type(self).__name__, name, x, shape, self._like)
+
 
 def is_still(x: Tensor) -> bool:
     """Whether the T steps of (B, T, I) are one image, expanded: what depends on the input alone need be computed only once."""
     return x.shape[1] == 1 or x.stride(1) == 0
+
+
+def check(who: str, name: str, x: Tensor, shape: Sequence[str | int], like: Tensor, hint: str = "") -> None:
+    """Raises TypeError or ValueError unless x is a tensor of this shape, and of the dtype and on the device of `like`.
+
+    shape: sizes, and letters for those that may be any, but for B and T, which are at least 1. A first "…" is any number of
+    dimensions.
+    """
+    if not isinstance(x, Tensor) or x.layout is not torch.strided:
+        kind = f"a tensor of layout {x.layout}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+        raise TypeError(f"{who}: {name} is {kind}; give a dense tensor of torch")
+    sizes, wanted = (x.shape[1 - len(shape) :], shape[1:]) if shape[0] == "…" else (x.shape, shape)
+    if len(sizes) != len(wanted) or not all(map(_fits, sizes, wanted)):
+        form = f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)}){', B and T at least 1' if 'T' in shape else ''}"
+        raise ValueError(f"{who}: {name} has the shape {tuple(x.shape)}; it must be {form}{hint and '; '}{hint}")
+    if x.device != like.device:
+        raise ValueError(
+            f"{who}: {name} is on {x.device} and the weights on {like.device}; move one of them, "
+            f"e.g. {name}.to({str(like.device)!r})"
+        )
+    if x.dtype is not like.dtype:
+        raise TypeError(f"{who}: {name} is {x.dtype} and the weights {like.dtype}; convert one, e.g. {name}.to({like.dtype})")
+
+
+def _fits(size: int, want: str | int) -> bool:
+    return size == want if isinstance(want, int) else size > 0 or want not in "BT"
+
+
+def admit(who: str, name: str, x: Tensor, shape: Sequence[str | int], like: Tensor, hint: str = "") -> Tensor:
+    """x, checked; under autocast in the dtype of `like`, in which the sparse products stay."""
+    if isinstance(x, Tensor) and x.dtype is not like.dtype and x.is_floating_point():
+        x = x.to(like.dtype) if torch.is_autocast_enabled(x.device.type) else x
+    check(who, name, x, shape, like, hint)
+    return x
+
+
+def check_entries(out_features: int, in_features: int, indices: Tensor, values: Tensor) -> None:
+    """Raises TypeError or ValueError unless these are entries of a matrix (out, in): flat positions (n,), int64 and sorted,
+    each inside the matrix and there once, and values (n,), real numbers on the same device."""
+    for name, size in (("out_features", out_features), ("in_features", in_features)):
+        if not isinstance(size, Integral) or size < 0:
+            raise ValueError(f"{name}={size}: a matrix has a whole number of rows and of columns, 0 or more")
+    for name, x in (("indices", indices), ("values", values)):
+        if not isinstance(x, Tensor) or x.layout is not torch.strided or x.dim() != 1:
+            kind = f"have the shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"are a {type(x).__name__}"
+            raise TypeError(f"{name} {kind}; a dense tensor (n,) is wanted, one number for each entry")
+    if indices.dtype is not torch.int64:
+        raise TypeError(f"indices are {indices.dtype}; they must be torch.int64, e.g. mask.flatten().nonzero().flatten()")
+    if not values.is_floating_point():
+        raise TypeError(f"values are {values.dtype}; weights are real numbers, e.g. values.float()")
+    if len(indices) != len(values) or indices.device != values.device:
+        raise ValueError(
+            f"{len(indices)} indices on {indices.device} and {len(values)} values on {values.device}; give a value for each "
+            "index, on its device"
+        )
+    if not len(indices):
+        return
+    if not bool((indices[1:] > indices[:-1]).all()):
+        raise ValueError("indices are not sorted, or one stands there twice; sort them, and their values in the same way")
+    first, last = int(indices[0]), int(indices[-1])
+    if first < 0 or last >= out_features * in_features:
+        raise ValueError(
+            f"indices go from {first} to {last}; row · {in_features} + column of a matrix of {out_features} × {in_features} "
+            f"lies in [0, {out_features * in_features})"
+        )

@@ -1,6 +1,7 @@
 """Weight matrices that are made of others."""
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -31,11 +32,14 @@ class LowRank(WeightMatrix):
     blocks: {(top, left): (A (rows, k), B (k, columns) or None)}, where each begins in W. They don't overlap, and those with the
     same `top` are as high, those with the same `left` as wide. All that read the same columns are multiplied at once, and all
     that add up in the same rows, however many blocks there are.
+
+    Raises ValueError for blocks that do not stand so, or not inside W, and for none.
     """
 
     def __init__(
         self, out_features: int, in_features: int, blocks: Mapping[tuple[int, int], tuple[Tensor, Tensor | None]]
     ) -> None:
+        _check_blocks(out_features, in_features, blocks)
         super().__init__()
         self.out_features, self.in_features = out_features, in_features
         self.ranks = {at: A.shape[1] for at, (A, _) in sorted(blocks.items())}
@@ -60,10 +64,14 @@ class LowRank(WeightMatrix):
     def n_weights(self) -> int:
         return sum(factor.numel() for factor in self.parameters())
 
-    def forward(self, x: Tensor) -> Tensor:
+    @property
+    def _like(self) -> Tensor:
+        return self.A[0]
+
+    def _forward(self, x: Tensor) -> Tensor:
         return self._product(x, 0)
 
-    def split(self, columns: int) -> tuple[Map, Map]:
+    def _split(self, columns: int) -> tuple[Map, Map]:
         return lambda x: self._product(x, 0), lambda h: self._product(h, columns)
 
     def _product(self, x: Tensor, first: int) -> Tensor:
@@ -99,20 +107,46 @@ class LowRank(WeightMatrix):
         return found
 
 
+def _check_blocks(out_features: int, in_features: int, blocks: Mapping[tuple[int, int], tuple[Tensor, Tensor | None]]) -> None:
+    if not blocks:
+        raise ValueError("a matrix of low rank has at least one block")
+    heights, widths = {}, {}
+    for (top, left), (A, B) in blocks.items():
+        sizes = len(A), (A if B is None else B).shape[1]
+        if (heights.setdefault(top, sizes[0]), widths.setdefault(left, sizes[1])) != sizes:
+            raise ValueError(
+                f"the block at {top, left} is of {sizes}: another one at its top is not as high, or not as wide at its left"
+            )
+        if B is not None and len(B) != A.shape[1]:
+            raise ValueError(f"the block at {top, left} is no product: A is {tuple(A.shape)}, and B {tuple(B.shape)}")
+    for name, found, end in (("rows", heights, out_features), ("columns", widths, in_features)):
+        edges = [(0, 0), *sorted(found.items()), (end, 0)]
+        if any(start + size > following for (start, size), (following, _) in pairwise(edges)):
+            raise ValueError(f"the {name} of the blocks, {dict(sorted(found.items()))}, overlap or end after {end}")
+
+
 class Sum(WeightMatrix):
-    """W = Σ of matrices of one shape, each stored in its own way."""
+    """W = Σ of matrices of one shape, each stored in its own way. Raises ValueError for others, and for none."""
 
     def __init__(self, parts: Iterable[WeightMatrix]) -> None:
         super().__init__()
         self.parts = torch.nn.ModuleList(parts)
+        shapes = {(part.out_features, part.in_features) for part in self.parts}
+        if len(shapes) != 1:
+            raise ValueError(f"a sum of matrices of the shapes {sorted(shapes)}; give one or more of the same shape")
+        ((self.out_features, self.in_features),) = shapes
 
     @property
     def n_weights(self) -> int:
         return sum(part.n_weights for part in self.parts)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return sum(part(x) for part in self.parts)
+    @property
+    def _like(self) -> Tensor:
+        return self.parts[0]._like
 
-    def split(self, columns: int) -> tuple[Map, Map]:
-        lefts, rights = zip(*(part.split(columns) for part in self.parts), strict=True)
+    def _forward(self, x: Tensor) -> Tensor:
+        return sum(part._forward(x) for part in self.parts)
+
+    def _split(self, columns: int) -> tuple[Map, Map]:
+        lefts, rights = zip(*(part._split(columns) for part in self.parts), strict=True)
         return lambda x: sum(left(x) for left in lefts), lambda h: sum(right(h) for right in rights)

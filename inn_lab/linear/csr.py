@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from inn_lab.linear.base import Activation, Map, WeightMatrix, is_still
+from inn_lab.linear.base import Activation, Map, WeightMatrix, check, check_entries, is_still
 
 CACHE = 2**20  # bytes of a core's second-level cache that are counted on
+MOST = 2**31 - 1  # of rows, columns and entries: they are counted in 32 bits
 
 
 class Block:
@@ -71,8 +71,32 @@ class Block:
         return self.columns[self.entries[1]]
 
 
+def _check(who: str, block: Block, values: Tensor, **dense: tuple[Tensor, tuple[str | int, ...]]) -> None:
+    """Raises TypeError or ValueError unless a kernel can be handed these: it reads where a pointer leads it.
+
+    values: of all of W. dense: by name a matrix and the shape that the block asks of it. That the block itself is whole was
+    checked when it was made.
+    """
+    if values.shape != block.columns.shape or values.device != block.columns.device:
+        raise ValueError(
+            f"{who}: the values are {tuple(values.shape)} on {values.device}, and the pattern {tuple(block.columns.shape)} on "
+            f"{block.columns.device}; give a value for each entry, where the pattern is"
+        )
+    if values.device.type == "cpu" and values.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"{who}: the weights are {values.dtype}; a sparse product on the CPU takes torch.float32 or torch.float64, e.g. "
+            "model.float(); or hold the matrix as masked"
+        )
+    for name, (x, shape) in dense.items():
+        check(who, name, x, shape, values)
+    for x in (values, *(x for x, _ in dense.values())):
+        if not x.is_contiguous():
+            raise ValueError(f"{who}: a tensor {tuple(x.shape)} of strides {x.stride()}; make it contiguous, x.contiguous()")
+
+
 def product(block: Block, values: Tensor, x: Tensor) -> Tensor:
     """The block times each of x's S matrices: (S, in, C) -> (S, out, C)."""
+    _check("product", block, values, x=(x, ("S", block.n_columns, "C")))
     if x.device.type != "cpu":
         return torch_product(block, values, x)
     out = x.new_empty(len(x), block.n_rows, x.shape[2])
@@ -85,6 +109,8 @@ def sampled(block: Block, g: Tensor, x: Tensor, out: Tensor, cache: int = CACHE)
 
     (S, out, C), (S, in, C).
     """
+    size, c = x.shape[0], x.shape[-1]
+    _check("sampled", block, out, g=(g, (size, block.n_rows, c)), x=(x, (size, block.n_columns, c)))
     if x.device.type == "cpu":
         _numba("sampled")(*_arrays(block), g.numpy(), x.numpy(), out.numpy(), cache)
     else:
@@ -96,6 +122,9 @@ def forward_steps(block: Block, values: Tensor, drive: Tensor, n_relu: int, step
 
     A step's drive is read once: where there is one for each, the states take its place.
     """
+    drives = steps if len(drive) == steps else 1
+    _check("forward_steps", block, values, drive=(drive, (drives, block.n_rows, "B")))
+    _check_square("forward_steps", block, n_relu)
     if drive.device.type != "cpu":
         return torch_forward_steps(block, values, drive, n_relu, steps)
     states = drive if len(drive) == steps else drive.new_empty(steps, *drive.shape[1:])
@@ -107,14 +136,32 @@ def forward_steps(block: Block, values: Tensor, drive: Tensor, n_relu: int, step
 
 def backward_steps(block: Block, values: Tensor, grad: Tensor, states: Tensor) -> Tensor:
     """g_t = σ'(a_t) ⊙ (Wᵀ g_{t+1} + dL/dh_t) for all t (T, H, B); `grad` (T, O, B) is the gradient of the linear rows."""
+    n_linear = grad.shape[1]
+    shapes = (len(states), n_linear, states.shape[-1]), ("T", block.n_rows, "B")
+    _check("backward_steps", block, values, grad=(grad, shapes[0]), states=(states, shapes[1]))
+    _check_square("backward_steps", block, block.n_rows - n_linear)
     if states.device.type != "cpu":
         return torch_backward_steps(block, values, grad, states)
-    transposed, places = block.transposed
+    transposed, turned = transpose(block, values)
     g = torch.empty_like(states)
-    step, arrays = _numba("backward_step"), (*_arrays(transposed), gather(values, places).numpy(), grad.numpy())
+    step, arrays = _numba("backward_step"), (*_arrays(transposed), turned.numpy(), grad.numpy())
     for t in reversed(range(len(states))):
         step(*arrays, states.shape[1] - grad.shape[1], t, states.numpy(), g.numpy())
     return g
+
+
+def _check_square(who: str, block: Block, n_relu: int) -> None:
+    if block.n_rows != block.n_columns or not 0 <= n_relu <= block.n_rows:
+        raise ValueError(
+            f"{who}: {n_relu} rows of ReLU, and a block of {block.n_rows} × {block.n_columns}; a state's is square"
+        )
+
+
+def transpose(block: Block, values: Tensor) -> tuple[Block, Tensor]:
+    """The block's transpose and its values, of which it has them all to itself: (n,), of W's."""
+    _check("transpose", block, values)
+    transposed, places = block.transposed
+    return transposed, gather(values, places)
 
 
 def gather(values: Tensor, places: Tensor) -> Tensor:
@@ -151,8 +198,8 @@ def torch_forward_steps(block: Block, values: Tensor, drive: Tensor, n_relu: int
 
 def torch_backward_steps(block: Block, values: Tensor, grad: Tensor, states: Tensor) -> Tensor:
     """`backward_steps` by torch.sparse, likewise."""
-    transposed, places = block.transposed
-    matrix = transposed.tensor(values[places])
+    transposed, turned = transpose(block, values)
+    matrix = transposed.tensor(turned)
     n_relu = states.shape[1] - grad.shape[1]
     g = torch.zeros_like(states)
     g[:, n_relu:] = grad
@@ -184,16 +231,22 @@ class CSR(WeightMatrix):
     """W by compressed sparse rows. One vector of values is the parameter; any optimizer works on it.
 
     indices: the flat positions (row · in + column) of the entries that train, (n,), sorted; values: theirs, (n,).
+
+    Raises TypeError or ValueError for what are no entries of such a matrix, and for more than are counted in 32 bits.
     """
 
     def __init__(self, out_features: int, in_features: int, indices: Tensor, values: Tensor) -> None:
+        if (most := max(out_features, in_features, len(indices))) > MOST:
+            raise ValueError(
+                f"csr: {most} rows, columns or entries; it counts up to {MOST}, take fewer or hold the matrix as masked"
+            )
+        check_entries(out_features, in_features, indices, values)
         super().__init__()
-        self.in_features = in_features
+        self.out_features, self.in_features = out_features, in_features
         self.values = torch.nn.Parameter(values.clone())
         rows = (indices // in_features).bincount(minlength=out_features).cumsum(0)
         self.register_buffer("pointers", torch.cat([rows.new_zeros(1), rows]).int())
         self.register_buffer("columns", (indices % in_features).int())
-        self.register_load_state_dict_post_hook(lambda module, _: module._blocks.clear())
         self._blocks: dict[int, tuple[Block, Block]] = {}
 
     @property
@@ -202,13 +255,13 @@ class CSR(WeightMatrix):
 
     def entries(self) -> tuple[Tensor, Tensor]:
         """The flat indices (n,) of what trains, sorted, and the values (n,)."""
-        counts = self.pointers.diff().long()
-        rows = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-        return rows * self.in_features + self.columns, self.values.detach()
+        return _flat(self.pointers, self.columns, self.in_features), self.values.detach()
 
     def blocks(self, columns: int) -> tuple[Block, Block]:
         """The patterns of the first `columns` columns and of the others; made once, then kept."""
         if columns not in self._blocks:
+            if {self.pointers.dtype, self.columns.dtype} != {torch.int32}:
+                raise TypeError(f"csr: the pattern became {self.columns.dtype}; convert the weights alone, e.g. model.double()")
             starts, stops = self.pointers[:-1], self.pointers[1:]
             left = torch.zeros(len(self.columns) + 1, dtype=torch.int32, device=self.columns.device)
             left[1:] = (self.columns < columns).cumsum(0)  # how many of the entries before lie left
@@ -220,23 +273,87 @@ class CSR(WeightMatrix):
             )
         return self._blocks[columns]
 
-    def forward(self, x: Tensor) -> Tensor:
+    @property
+    def _like(self) -> Tensor:
+        return self.values
+
+    def _forward(self, x: Tensor) -> Tensor:
         return _Product.apply(x, self.values, self.blocks(self.in_features)[0])  # (…, in) -> (…, out)
 
-    def split(self, columns: int) -> tuple[Map, Map]:
+    def _split(self, columns: int) -> tuple[Map, Map]:
         left, right = self.blocks(columns)
         return lambda x: _Product.apply(x, self.values, left), lambda h: _Product.apply(h, self.values, right)
 
-    def iterate(self, x: Tensor, bias: Tensor | None, activation: Activation, n_outputs: int) -> Tensor:
+    def _iterate(self, x: Tensor, bias: Tensor | None, activation: Activation, n_outputs: int) -> Tensor:
         blocks, n_relu = self.blocks(x.shape[2]), activation.n_relu
-        n_linear = 0 if n_relu is None else len(self.pointers) - 1 - n_relu
+        n_linear = 0 if n_relu is None else self.out_features - n_relu
         if n_outputs > n_linear:  # the kernels know linear rows below ReLU's, and give those alone
-            return super().iterate(x, bias, activation, n_outputs)
+            return super()._iterate(x, bias, activation, n_outputs)
         return _Iterate.apply(x, self.values, bias, blocks, n_linear)[..., -n_outputs:]
 
     def _apply(self, *args: Any, **kwargs: Any) -> "CSR":
         self._blocks.clear()  # they would stay on the old device
         return super()._apply(*args, **kwargs)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Takes over no part of a pattern that is damaged or of another size; `load_state_dict` raises with the reason."""
+        own = {"pointers": self.pointers, "columns": self.columns, "values": self.values}
+        try:
+            _check_pattern(self, **{name: state_dict.get(prefix + name, tensor) for name, tensor in own.items()})
+        except (TypeError, ValueError) as error:
+            rest[-1].append(f"{prefix}: {error}")  # torch's list of what went wrong
+            return
+        # What is loaded is written into new ones: a backward pass that waits has the pattern that it began with.
+        self.pointers, self.columns = self.pointers.clone(), self.columns.clone()
+        self._blocks.clear()
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def _flat(pointers: Tensor, columns: Tensor, in_features: int) -> Tensor:
+    """The entries' flat positions, (n,), int64."""
+    counts = pointers.long().diff()
+    return torch.arange(len(counts), device=counts.device).repeat_interleave(counts) * in_features + columns
+
+
+def _check_pattern(matrix: CSR, pointers: Tensor, columns: Tensor, values: Tensor) -> None:
+    """Raises TypeError or ValueError unless these are a pattern of the matrix, of as many entries as it has, and its values."""
+    for name, given, own in (("pointers", pointers, matrix.pointers), ("columns", columns, matrix.columns)):
+        if (
+            not isinstance(given, Tensor)
+            or given.dtype is not torch.int32
+            or given.shape != own.shape
+            or not given.is_contiguous()
+        ):
+            form = f"{given.dtype} {tuple(given.shape)}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
+            raise ValueError(
+                f"{name} are {form}, and of this matrix torch.int32 {tuple(own.shape)}; load the state of a matrix of this size"
+            )
+    counts, n = pointers.long().diff(), len(columns)
+    whole = int(pointers[0]) == 0 and int(pointers[-1]) == n and not bool((counts < 0).any())
+    if not whole or not bool(((columns >= 0) & (columns < matrix.in_features)).all()):
+        raise ValueError(
+            f"pointers and columns are no pattern of {n} entries in {matrix.out_features} × {matrix.in_features}: the state is "
+            "damaged, take another"
+        )
+    check_entries(matrix.out_features, matrix.in_features, _flat(pointers, columns, matrix.in_features), values)
+
+
+def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A derivative by hand, which has no derivative: it refuses create_graph=True.
+
+    torch's `once_differentiable` does so only where what comes from above has a derivative itself, and counts the rest as
+    constant: of the gradient of (W x).sum(), all of it.
+    """
+
+    @functools.wraps(backward)
+    def refusing(ctx: Any, grad: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "a sparse product has no second derivative; leave out create_graph=True, or hold the matrix as masked"
+            )
+        return backward(ctx, grad)
+
+    return refusing
 
 
 class Fixed(CSR):
@@ -255,20 +372,20 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, values: Tensor, block: Block) -> Tensor:
-        columns = x.detach().flatten(0, -2).T.contiguous()[None]  # (…, in) -> (1, in, C)
+        size = x.shape[:-1].numel()  # C
+        columns = x.detach().reshape(size, block.n_columns).T.contiguous()[None]  # (…, in) -> (1, in, C)
         ctx.save_for_backward(columns, values)
         ctx.block, ctx.shape = block, x.shape
         return product(block, values.detach(), columns)[0].T.reshape(*x.shape[:-1], block.n_rows)
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         columns, values = ctx.saved_tensors
-        g = grad.reshape(-1, ctx.block.n_rows).T.contiguous()[None]  # (…, out) -> (1, out, C)
+        g = grad.reshape(columns.shape[2], ctx.block.n_rows).T.contiguous()[None]  # (…, out) -> (1, out, C)
         dx = dvalues = None
         if ctx.needs_input_grad[0]:
-            block, places = ctx.block.transposed
-            dx = product(block, gather(values, places), g)[0].T.reshape(ctx.shape)
+            dx = product(*transpose(ctx.block, values), g)[0].T.reshape(ctx.shape)
         if ctx.needs_input_grad[1]:
             dvalues = torch.zeros_like(values)
             sampled(ctx.block, g, columns, dvalues)
@@ -299,15 +416,14 @@ class _Iterate(torch.autograd.Function):
         return states[:, n_relu:].permute(2, 0, 1).contiguous()  # (B, T, O)
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         seen, values, states = ctx.saved_tensors
         by_input, by_state = ctx.blocks
         g = backward_steps(by_state, values, grad.permute(1, 2, 0).contiguous(), states)  # (T, H, B)
         dx = dvalues = dbias = None
         if ctx.needs_input_grad[0]:
-            block, places = by_input.transposed
-            dx = product(block, gather(values, places), g).permute(2, 0, 1)  # (B, T, I)
+            dx = product(*transpose(by_input, values), g).permute(2, 0, 1)  # (B, T, I)
         if ctx.needs_input_grad[1]:
             dvalues = torch.empty_like(values)  # each entry stands in one of the two blocks
             sampled(by_state, g[1:], states[:-1], dvalues)

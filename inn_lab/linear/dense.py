@@ -6,17 +6,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from inn_lab.linear.base import Activation, Map, WeightMatrix
+from inn_lab.linear.base import Activation, Map, WeightMatrix, check_entries
 
 
 class Dense(WeightMatrix):
     """A matrix whose every entry trains; those not among `indices` start at zero.
 
     indices: the flat positions (row · in + column) of the entries, (n,), sorted; values: theirs, (n,).
+
+    Raises TypeError or ValueError for what are no entries of such a matrix.
     """
 
     def __init__(self, out_features: int, in_features: int, indices: Tensor, values: Tensor) -> None:
+        check_entries(out_features, in_features, indices, values)
         super().__init__()
+        self.out_features, self.in_features = out_features, in_features
         weight = values.new_zeros(out_features * in_features)
         weight[indices] = values
         self.weight = torch.nn.Parameter(weight.view(out_features, in_features))
@@ -33,11 +37,15 @@ class Dense(WeightMatrix):
         """The flat indices (n,) of what trains, sorted, and the values (n,)."""
         return torch.arange(self.weight.numel(), device=self.weight.device), self.weight.detach().flatten()
 
-    def forward(self, x: Tensor) -> Tensor:
+    @property
+    def _like(self) -> Tensor:
+        return self.weight
+
+    def _forward(self, x: Tensor) -> Tensor:
         return linear(x, self.matrix())  # (…, in) -> (…, out)
 
-    def split(self, columns: int) -> tuple[Map, Map]:
-        left, right = self.matrix().split([columns, self.weight.shape[1] - columns], dim=1)
+    def _split(self, columns: int) -> tuple[Map, Map]:
+        left, right = self.matrix().split([columns, self.in_features - columns], dim=1)
         return partial(linear, weight=left), partial(linear, weight=right)
 
 
@@ -77,7 +85,7 @@ def _cut_to_pattern(module: Masked, _keys: object) -> None:
 class Stepwise(Masked):
     """The way of the sources, kept to compare with: each step applies the mask and multiplies [x; h] by the whole of W."""
 
-    def iterate(self, x: Tensor, bias: Tensor | None, activation: Activation, n_outputs: int) -> Tensor:
+    def _iterate(self, x: Tensor, bias: Tensor | None, activation: Activation, n_outputs: int) -> Tensor:
         state = x.new_zeros(len(x), len(self.weight))  # (B, H)
         outputs = []
         for now in x.unbind(1):

@@ -8,19 +8,42 @@ torch.sparse does the same (see csr.py) and is the twin that the tests compare w
 Sums over a row's entries stay in vector registers: LLVM's vector types, handed to numba as intrinsics. numba vectorises plain
 loops too, but reads and writes the sum for every few entries and tests each time whether arrays overlap: half as fast. (They
 stand in this file because numba's cache on disk asks only whether the file of the compiled function has changed.)
+
+They check nothing: csr.py does, before it hands out a pointer. Under NUMBA_BOUNDSCHECK=1, as the tests run them, they check
+every address: numba those of the loops, `_Numbers` those of the intrinsics.
 """
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import config, njit, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-COMPILE = {"parallel": True, "fastmath": True, "cache": True, "error_model": "numpy"}
+# Where addresses are checked there is one thread, since another's error may be lost, and the cache is left alone: it does not
+# tell kernels that check from those that do not.
+CHECKED = bool(config.BOUNDSCHECK)
+COMPILE = {"parallel": not CHECKED, "cache": not CHECKED, "fastmath": True, "error_model": "numpy"}
 # Lanes: the sources' batch in one go, and what is left of another. LLVM takes as many registers as it needs.
 WIDE, NARROW = 32, 8
 # Entries taken at once: into a sum, two, so that one need not wait for the other; of dot products, four, which read g once.
 AT_ONCE, DOTS = 2, 4
+
+
+class _Numbers:
+    """An array as the intrinsics see it: its numbers one after the other, contiguous."""
+
+    def __init__(self, context, builder, kind, array):
+        struct = context.make_array(kind)(context, builder, array)
+        self.context, self.builder, self.data, self.size = context, builder, struct.data, struct.nitems
+        self.kind = self.data.type.pointee
+
+    def at(self, place, lanes=1):
+        """The address of `lanes` numbers from `place` on."""
+        if self.context.enable_boundscheck:
+            last = self.builder.add(place, place.type(lanes - 1))
+            for index in (place, last):
+                cgutils.do_boundscheck(self.context, self.builder, index, self.size)
+        return self.builder.gep(self.data, [place])
 
 
 class _Lanes:
@@ -33,13 +56,14 @@ class _Lanes:
         name = f"llvm.vector.reduce.fadd.v{lanes}{'f32' if kind == ir.FloatType() else 'f64'}"
         self.reduce = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind, self.vector]), name)
 
-    def load(self, data, at):
-        where = self.builder.bitcast(self.builder.gep(data, [at]), self.vector.as_pointer())
-        return self.builder.load(where, align=4)
+    def where(self, numbers, at):
+        return self.builder.bitcast(numbers.at(at, self.vector.count), self.vector.as_pointer())
 
-    def store(self, vector, data, at):
-        where = self.builder.bitcast(self.builder.gep(data, [at]), self.vector.as_pointer())
-        self.builder.store(vector, where, align=4)
+    def load(self, numbers, at):
+        return self.builder.load(self.where(numbers, at), align=4)
+
+    def store(self, vector, numbers, at):
+        self.builder.store(vector, self.where(numbers, at), align=4)
 
     def spread(self, number):
         blank = ir.Constant(self.vector, ir.Undefined)
@@ -56,9 +80,9 @@ class _Lanes:
         return self.builder.call(self.reduce, [start, vector], fastmath=["fast"])
 
 
-def _data(context, builder, signature, args, n):
-    """The data pointers of the first n arguments."""
-    return [context.make_array(signature.args[j])(context, builder, args[j]).data for j in range(n)]
+def _arrays(context, builder, signature, args, n):
+    """The first n arguments."""
+    return [_Numbers(context, builder, signature.args[j], args[j]) for j in range(n)]
 
 
 def _entries(builder, columns, first, last, stride, at, each, many):
@@ -71,7 +95,7 @@ def _entries(builder, columns, first, last, stride, at, each, many):
     for begin, end, n in ((first, whole, many), (whole, last, 1)):
         with cgutils.for_range_slice(builder, begin, end, ir.Constant(number, n), intp=number) as (k, _):
             ks = [builder.add(k, ir.Constant(number, j)) for j in range(n)]
-            found = [builder.zext(builder.load(builder.gep(columns, [k])), number) for k in ks]
+            found = [builder.zext(builder.load(columns.at(k)), number) for k in ks]
             each(ks, [builder.add(builder.mul(column, stride), at) for column in found])
 
 
@@ -81,9 +105,9 @@ def _add_row(lanes):
         """total[at:at + lanes] += Σ values[k] x[columns[k], at:at + lanes], k from `first` to `last`; x is `stride` wide."""
 
         def emit(context, builder, signature, args):
-            total, values, columns, x = _data(context, builder, signature, args, 4)
+            total, values, columns, x = _arrays(context, builder, signature, args, 4)
             first, last, stride, at = args[4:]
-            vectors = _Lanes(builder, total.type.pointee, lanes)
+            vectors = _Lanes(builder, total.kind, lanes)
             sums = [cgutils.alloca_once(builder, vectors.vector) for _ in range(AT_ONCE)]
             builder.store(vectors.load(total, at), sums[0])
             for summed in sums[1:]:
@@ -91,7 +115,7 @@ def _add_row(lanes):
 
             def each(ks, places):
                 for k, place, summed in zip(ks, places, sums[: len(ks)], strict=True):
-                    value = vectors.spread(builder.load(builder.gep(values, [k])))
+                    value = vectors.spread(builder.load(values.at(k)))
                     builder.store(vectors.plus(builder.load(summed), vectors.times(value, vectors.load(x, place))), summed)
 
             _entries(builder, columns, first, last, stride, at, each, AT_ONCE)
@@ -115,10 +139,10 @@ def _dots(lanes):
         """
 
         def emit(context, builder, signature, args):
-            g, columns, x, out = _data(context, builder, signature, args, 4)
+            g, columns, x, out = _arrays(context, builder, signature, args, 4)
             first, last, shape, row, start, stop = args[4:]
             g_rows, x_rows, matrices, stride = cgutils.unpack_tuple(builder, shape, 4)
-            vectors, number = _Lanes(builder, g.type.pointee, lanes), first.type
+            vectors, number = _Lanes(builder, g.kind, lanes), first.type
             zero, step = ir.Constant(number, 0), ir.Constant(number, lanes)
             g_size, x_size = builder.mul(g_rows, stride), builder.mul(x_rows, stride)
             begin = builder.mul(row, stride)
@@ -138,7 +162,7 @@ def _dots(lanes):
                             there = vectors.load(x, builder.add(place, at))
                             builder.store(vectors.plus(builder.load(summed), vectors.times(here, there)), summed)
                 for k, summed in zip(ks, mine, strict=True):
-                    dot = builder.gep(out, [k])
+                    dot = out.at(k)
                     builder.store(vectors.total(builder.load(dot), builder.load(summed)), dot)
 
             _entries(builder, columns, first, last, stride, zero, each, DOTS)

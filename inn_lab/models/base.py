@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from inn_lab.config import ConfigError
+from inn_lab.linear import admit
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,17 @@ class Model(torch.nn.Module):
     What has been pruned is a part of its state: `masks` holds a buffer for each matrix that has lost entries, named as the
     parameter with "/" for ".", True where an entry is left. A call multiplies by what is left, so that what is gone is exactly
     0 and has a gradient of 0, whatever an optimizer has made of the parameter.
+
+    A call raises ValueError for an x of another shape or on another device than the weights, TypeError for another dtype.
+
+    Args:
+        n_inputs: I.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, n_inputs: int) -> None:
         super().__init__()
+        self.n_inputs = n_inputs
+        self.register_forward_pre_hook(_admit)
         self.masks = torch.nn.Module()
         self._masking = False  # within a call that has masked what is pruned
 
@@ -104,6 +112,15 @@ class Model(torch.nn.Module):
         They are logged as model/NAME; a name with a "/" stays as it is.
         """
         return {"weights": self.n_weights, "parameters": self.n_weights}
+
+
+def _admit(model: Model, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What a model is called with, checked."""
+    who, weights = type(model).__name__, next(model.parameters(), None)
+    if weights is None or weights.is_meta:
+        raise ValueError(f"{who}: built with generator=None it has no weights; give it a torch.Generator to draw them from")
+    hint = f"the model was built with n_inputs={model.n_inputs}, and the data's must be the same"
+    return tuple(admit(who, "x", x, ("B", "T", model.n_inputs), weights, hint) for x in args)
 
 
 def drawn(

@@ -30,7 +30,7 @@ class MLP(Model):
         n_weights: int | None = None,
         generator: torch.Generator | None,
     ) -> None:
-        super().__init__()
+        super().__init__(n_inputs)
         exactly_one("hidden", n_weights=n_weights, hidden=hidden)
         hidden = mlp_hidden(n_inputs, n_outputs, n_weights) if hidden is None else hidden
         for layer, units in enumerate(hidden):

@@ -48,7 +48,7 @@ class RandomGraph(Model):
         cell: str,
         generator: torch.Generator | None,
     ) -> None:
-        super().__init__()
+        super().__init__(n_inputs)
         if cell not in CELLS:
             raise ConfigError(f"model.cell={cell}: there is no such cell{near(str(cell), CELLS)}")
         if (graph is None) == (path is None):

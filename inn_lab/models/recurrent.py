@@ -43,7 +43,7 @@ class Recurrent(Model):
         embedding: int | None = None,
         **options: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(n_inputs)
         exactly_one("hidden_size", n_weights=n_weights, hidden_size=hidden_size)
         num_layers = options.get("num_layers", 1)
         whole("model.num_layers", num_layers)

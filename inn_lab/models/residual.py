@@ -47,7 +47,7 @@ class ResNet(Model):
         blocks: Sequence[int],
         generator: torch.Generator | None,
     ) -> None:
-        super().__init__()
+        super().__init__(n_inputs)
         if image is None:
             raise ConfigError("model: convolutions read images, and these data are none; take e.g. data=mnist_classification")
         if width < GROUPS or width % GROUPS:

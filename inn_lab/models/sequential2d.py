@@ -110,12 +110,12 @@ class Sequential2D(Model):
         device: torch.device | None = None,
         generator: torch.Generator | None,
     ) -> None:
-        super().__init__()
+        super().__init__(n_inputs)
         if init not in INITS:
             raise ConfigError(f"model.init={init}: there is no such init{near(str(init), INITS)}")
         if not 0 < init_std < math.inf:
             raise ConfigError(f"model.init_std={init_std}: a standard deviation is positive; e.g. model.init_std=0.05")
-        self.n_inputs, self.n_outputs, self.depth, self.width = n_inputs, n_outputs, sum(rows), sum(columns)
+        self.n_outputs, self.depth, self.width = n_outputs, sum(rows), sum(columns)
         if self.width != n_inputs + self.depth or [len(blocks) for blocks in grid] != [len(columns)] * len(rows):
             raise ValueError(f"a grid of {rows} × {columns} does not hold {n_inputs} inputs and the state")
         if sum(n for _, n in activation) != self.depth:

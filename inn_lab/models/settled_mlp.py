@@ -39,7 +39,7 @@ class SettledMLP(Settled, Model):
         anderson: int = 0,
         generator: torch.Generator | None,
     ) -> None:
-        super().__init__()
+        super().__init__(n_inputs)
         whole("model.hidden", hidden)
         self.settlings = [Settling(tol, max_iter, anderson)] if feedback else []
         self.n_outputs = n_outputs

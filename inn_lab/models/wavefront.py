@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from inn_lab.linear import CSR
-from inn_lab.linear.csr import gather, product, sampled
+from inn_lab.config import near
+from inn_lab.linear import CSR, admit
+from inn_lab.linear.csr import first_order, product, sampled, transpose
+
+TICKS = 8  # of which the backward pass holds what it found, until it takes the gradient of them all
 
 
 class Link(NamedTuple):
@@ -103,10 +105,25 @@ class Wavefront(torch.nn.Module):
     Each number is uniform in ±1/√(width of the link's layer), as in torch's own modules of that width.
 
     Shapes: (B, T, widths[0]) -> (B, T, widths[-1]). B batch, T steps, H units of all links, n units of all layers.
+
+    Raises ValueError for an unknown cell and for a link that is not between layers or whose mask has another shape; a call
+    raises ValueError for an e of another shape or on another device than the weights, TypeError for another dtype.
     """
 
     def __init__(self, widths: Sequence[int], links: Sequence[Link], cell: str, generator: torch.Generator) -> None:
         super().__init__()
+        if cell not in CELLS:
+            raise ValueError(f"cell={cell}: there is no such cell{near(str(cell), CELLS)}")
+        for source, target, mask in links:
+            if not -1 <= source < target < len(widths):
+                raise ValueError(
+                    f"a link from {source} to {target}: it goes up, from −1 (the input) to at most {len(widths) - 1}"
+                )
+            shape = widths[target], widths[max(source, 0)]
+            if mask.dtype is not torch.bool or mask.shape != shape:
+                raise ValueError(
+                    f"a link from {source} to {target}: its mask is {mask.dtype} {tuple(mask.shape)}, not bool {shape}"
+                )
         links = sorted(links, key=lambda link: link.source)  # those that have not begun yet are the last ones
         self.cell, self.depth, self.last = CELLS[cell], len(widths), widths[-1]
         self.rows = 1 + max(max(gate) for gate in self.cell.gates)
@@ -143,8 +160,8 @@ class Wavefront(torch.nn.Module):
         self.register_buffer("total", total)  # (n, H)
 
     def forward(self, e: Tensor) -> Tensor:
-        values = self.map.values
-        y = _Iterate.apply(e.permute(1, 2, 0), values, self)
+        e = admit("Wavefront", "e", e, ("B", "T", self.y - 2), self.map.values)
+        y = _Iterate.apply(e.permute(1, 2, 0), self.map.values, self)
         return y.permute(2, 0, 1)  # (T, last, B) -> (B, T, last)
 
 
@@ -171,18 +188,17 @@ class _Iterate(torch.autograd.Function):
             after[h:] = now
             carries.append(carry)
             torch.mm(stack.total, flat.index_select(0, stack.heard_at + (depth + k + 2) * width), out=after[y:h])
-        ctx.save_for_backward(values, states, acts)
-        ctx.stack, ctx.carries = stack, carries
+        ctx.save_for_backward(values, states, acts, *carries)
+        ctx.stack, ctx.block = stack, block
         return states[2 * depth :, h - stack.last : h].contiguous()  # (T, last, B)
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        (values, states, acts), stack, carries = ctx.saved_tensors, ctx.stack, ctx.carries
+        (values, states, acts, *carries), stack = ctx.saved_tensors, ctx.stack
         (steps, _, batch), depth, width, (y, h) = grad.shape, stack.depth, stack.width, (stack.y, stack.h)
-        block = stack.map.blocks(width)[0]
-        transposed, places = block.transposed
-        weights = gather(values, places)
+        transposed, weights = transpose(ctx.block, values)
+        dvalues, part, found = torch.zeros_like(values), torch.empty_like(values), acts.new_empty(TICKS, *acts.shape[1:])
         felt = grad.new_zeros(len(states) + depth, width, batch)  # dL/dstates, and zeros after them
         felt[2 * depth : 2 * depth + steps, h - stack.last : h] = grad
         flat, dcarry = felt.view(-1, batch), grad.new_zeros(stack.units, batch)
@@ -192,8 +208,11 @@ class _Iterate(torch.autograd.Function):
                 dh[stack.begun[k] :] = dcarry[stack.begun[k] :] = 0
             a = acts[k].view(stack.rows, stack.units, batch)
             da, dcarry = stack.cell.back(a, carries[k], states[depth + k + 1, h:], carries[k + 1], dh, dcarry)
-            torch.stack(da, out=a)  # in its place: it is a large part of all memory
-            felt[depth + k] += product(transposed, weights, acts[None, k])[0]
-        dvalues = torch.empty_like(values)
-        sampled(block, acts, states[depth:-1], dvalues)
+            place = k % TICKS
+            torch.stack(da, out=found[place].view_as(a))
+            felt[depth + k] += product(transposed, weights, found[None, place])[0]
+            if place == 0:
+                n = min(TICKS, len(acts) - k)
+                sampled(ctx.block, found[:n], states[depth + k : depth + k + n], part)
+                dvalues += part
         return felt[depth : depth + steps, 2:y].contiguous(), dvalues, None
