@@ -380,14 +380,6 @@ def test_no_step_sees_a_later_one_and_none_a_neighbour_in_the_batch() -> None:
     assert torch.allclose(model(x[:1, :2]), y[:1, :2], atol=1e-12, rtol=0)
 
 
-def test_a_second_derivative_through_the_same_pass_is_refused() -> None:
-    model = RandomGraph(I, O, graph="watts_strogatz", number=1, cell="gru", generator=generator(0))
-    y = model(torch.randn(B, T, I, generator=generator(1))).sum()
-    y.backward(retain_graph=True)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        y.backward()
-
-
 @pytest.mark.parametrize(
     ("options", "text"),
     [
