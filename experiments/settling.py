@@ -16,7 +16,8 @@ from scipy.stats import ttest_1samp
 from experiments import report
 from experiments.report import ACC, Claim, judge, tested, trained
 
-AXES = ("model", "model.tol", "data.iterations")
+AXES = ("model", "model.rtol", "model.atol", "model.tol", "data.iterations")
+TOLERANCES = ("rtol", "tol")  # the second, of the whole step's length, is older runs'
 TABLES = {"settling": "settling.csv"}
 PROBED = {"settled_inn": "an INN", "wormhole": "a wormhole network"}
 SEEDS = 2  # from which something is said
@@ -24,15 +25,15 @@ LITTLE = 0.1  # a rank correlation that is as good as none
 
 
 def kinds(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The runs by how they were trained: "to a fixed point, tol=0.1", "unrolled, 5 iterations", …"""
+    """The runs by how they were trained: "to a fixed point, rtol=0.01", "unrolled, 5 iterations", …"""
     found = {}
     for model, name, words in (
-        ("settled_inn", "model.tol", "fixed point, tol={:g}"),
-        ("wormhole", "model.tol", "wormhole network, tol={:g}"),
+        *(("settled_inn", f"model.{name}", f"fixed point, {name}={{:g}}") for name in TOLERANCES),
+        *(("wormhole", f"model.{name}", f"wormhole network, {name}={{:g}}") for name in TOLERANCES),
         ("inn", "data.iterations", "unrolled {:g}"),
     ):
         here = trained(runs, model=model)
-        if len(here):
+        if len(here) and name in here:
             found |= {words.format(value): part for value, part in here.groupby(name)}
     return found
 
@@ -88,9 +89,10 @@ def bar(axes: Axes, groups: "pd.api.typing.SeriesGroupBy") -> None:
 def tightest(runs: pd.DataFrame, settling: pd.DataFrame, model: str) -> pd.DataFrame:
     """The inputs of a model's runs of the smallest tolerance."""
     of = trained(runs, model=model)
-    if of.empty:
-        return settling[:0]
-    return settling[settling["run_id"].isin(of[of["model.tol"] == of["model.tol"].min()]["run_id"])]
+    for name in TOLERANCES:
+        if f"model.{name}" in of and (values := of[f"model.{name}"]).notna().any():
+            return settling[settling["run_id"].isin(of[values == values.min()]["run_id"])]
+    return settling[:0]
 
 
 def interval(values: pd.Series) -> tuple[float, float]:

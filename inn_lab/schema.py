@@ -128,7 +128,8 @@ class INN(BlockMatrix):
 class Settled:
     """Of models that iterate until they settle."""
 
-    tol: float = MISSING
+    rtol: float = MISSING
+    atol: float = MISSING
     max_iter: int = MISSING
     anderson: int = MISSING
 

@@ -1,6 +1,7 @@
 """What all weight matrices share, and the checks of what they are given."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from numbers import Integral
 
@@ -9,10 +10,26 @@ from torch import Tensor
 
 from inn_lab.config import near
 
-Map = Callable[[Tensor], Tensor]
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "linear": lambda a: a,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
 
 
-ACTIVATIONS: dict[str, Map] = {"relu": torch.relu, "linear": lambda a: a, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
+@dataclass(frozen=True)
+class Map:
+    """A part of a weight matrix, ready to be applied again and again: (…, in) -> (…, out), function(x, *tensors).
+
+    tensors: all of the weights that it uses, for those who have to pass them on (see `inn_lab.models.fixed_point.fix`).
+    """
+
+    function: Callable[..., Tensor]
+    tensors: tuple[Tensor, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.function(x, *self.tensors)
 
 
 class Activation:
@@ -87,8 +104,7 @@ class WeightMatrix(torch.nn.Module):
         if not isinstance(columns, Integral) or not 0 <= columns <= self.in_features:
             raise ValueError(f"{type(self).__name__}: columns={columns}; a matrix of {self.in_features} is cut at 0 to as many")
         left, right = self._split(columns)
-        rest = self.in_features - columns
-        return lambda x: left(self._admit("x", x, "…", columns)), lambda h: right(self._admit("h", h, "…", rest))
+        return self._checked("x", columns, left), self._checked("h", self.in_features - columns, right)
 
     def iterate(self, x: Tensor, bias: Tensor | None, activation: Activation, n_outputs: int) -> Tensor:
         """The states of h ← σ(W [x; h] + b) from h = 0, their last `n_outputs` rows: (B, T, I) -> (B, T, n_outputs).
@@ -105,6 +121,9 @@ class WeightMatrix(torch.nn.Module):
         if not 1 <= n_outputs <= rows:
             raise ValueError(f"{type(self).__name__}: n_outputs={n_outputs}; of a state of {rows} rows, 1 to as many are read")
         return self._iterate(x, bias, activation, n_outputs)
+
+    def _checked(self, name: str, width: int, part: Map) -> Map:
+        return Map(lambda x, *tensors: part.function(self._admit(name, x, "…", width), *tensors), part.tensors)
 
     def _admit(self, name: str, x: Tensor, *shape: str | int) -> Tensor:
         return admit(type(self).__name__, name, x, shape, self._like)

@@ -1,7 +1,8 @@
 """Weight matrices that are made of others."""
 
-from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from itertools import islice, pairwise
 
 import torch
 from torch import Tensor
@@ -69,17 +70,19 @@ class LowRank(WeightMatrix):
         return self.A[0]
 
     def _forward(self, x: Tensor) -> Tensor:
-        return self._product(x, 0)
+        return self._product(0, x, *self.A, *self.B.values())
 
     def _split(self, columns: int) -> tuple[Map, Map]:
-        return lambda x: self._product(x, 0), lambda h: self._product(h, columns)
+        factors = *self.A, *self.B.values()
+        return Map(partial(self._product, 0), factors), Map(partial(self._product, columns), factors)
 
-    def _product(self, x: Tensor, first: int) -> Tensor:
-        """W's columns from `first` on, as many as x (…, n) holds, times x: (…, n) -> (…, out)."""
-        inner = self._inner(x, first)
+    def _product(self, first: int, x: Tensor, *factors: Tensor) -> Tensor:
+        """W's columns from `first` on, as many as x (…, n) holds, times x: (…, n) -> (…, out). factors: A's, then B's."""
+        factors_A, factors_B = factors[: len(self.A)], dict(zip(self.B, factors[len(self.A) :], strict=True))
+        inner = self._inner(x, first, factors_B)
         zeros = x.new_zeros(*x.shape[:-1], self.out_features)
         parts, done = [], 0
-        for top, A in zip(self.tops, self.A, strict=True):
+        for top, A in zip(self.tops, factors_A, strict=True):
             here = [at for at in self.ranks if at[0] == top]
             there = [at for at in here if at in inner]  # stand side by side in A
             if there:
@@ -89,18 +92,18 @@ class LowRank(WeightMatrix):
                 done = top + A.shape[0]
         return torch.cat([*parts, zeros[..., done:]], dim=-1)
 
-    def _inner(self, x: Tensor, first: int) -> dict[tuple[int, int], Tensor]:
+    def _inner(self, x: Tensor, first: int, B: Mapping[str, Tensor]) -> dict[tuple[int, int], Tensor]:
         """B x of each block that reads them, x itself where there is no B: (…, n) -> (…, k)."""
         found = {}
         for left, here in self.inner.items():
             alone = [at for at in self.ranks if at[1] == left and at not in here]
-            width = self.B[str(left)].shape[1] if here else self.ranks[alone[0]]
+            width = B[str(left)].shape[1] if here else self.ranks[alone[0]]
             start, stop = max(left, first), min(left + width, first + x.shape[-1])
             if start >= stop:
                 continue
             part = x[..., start - first : stop - first]
             if here:
-                z = linear(part, self.B[str(left)][:, start - left : stop - left])  # (…, n) -> (…, Σ k)
+                z = linear(part, B[str(left)][:, start - left : stop - left])  # (…, n) -> (…, Σ k)
                 found |= zip(here, z.split([self.ranks[at] for at in here], dim=-1), strict=True)
             if alone:
                 found |= dict.fromkeys(alone, pad(part, (start - left, left + width - stop)))
@@ -149,4 +152,14 @@ class Sum(WeightMatrix):
 
     def _split(self, columns: int) -> tuple[Map, Map]:
         lefts, rights = zip(*(part._split(columns) for part in self.parts), strict=True)
-        return lambda x: sum(left(x) for left in lefts), lambda h: sum(right(h) for right in rights)
+        return added(lefts), added(rights)
+
+
+def added(maps: Sequence[Map]) -> Map:
+    """x -> Σ map(x)"""
+
+    def function(x: Tensor, *tensors: Tensor) -> Tensor:
+        there = iter(tensors)
+        return sum(each.function(x, *islice(there, len(each.tensors))) for each in maps)
+
+    return Map(function, tuple(tensor for each in maps for tensor in each.tensors))

@@ -282,7 +282,10 @@ class CSR(WeightMatrix):
 
     def _split(self, columns: int) -> tuple[Map, Map]:
         left, right = self.blocks(columns)
-        return lambda x: _Product.apply(x, self.values, left), lambda h: _Product.apply(h, self.values, right)
+        return (
+            Map(lambda x, values: _Product.apply(x, values, left), (self.values,)),
+            Map(lambda h, values: _Product.apply(h, values, right), (self.values,)),
+        )
 
     def _iterate(self, x: Tensor, bias: Tensor | None, activation: Activation, n_outputs: int) -> Tensor:
         blocks, n_relu = self.blocks(x.shape[2]), activation.n_relu

@@ -1,7 +1,5 @@
 """Weight matrices that are stored densely: all entries, with a mask or without, hoisted or as the sources multiply."""
 
-from functools import partial
-
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
@@ -46,7 +44,7 @@ class Dense(WeightMatrix):
 
     def _split(self, columns: int) -> tuple[Map, Map]:
         left, right = self.matrix().split([columns, self.in_features - columns], dim=1)
-        return partial(linear, weight=left), partial(linear, weight=right)
+        return Map(linear, (left,)), Map(linear, (right,))
 
 
 class Masked(Dense):

@@ -107,17 +107,25 @@ class Wormhole(Settled, ResNet):
     the gates learn how far it is open.
 
     Args:
-        tol, max_iter, anderson: when a stage has settled and how it gets there, see `Solver`.
+        rtol, atol, max_iter, anderson: when a stage has settled and how it gets there, see `Solver`.
         sizes: as in `ResNet`.
 
     Raises ConfigError for values out of their range, and as `ResNet`.
     """
 
     def __init__(
-        self, n_inputs: int, n_outputs: int, *, tol: float = 1e-3, max_iter: int = 300, anderson: int = 0, **sizes: Any
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        rtol: float = 1e-4,
+        atol: float = 1e-5,
+        max_iter: int = 300,
+        anderson: int = 0,
+        **sizes: Any,
     ) -> None:
         super().__init__(n_inputs, n_outputs, **sizes)
-        self.settlings = [Settling(tol, max_iter, anderson) for _ in self.stages]
+        self.settlings = [Settling(rtol, atol, max_iter, anderson) for _ in self.stages]
 
     def stage(self, planes: int, n: int) -> nn.Module:
         return Loop(super().stage(planes, n), planes)

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from inn_lab.linear import Activation, WeightMatrix, is_still
+from inn_lab.linear import is_still
 from inn_lab.models.fixed_point import Settled, Settling
 from inn_lab.models.inn import INN
 
@@ -23,19 +22,25 @@ class SettledINN(Settled, INN):
     Shapes: (B, T, I) -> (B, T, O). B batch, T steps, I inputs, H state, O outputs.
 
     Args:
-        tol: settled is a state that moves by no more, ‖h_t − h_{t−1}‖₂ ≤ ε.
-        max_iter: iterations after which a state is left as it is.
-        anderson: how many iterates are combined to get there sooner; 0 for the plain iteration.
+        rtol, atol, max_iter, anderson: when a state has settled and how it gets there, see `Solver`.
         sizes, options: as in `INN`.
 
     Raises ConfigError for values out of their range, and as `INN`.
     """
 
     def __init__(
-        self, n_inputs: int, n_outputs: int, *, tol: float = 1e-3, max_iter: int = 300, anderson: int = 0, **options: Any
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        rtol: float = 1e-4,
+        atol: float = 1e-5,
+        max_iter: int = 300,
+        anderson: int = 0,
+        **options: Any,
     ) -> None:
         super().__init__(n_inputs, n_outputs, **options)
-        self.settlings = [Settling(tol, max_iter, anderson)]
+        self.settlings = [Settling(rtol, atol, max_iter, anderson)]
 
     def size(self, steps: int) -> dict[str, float]:
         """As every model; effective weights lie on a path of at most `max_iter` iterations."""
@@ -45,20 +50,13 @@ class SettledINN(Settled, INN):
         still = is_still(x)
         images = (x[:, :1] if still else x).flatten(0, 1)  # (B or B · T, I)
         z0 = images.new_zeros(len(images), self.depth)
-        drive = self.map.split(self.n_inputs)[0](images)  # the input's part of the product, once for all iterations
+        from_input, from_state = self.map.split(self.n_inputs)
+        drive = from_input(images)  # the input's part of the product, once for all iterations
         drive = drive if self.bias is None else drive + self.bias
-        cell = Cell(self.map, self.activation, self.n_inputs)
-        state = self.settlings[0](cell, drive, z0)
+
+        def step(h: Tensor, drive: Tensor, *weights: Tensor) -> Tensor:  # (B, H) -> (B, H)
+            return self.activation(drive + from_state.function(h, *weights))
+
+        state = self.settlings[0](step, drive, z0, from_state.tensors)
         y = state[:, -self.n_outputs :].unflatten(0, (len(x), -1))  # (B, 1 or T, O)
         return y.expand(-1, x.shape[1], -1)
-
-
-class Cell(torch.nn.Module):
-    """One iteration: the state (B, H) and what the input drives it with (B, H) -> (B, H)."""
-
-    def __init__(self, map: WeightMatrix, activation: Activation, n_inputs: int) -> None:
-        super().__init__()
-        self.map, self.activation, self.n_inputs = map, activation, n_inputs
-
-    def forward(self, h: Tensor, drive: Tensor) -> Tensor:
-        return self.activation(drive + self.map.split(self.n_inputs)[1](h))

@@ -22,7 +22,7 @@ class SettledMLP(Settled, Model):
     Args:
         hidden: units of the hidden layer.
         feedback: without it y = σ(V tanh(W x + b) + c), an ordinary network to compare with.
-        tol, max_iter, anderson: when y has settled and how it gets there, see `Solver`.
+        rtol, atol, max_iter, anderson: when y has settled and how it gets there, see `Solver`.
 
     Raises ConfigError for values out of their range.
     """
@@ -34,14 +34,15 @@ class SettledMLP(Settled, Model):
         *,
         hidden: int,
         feedback: bool = True,
-        tol: float = 1e-3,
+        rtol: float = 1e-4,
+        atol: float = 1e-5,
         max_iter: int = 300,
         anderson: int = 0,
         generator: torch.Generator | None,
     ) -> None:
         super().__init__(n_inputs)
         whole("model.hidden", hidden)
-        self.settlings = [Settling(tol, max_iter, anderson)] if feedback else []
+        self.settlings = [Settling(rtol, atol, max_iter, anderson)] if feedback else []
         self.n_outputs = n_outputs
         self.step = Step(n_inputs + n_outputs * feedback, hidden, n_outputs, generator)
 
