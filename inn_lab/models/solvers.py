@@ -16,7 +16,7 @@ Step = Callable[[Tensor], Tensor]
 COMPACT = 0.75  # when the share of samples that are not done falls below it, those that are leave the batch
 REGULAR = 1e-8  # of Anderson's least squares: differences become collinear as they shrink
 TINY = 1e-150  # the least length of a difference; its square is still a number
-MEMORY = 20  # directions that minimal residuals keep
+MEMORY = 20  # directions that minimal residuals keep, and as many images: 40 states
 SLOW = 0.9  # a direction that leaves a greater share of the residual was a poor one
 ROUNDING = 100.0  # a direction is a new one while this many rounding errors of it are
 
@@ -98,10 +98,11 @@ class Solver:
             parts = torch.where(live, count, parts[0]), torch.where(live, residuals, parts[1])
             live = live & improves
             n_live = int(live.sum())
-            if n_live == 0 or count == self.max_iter or n_live < COMPACT * len(rows):
+            over = n_live == 0 or count == self.max_iter
+            if over or n_live < COMPACT * len(rows):
                 for all_of_them, part in zip(whole, (method.found, *parts), strict=True):
                     all_of_them[rows] = part
-                if n_live == 0:
+                if over:
                     break
                 rows, parts = rows[live], tuple(part[live] for part in parts)
                 method.take(live)
