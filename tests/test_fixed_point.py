@@ -336,8 +336,8 @@ def peak(way: str, iterations: int) -> int:
 
 @pytest.mark.slow
 def test_memory_does_not_depend_on_the_iterations():
-    few = peak("fix", 10)
-    assert peak("fix", 300) < 1.2 * few
+    few = peak("fix", 30)  # enough for all the directions that the backward pass keeps
+    assert peak("fix", 300) < 1.1 * few
     assert peak("unrolled", 300) > 2 * few
 
 
