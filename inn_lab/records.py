@@ -116,13 +116,17 @@ class Record:
         return host != socket.gethostname() and age < SILENT
 
 
-def look(outputs: str | Path, experiment: str, identity: str, code: str, resume: bool | str) -> Record | None:
+def look(
+    outputs: str | Path, experiment: str, identity: str, code: str, resume: bool | str, command: str | None = None
+) -> Record | None:
     """The record that a job goes on with, or whose end is the job's; None where the job starts afresh.
 
     The newest that code of the digest `code` has made. With resume="any" what other code has finished counts as well, where
-    this one has finished nothing; with resume=False nothing counts.
+    this one has finished nothing; with resume=False nothing counts but what this command has made itself (`command` names it).
     """
-    records = [record for _, record in _numbered(outputs, experiment, identity)] if resume else []
+    records = [record for _, record in _numbered(outputs, experiment, identity)] if resume or command else []
+    if not resume:
+        records = [record for record in records if record.about.get("command") == command]
     ours = [record for record in records if record.about.get("code") == code]
     if resume == "any" and not any(record.outcome for record in ours):
         ours = [record for record in records if record.outcome] or ours
@@ -143,12 +147,19 @@ def _numbered(outputs: str | Path, experiment: str, identity: str) -> list[tuple
     return [(number, Record(folder / found[number])) for number in sorted(found, reverse=True)]
 
 
-def find(outputs: str | Path, experiment: str, identity: str, about: Mapping[str, Any], resume: bool | str) -> Record:
+def find(
+    outputs: str | Path,
+    experiment: str,
+    identity: str,
+    about: Mapping[str, Any],
+    resume: bool | str,
+    command: str | None = None,
+) -> Record:
     """The record of a job: what `look` finds, or a new one. Processes that ask at once get the same one."""
     base = Path(outputs) / "jobs" / experiment
     base.mkdir(parents=True, exist_ok=True)
     while True:
-        if found := look(outputs, experiment, identity, about["code"], resume):
+        if found := look(outputs, experiment, identity, about["code"], resume, command):
             return found
         newest = max((number for number, _ in _numbered(outputs, experiment, identity)), default=0)
         record = Record(base / (f"{identity}-{newest + 1}" if newest else identity))

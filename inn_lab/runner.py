@@ -36,10 +36,12 @@ def run(cfg: DictConfig) -> Outcome:
     experiment, code = tracking.experiment_name(hydra), identity.code(cfg)
     title = config.title(hydra.overrides.task) or experiment
     tags, place = describe(cfg, hydra) | {"commit": code.name}, {}
-    name = title
+    name, command = title, None
     if in_sweep:
         number, folder = str(hydra.job.num), Path(hydra.sweep.dir)
-        place = {tracking.PARENT: tracking.parent(folder), "sweep": folder.name, "job": number}
+        parent = tracking.parent(folder)
+        command = parent["command"]
+        place = {tracking.PARENT: parent["run_id"], "sweep": folder.name, "job": number}
         title = f"job {number} · {title}"
     try:
         job, why = build(cfg, title), None
@@ -56,7 +58,7 @@ def run(cfg: DictConfig) -> Outcome:
         tracking.experiment_id(cfg.outputs, experiment)  # is MLflow there? later it may be away
         tracking.recover(cfg.outputs)
     which = identify(cfg, job.device if job else None)
-    record = tracking.record_of(cfg.outputs, experiment, which, cfg.resume, code)
+    record = tracking.record_of(cfg.outputs, experiment, which, cfg.resume, code, command)
     with record.mine(patience=5 if in_sweep else 0) as mine:
         if not mine:
             if in_sweep:

@@ -448,6 +448,16 @@ def test_retries_and_the_traceback(lab, runs, outputs, tmp_path, monkeypatch):
     assert set(runs("adhoc")["state"]) == {"finished"} and set(runs("adhoc")["run_id"]) == {failed}
 
 
+def test_afresh_means_once_a_command_however_often_it_is_tried(lab, runs, tmp_path, monkeypatch):
+    (tmp_path / "failing.py").write_text(FAILING.format(tries=tmp_path / "tries"))
+    monkeypatch.syspath_prepend(tmp_path)
+    words = [*SMOKE, "study._target_=failing.study", "resume=false", "hydra.launcher.retries=2", "-m", "seed=0"]
+    assert lab(*words)[0] == 0
+    assert set(runs("adhoc")["attempts"]) == {3} and runs("adhoc")["run_id"].nunique() == 1
+    assert lab(*words)[0] == 0
+    assert sorted(runs("adhoc").groupby("run_id")["attempts"].first()) == [1, 3]
+
+
 def test_fail_fast_ends_the_sweep(lab, runs, tmp_path, monkeypatch):
     (tmp_path / "roof.py").write_text("def study(job): raise RuntimeError('the roof is on fire')")
     monkeypatch.syspath_prepend(tmp_path)

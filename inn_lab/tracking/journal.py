@@ -173,8 +173,13 @@ def knows(outputs: str | Path, record: Record) -> bool:
         return error.error_code != "RESOURCE_DOES_NOT_EXIST"
 
 
-def record_of(outputs: str | Path, experiment: str, identity: str, resume: bool | str, code: Code) -> Record:
-    """The record of a job or of a sweep, see `records.find`; a new one where somebody has deleted its run in MLflow."""
-    about = {"id": uuid.uuid4().hex, "experiment": experiment, "commit": code.name, "code": code.digest}
-    found = find(outputs, experiment, identity, about, resume)
+def record_of(
+    outputs: str | Path, experiment: str, identity: str, resume: bool | str, code: Code, command: str | None = None
+) -> Record:
+    """The record of a job or of a sweep, see `records.find`; a new one where somebody has deleted its run in MLflow.
+
+    `resume=False` counts once a command: a retry, or a job that a cluster starts again, goes on with what its command made.
+    """
+    about = {"id": uuid.uuid4().hex, "experiment": experiment, "commit": code.name, "code": code.digest, "command": command}
+    found = find(outputs, experiment, identity, about, resume, command)
     return found if knows(outputs, found) else find(outputs, experiment, identity, about, resume=False)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import traceback
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,10 +162,11 @@ def sweep(cfg: DictConfig, jobs: Sequence[tuple[str, Code]]) -> Iterator[Run]:
                 f"this sweep is running already (its record is {record.folder}); wait for it, or set resume=false"
             )
         with Run(record, cfg.outputs, experiment, f"sweep of {len(jobs)}: {overrides}"[:200], tags) as run:
-            write_atomically(folder / "parent.json", json.dumps({"run_id": run.id}).encode())
+            parent = {"run_id": run.id, "command": uuid.uuid4().hex}
+            write_atomically(folder / "parent.json", json.dumps(parent).encode())
             yield run
 
 
-def parent(sweep_folder: str | Path) -> str:
-    """The id of a sweep's parent run, from the sweep's folder."""
-    return json.loads((Path(sweep_folder) / "parent.json").read_text())["run_id"]
+def parent(sweep_folder: str | Path) -> dict[str, str]:
+    """From a sweep's folder: `run_id`, of its parent run, and `command`, a name that no other command has."""
+    return json.loads((Path(sweep_folder) / "parent.json").read_text())
