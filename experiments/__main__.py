@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import report
-from inn_lab import tracking
+from inn_lab import config, tracking
 from inn_lab.config import ConfigError, near
 
 HERE = Path(__file__).parent
@@ -50,7 +50,7 @@ def draw(name: str, wanted: dict[str, str], outputs: Path, console: Console) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME or KEY=VALUE", help=f"experiments ({', '.join(names())}), or choices")
-    parser.add_argument("--outputs", type=Path, default=Path(os.environ.get("INN_LAB_OUTPUTS", "outputs")))
+    parser.add_argument("--outputs", help="the folder of the runs and figures (INN_LAB_OUTPUTS, outputs)")
     arguments = parser.parse_args()
     wanted = dict(word.split("=", 1) for word in arguments.names if "=" in word)
     chosen = [word for word in arguments.names if "=" not in word]
@@ -59,16 +59,16 @@ def main() -> None:
         for name in chosen:
             if name not in names():
                 raise ConfigError(f"{name}: there is no such report{near(name, names())}")
-        drawn = False
+        drawn, outputs = False, Path(config.outputs(arguments.outputs))
         for name in chosen or names():
             try:
-                drawn |= draw(name, wanted, arguments.outputs, console)
+                drawn |= draw(name, wanted, outputs, console)
             except ConfigError as error:
                 if chosen:
                     raise
                 console.print(f"[bold]{name}[/bold]: {error}", highlight=False)  # the others are drawn all the same
         if not drawn:
-            where = tracking.uri(arguments.outputs)
+            where = tracking.uri(outputs)
             raise ConfigError(f"no runs of {', '.join(chosen or names())} in {where}; run one: python -m inn_lab experiment=…")
     except ConfigError as error:
         print(f"experiments: {error}", file=sys.stderr)

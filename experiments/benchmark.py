@@ -1,13 +1,13 @@
 """What the benchmarks share (`*_speed.py` without an overlay): the time of a training step, and where the rows go."""
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from inn_lab import config
 from inn_lab.studies.clock import WARM, times
 
 
@@ -37,7 +37,7 @@ def step_times(model: nn.Module, x: Tensor, y: Tensor, seconds: float, clip: flo
 
 def write(name: str, rows: Sequence[Mapping[str, object]]) -> Path:
     """outputs/figures/NAME.csv."""
-    path = Path(os.environ.get("INN_LAB_OUTPUTS", "outputs")) / "figures" / f"{name}.csv"
+    path = Path(config.outputs()) / "figures" / f"{name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])

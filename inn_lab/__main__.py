@@ -1,12 +1,13 @@
 """The door: `python -m inn_lab` (or `inn-lab`, which is the same)."""
 
 import atexit
+import copy
 import errno
 import gc
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 # Hydra would print its own traceback for a user's mistake; with this it hands the exception to us.
 os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -14,7 +15,8 @@ os.environ["HYDRA_FULL_ERROR"] = "1"
 import hydra
 import yaml
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from inn_lab import config, schema, signals
@@ -73,6 +75,46 @@ def check_words(words: list[str]) -> None:
             raise config.ConfigError(f"{word}: {key} is one of its choices{choices}")
 
 
+class Threshold(Callback):
+    """Hydra asks it before it makes a folder (`hydra.callbacks`). What would be made outside `outputs`, or a sweep that others
+    than the lab's own would run, is a mistake."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        check_start(config)
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        check_start(config)
+
+
+def check_start(cfg: DictConfig) -> None:
+    """Ends the program if a choice, a folder, the sweeper or the launcher is not allowed. Of an exception Hydra would make a
+    warning."""
+    try:
+        config.check_choices(cfg.hydra.runtime.choices)
+        for group, known in config.OURS.items():
+            kind = group.removeprefix("hydra/")
+            if not str(OmegaConf.select(cfg, f"hydra.{kind}._target_")).startswith("hydra_plugins.inn_lab_"):
+                choice = cfg.hydra.runtime.choices[group]
+                raise config.ConfigError(f"{group}={choice}: it does not run the lab's sweeps{config.near(str(choice), known)}")
+        check_folders(cfg)
+    except MISTAKES as error:
+        stop(error)
+
+
+def check_folders(cfg: DictConfig) -> None:
+    """Raises ConfigError if Hydra would write outside `outputs`."""
+    cfg = copy.deepcopy(cfg)
+    cfg.hydra.job.num, cfg.hydra.job.id = 0, "0"
+    outputs, sweep = Path(config.outputs(cfg.outputs)), Path(cfg.hydra.sweep.dir)
+    places = {"hydra.run.dir": Path(cfg.hydra.run.dir), "hydra.sweep.dir": sweep}
+    for key in ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.name", "hydra.launcher.submitit_folder"):
+        places[key] = sweep / (OmegaConf.select(cfg, key) or "")
+    for key, place in places.items():
+        if not place.resolve().is_relative_to(outputs.resolve()):
+            value = OmegaConf.select(cfg, key)
+            raise config.ConfigError(f"{key}={value}: it lies outside outputs={outputs}; leave it out, or set outputs=…")
+
+
 def stop(error: Exception) -> NoReturn:
     """Ends the program with one line."""
     print(f"inn_lab: {config.explain(error)}", file=sys.stderr)
@@ -103,7 +145,8 @@ def main() -> None:
             raise
         stop(error)  # it names the path
     except signals.Interrupted as error:
-        print(f"inn_lab: stopped by {error}; the same command goes on from here", file=sys.stderr)
+        again = "without resume=false the same command" if "resume=false" in sys.argv else "the same command"
+        print(f"inn_lab: stopped by {error}; {again} goes on from here", file=sys.stderr)
         sys.exit(error.exit_code)
 
 

@@ -2,8 +2,9 @@
 
 import difflib
 import math
+import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,27 @@ def flat(cfg: DictConfig, path: str = "") -> dict[str, object]:
         else:
             values[f"{path}{key}"] = OmegaConf.to_container(value) if isinstance(value, ListConfig) else value
     return values
+
+
+def outputs(folder: str | None = None) -> str:
+    """The folder of everything that is made: `folder`, or what INN_LAB_OUTPUTS says, or `outputs`. Raises ConfigError for a
+    name that is empty, for that would be the folder one is in, or the root."""
+    folder = os.environ.get("INN_LAB_OUTPUTS", "outputs") if folder is None else folder
+    if not folder.strip():
+        raise ConfigError(f"outputs={folder!r} (or INN_LAB_OUTPUTS): a folder has a name; e.g. outputs=outputs")
+    return folder
+
+
+OURS = {"hydra/sweeper": ["grid"], "hydra/launcher": ["local", "slurm"]}  # what the lab's sweeps are run by
+
+
+def check_choices(choices: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a choice that is another name of the same file (/structure, ../experiment/structure). Folders and
+    tags are named after choices: each has one name."""
+    for group, choice in choices.items():
+        if choice is not None and re.search(r"[/.]", str(choice)):
+            names = near(Path(str(choice)).stem, OURS[group]) if group in OURS else f"; e.g. {group}={Path(str(choice)).stem}"
+            raise ConfigError(f"{group}={choice}: a choice is a name, without a slash or a dot{names}")
 
 
 Rule = tuple[Callable[[Any], bool], str, Any]  # is it allowed? what is allowed, an example
@@ -171,9 +193,11 @@ def explain(error: Exception) -> str:
     """One line for an error that Hydra, OmegaConf or PyYAML raised on a user's mistake; a ConfigError speaks for itself."""
     if isinstance(error, ConfigError):
         return str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file == "hydra/launcher/submitit_slurm":
+        return "hydra/launcher=slurm: hydra-submitit-launcher is not installed; pip install -e '.[cluster]'"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
-        return f"{group}={choice}: there is no such choice{near(choice, error.options)}"
+        return f"{group}={choice}: there is no such choice{near(choice, OURS.get(group, error.options))}"
     cause: BaseException = error
     while (below := cause.__cause__ or cause.__context__) and not isinstance(cause, OmegaConfBaseException):
         cause = below

@@ -56,7 +56,9 @@ def data() -> str:
 
 
 def outputs() -> str:
-    folder = Path(os.environ.get("INN_LAB_OUTPUTS", "outputs"))
+    from inn_lab import config
+
+    folder = Path(config.outputs())
     folder.mkdir(parents=True, exist_ok=True)
     trial = folder / f".doctor.{os.getpid()}"
     trial.write_text("")
@@ -71,9 +73,9 @@ def _free(folder: Path) -> int:
 
 
 def runs() -> str:
-    from inn_lab import records, tracking
+    from inn_lab import config, records, tracking
 
-    folder = os.environ.get("INN_LAB_OUTPUTS", "outputs")
+    folder = config.outputs()
     experiments = tracking.client(folder).search_experiments()
     waiting = len(records.unfinished(folder))
     rest = f"; {waiting} jobs are running or cut off" if waiting else ""
@@ -84,14 +86,15 @@ def plugins() -> str:
     from hydra.core.config_store import ConfigStore
     from hydra.core.plugins import Plugins
 
+    from hydra_plugins.inn_lab_slurm.launcher import missing
+    from inn_lab import config
+
     Plugins.instance()
-    found = {
-        kind: [name.removesuffix(".yaml") for name in ConfigStore.instance().list(f"hydra/{kind}")]
-        for kind in ("launcher", "sweeper")
-    }
-    if "local" not in found["launcher"] or "grid" not in found["sweeper"]:
+    found = {group: [name.removesuffix(".yaml") for name in ConfigStore.instance().list(group)] for group in config.OURS}
+    if "local" not in found["hydra/launcher"] or "grid" not in found["hydra/sweeper"]:
         raise RuntimeError(f"the lab's own are not seen, only {found}; pip install -e . in the lab's folder")
-    return f"launchers {', '.join(sorted(found['launcher']))}; sweepers {', '.join(sorted(found['sweeper']))}"
+    lacks = missing()
+    return "hydra/launcher=local" + (f" (slurm: {lacks})" if lacks else ", slurm")
 
 
 CHECKS: dict[str, Callable[[], str]] = {

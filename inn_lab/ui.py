@@ -43,13 +43,12 @@ def main() -> None:
     if where := address():
         print(f"MLflow: {where}  (MLFLOW_TRACKING_URI)")
         return
-    from inn_lab import tracking
-    from inn_lab.config import ConfigError
+    from inn_lab import config, tracking
 
-    outputs = os.environ.get("INN_LAB_OUTPUTS", "outputs")
     try:
+        outputs = config.outputs()
         tracking.client(outputs)  # makes the database where there is none
-    except ConfigError as error:
+    except config.ConfigError as error:
         sys.exit(f"ui: {error}")
     port = free_port()
     print(announce(port), flush=True)

@@ -1,4 +1,4 @@
-"""Sweeps through submitit: on this machine, and on a real SLURM (`tests/slurm/start.sh` makes one; `pytest -m slurm`)."""
+"""Sweeps on SLURM: on one that is none (`tests/slurm/fake`), and on a real one (`tests/slurm/start.sh`; `pytest -m slurm`)."""
 
 import os
 import random
@@ -13,10 +13,13 @@ import pandas as pd
 import pytest
 import torch
 from conftest import SMOKE
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from test_survive import everything, measured, run, start
 
 pytest.importorskip("submitit", reason="hydra-submitit-launcher is not installed")
 
+from hydra_plugins.inn_lab_local import launcher
 from hydra_plugins.inn_lab_slurm.launcher import SlurmLauncher
 from inn_lab.data import sources
 
@@ -25,12 +28,60 @@ A_MINUTE = [*SMOKE, "trainer=cpu", "trainer.progress=false", "trainer.max_epochs
 JOBS = ["-m", "R=0.1,0.2", "seed=0,1"]
 
 
-def test_a_sweep_by_submitit_on_this_machine(tmp_path):
-    words = [*SMOKE, "hydra/launcher=submitit_local", "hydra.launcher.cpus_per_task=1", "-m", "R=0.1,0.2"]
-    code, out = run(tmp_path, *words)
-    assert code == 0 and "2 finished" in out, out
-    assert len(measured(tmp_path)) == 2 * 2
-    assert [run.info.status for run in everything(tmp_path)] == ["FINISHED"] * 3
+@pytest.fixture
+def fake_slurm(tmp_path, monkeypatch) -> Path:
+    """The folder of a SLURM that is none: `tests/slurm/fake` runs the jobs on this machine."""
+    (tmp_path / "slurm").mkdir()
+    monkeypatch.setenv("FAKE_SLURM", str(tmp_path / "slurm"))
+    monkeypatch.setenv("PATH", f"{Path(__file__).parent / 'slurm/fake'}:{os.environ['PATH']}")
+    return tmp_path / "slurm"
+
+
+PREEMPTED = """
+import os, signal
+from pathlib import Path
+from inn_lab.studies.train import train
+def study(job):
+    first = not Path("{there}").exists()
+    Path("{there}").touch()
+    if first and job.cfg.R == 0.2: os.kill(os.getpid(), signal.SIGUSR2)
+    return train(job)
+"""
+
+
+def test_a_job_that_slurm_starts_again_goes_on_with_its_record_also_if_all_begin_afresh(tmp_path, fake_slurm, monkeypatch):
+    (tmp_path / "preempted.py").write_text(PREEMPTED.format(there=tmp_path / "there"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    words = [*SMOKE, "study._target_=preempted.study", "hydra/launcher=slurm", "resume=false", "-m", "R=0.2"]
+    code, out = run(tmp_path / "outputs", *words)
+    assert code == 0 and "1 finished" in out, out + (fake_slurm / "log").read_text()
+    assert len(measured(tmp_path / "outputs")) == 2
+    (job,) = [run for run in everything(tmp_path / "outputs") if "job" in run.data.tags]
+    assert job.data.tags["attempts"] == "2"
+    assert "#SBATCH --exclusive" not in (fake_slurm / "script").read_text()
+
+
+def test_a_job_that_takes_times_asks_slurm_for_a_node_and_what_sbatch_refuses_is_one_line(lab, fake_slurm):
+    words = [*SMOKE, "study=time_step", "hydra/launcher=slurm", "hydra.launcher.partition=nowhere", "-m", "seed=0,1"]
+    code, _, err = lab(*words)
+    assert code == 2 and err.splitlines()[-1] == (
+        "inn_lab: hydra/launcher=slurm: sbatch refuses the jobs: sbatch: error: invalid partition specified: nowhere"
+    )
+    assert "#SBATCH --exclusive\n" in (fake_slurm / "script").read_text()
+
+
+def test_without_its_package_the_launcher_for_slurm_says_what_to_install(lab, monkeypatch):
+    Plugins.instance()
+    monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["launcher"], "submitit_slurm.yaml")
+    code, _, err = lab(*SMOKE, "hydra/launcher=slurm", "-m", "seed=0")
+    message = "inn_lab: hydra/launcher=slurm: hydra-submitit-launcher is not installed; pip install -e '.[cluster]'\n"
+    assert (code, err) == (2, message)
+
+
+@pytest.mark.skipif(shutil.which("srun") is not None, reason="SLURM is here")
+def test_without_slurm_its_launcher_is_one_line(lab):
+    code, _, err = lab(*SMOKE, "hydra/launcher=slurm", "-m", "seed=0")
+    assert code == 2 and err.startswith("inn_lab: hydra/launcher=slurm: there is no sbatch and no srun and no squeue here; ")
 
 
 NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
@@ -48,12 +99,11 @@ def test_devices_and_images_are_asked_for_where_the_jobs_run(lab, outputs, monke
         (tmp_path / "MNIST/raw").mkdir(parents=True, exist_ok=True)
         (tmp_path / "MNIST/raw" / file).write_bytes(b"not whole")
     monkeypatch.setenv("INN_LAB_DATA", str(tmp_path))
-    words = [*SMOKE, word, "hydra/launcher=basic", "-m", "seed=0,1"]
+    words = [*SMOKE, word, "-m", "seed=0,1"]
     code, _, err = lab(*words)
     assert code == 2 and "2 of the 2 jobs are not valid" in err and err.count(message) == 2
     assert SlurmLauncher.elsewhere
-    basic = sys.modules["hydra._internal.core_plugins.basic_launcher"].BasicLauncher
-    monkeypatch.setattr(basic, "elsewhere", True, raising=False)
+    monkeypatch.setattr(launcher.LocalLauncher, "elsewhere", True)
     code, out, err = lab(*words)
     assert code == 1 and "2 failed" in out and message in out, err
     assert [path.name[:5] for path in (outputs / "jobs/adhoc").iterdir()] == ["sweep"]  # the same command tries them again

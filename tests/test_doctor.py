@@ -1,6 +1,7 @@
 """What tells a person about the machine: the doctor, and the line that `make ui` prints."""
 
 import re
+import shutil
 import socket
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def test_the_doctor_says_what_there_is(outputs, capsys, monkeypatch):
     assert [line.split()[:2] for line in out.splitlines()] == [["ok", name] for name in doctor.CHECKS]
     assert "torch 2." in out and "digits (bundled)" in out and "sqlite:///" in out
     assert f"its first run downloads it to {Path.home() / 'nowhere'}" in out
-    assert "launchers basic, local" in out and "grid" in out
+    assert "hydra/launcher=local" in out and ("slurm:" in out) == (shutil.which("srun") is None)
 
 
 @pytest.mark.parametrize("whole", [True, False])

@@ -8,6 +8,9 @@ import pytest
 import torch
 from conftest import SMOKE
 
+from experiments import __main__ as reports
+from inn_lab import doctor, ui
+
 
 def test_help_shows_groups_choices_and_examples_without_heavy_imports():
     code = (
@@ -55,6 +58,18 @@ MISTAKES = {
     "-m model=inn,null": "model=inn,null: model is one of its choices",
     "hydra/launcher=null": "hydra/launcher=null: hydra/launcher is one of its choices; leave it out",
     "source=[]": r"source=\[\]: source is one of its choices",
+    "experiment=/structure": "experiment=/structure: a choice is a name, without a slash or a dot; e.g. experiment=structure",
+    "experiment=../experiment/structure": "experiment=../experiment/structure: a choice is a name",
+    "experiment=structure.yaml": "experiment=structure.yaml: a choice is a name",
+    "model=/inn": "model=/inn: a choice is a name, without a slash or a dot; e.g. model=inn",
+    "outputs=": "outputs='' .or INN_LAB_OUTPUTS.: a folder has a name; e.g. outputs=outputs",
+    "outputs=null": "outputs: field 'outputs' is not Optional",
+    "hydra.run.dir=": "hydra.run.dir=: it lies outside outputs=.*; leave it out, or set outputs=…",
+    "hydra.run.dir=/nowhere": "hydra.run.dir=/nowhere: it lies outside outputs=",
+    "-m hydra.sweep.dir=/nowhere": "hydra.sweep.dir=/nowhere: it lies outside outputs=",
+    "-m hydra.sweep.subdir=../../../x": "hydra.sweep.subdir=../../../x: it lies outside outputs=",
+    "hydra.output_subdir=/nowhere": "hydra.output_subdir=/nowhere: it lies outside outputs=",
+    "hydra.job.name=../../../x": "hydra.job.name=../../../x: it lies outside outputs=",
     "~model": "~model: nothing can be taken away, only set; model=…",
     "~seed": "~seed: nothing can be taken away",
     "pruning.amount=0.5": "pruning.amount: there is no such key without a pruning; choose one, pruning=…",
@@ -87,6 +102,42 @@ def test_a_mistake_gets_one_line_and_exit_code_2(lab, outputs, arguments):
     assert line.startswith("inn_lab: ")
     assert re.search(MISTAKES[arguments], line), line
     assert not (outputs / "mlflow.db").exists()  # nothing was run
+
+
+def test_every_job_of_a_sweep_goes_by_one_name_and_into_one_folder(lab, outputs):
+    for words, message in [
+        ("experiment=structure,../experiment/structure", "experiment=../experiment/structure: a choice is a name"),
+        ("outputs=a,b", "outputs=b: a sweep has one folder; run a command for each"),
+    ]:
+        code, _, err = lab(*SMOKE, "-m", words)
+        assert code == 2 and "nothing was run" in err.splitlines()[0] and message in err.splitlines()[-1]
+        assert not (outputs / "jobs").exists()
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_name_of_the_outputs_folder_is_one_line_wherever_it_is_read(lab, capsys, monkeypatch, tmp_path, empty):
+    monkeypatch.setenv("INN_LAB_OUTPUTS", empty)
+    monkeypatch.chdir(tmp_path)
+    line = f"outputs={empty!r} (or INN_LAB_OUTPUTS): a folder has a name; e.g. outputs=outputs"
+    for words in (SMOKE, [*SMOKE, "-m", "seed=0,1"]):
+        code, _, err = lab(*words)
+        assert (code, err) == (2, f"inn_lab: {line}\n")
+    with pytest.raises(SystemExit, match=re.escape(f"ui: {line}")):
+        ui.main()
+    assert doctor.main() == 1 and capsys.readouterr().out.count(line) == 2
+    for words in ([], ["--outputs", empty]):
+        monkeypatch.setattr(sys, "argv", ["experiments", "structure", *words])
+        with pytest.raises(SystemExit, match="2"):
+            reports.main()
+        assert capsys.readouterr().err == f"experiments: {line}\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_report_s_name_leads_nowhere(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["experiments", "../x"])
+    with pytest.raises(SystemExit, match="2"):
+        reports.main()
+    assert capsys.readouterr().err.startswith("experiments: ../x: there is no such report")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")

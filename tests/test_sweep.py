@@ -1,17 +1,23 @@
 """Sweeps: which jobs they have, what MLflow holds afterwards, and that seeds mean what they say."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import SMOKE
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 
 from hydra_plugins.inn_lab_grid.sweeper import combine
-from inn_lab import tracking
+from hydra_plugins.inn_lab_local import launcher
+from inn_lab import signals, tracking
+from inn_lab.records import Outcome
 
 GRIDS = [
     {"model": "model=inn", "n_weights": "n_weights=100,50", "R": "R=0.1,0.2,0.4"},
@@ -150,3 +156,98 @@ def test_an_interrupted_sweep_leaves_nothing_running(outputs, runs, signum):
     ended = client.search_runs([e.experiment_id for e in client.search_experiments()])
     assert len(ended) == 3  # the sweep and its two jobs
     assert {run.info.status for run in ended} == {"KILLED"}
+
+
+def test_ctrl_c_just_after_a_job_was_started_ends_that_job_too(lab, monkeypatch):
+    listen = signals.listen
+    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    Plugins.instance()  # Hydra reads the module anew, once
+    whole = launcher.LocalLauncher._start
+
+    def start(self, *given):
+        listen()  # as outside of pytest
+        whole(self, *given)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(launcher.LocalLauncher, "_start", start)
+    try:
+        code, _, err = lab(*SMOKE, "trainer.max_epochs=100000", "hydra.launcher.n_jobs=2", "resume=false", "-m", "seed=0,1")
+        left = multiprocessing.active_children()
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+        for child in multiprocessing.active_children():
+            child.kill()
+    assert (code, left) == (130, [])
+    assert err.splitlines()[-1] == "inn_lab: stopped by SIGINT; without resume=false the same command goes on from here"
+
+
+CPU, FIRST, SECOND = torch.device("cpu"), torch.device("cuda", 0), torch.device("cuda", 1)
+
+
+@pytest.mark.parametrize(
+    "devices, gpus, jobs",
+    [
+        ({CPU}, 0, 4),
+        ({CPU}, 1, 4),  # trainer=cpu where there is a GPU
+        ({CPU}, 4, 4),
+        ({FIRST}, 1, 1),
+        ({FIRST}, 4, 4),  # they are dealt out
+        ({CPU, FIRST}, 2, 2),
+        ({SECOND}, 4, 1),  # trainer.device=1: that one
+    ],
+)
+def test_as_many_jobs_at_a_time_as_there_are_of_the_devices_that_they_take(devices, gpus, jobs):
+    assert launcher.at_a_time(devices, gpus, cores=4) == jobs
+
+
+@pytest.fixture
+def board(monkeypatch, capsys):
+    """`ended(task, running, waiting)`: what is printed when a task ends. It is 100 o'clock."""
+    monkeypatch.setattr(launcher, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    board = launcher.Board(n_jobs=2)
+
+    def ended(seconds: float, outcome: Outcome, running: list[launcher.Task], waiting: list[launcher.Task]) -> str:
+        board.line(launcher.Task(0, ["R=0.1"], outcome=outcome, started=100 - seconds), running, waiting)
+        return capsys.readouterr().out.partition(" | ")[0]
+
+    return ended
+
+
+def task(runs_for: float = 0, **more: object) -> launcher.Task:
+    return launcher.Task(1, [], started=100 - runs_for, **more)
+
+
+def test_the_time_left_is_reckoned_from_jobs_that_were_run_here(board):
+    waiting, done = [task(), task()], Outcome("finished")
+    assert board(0.1, Outcome("finished", already=True), [task()], waiting) == "1 done, 1 running, 2 waiting"
+    assert board(0.1, Outcome("undefined"), [task()], waiting) == "2 done, 1 running, 2 waiting"
+    assert board(0.1, Outcome("failed"), [task()], waiting) == "3 done, 1 running, 2 waiting"
+    assert board(10, done, [task()], waiting) == "4 done, 1 running, 2 waiting · 15 s left"
+    assert board(0.1, Outcome("finished", already=True), [task()], waiting) == "5 done, 1 running, 2 waiting · 15 s left"
+    assert board(20, Outcome("diverged"), [task()], waiting) == "6 done, 1 running, 2 waiting · 22 s left"
+
+
+def test_the_time_left_counts_what_running_jobs_have_had_and_no_undefined_ones(board):
+    done = Outcome("finished")
+    assert board(10, done, [task(4)], [task(), task(undefined=True)]) == "1 done, 1 running, 2 waiting · 8 s left"
+    assert board(10, done, [task(4)], []) == "2 done, 1 running, 0 waiting · 6 s left"  # the last one has no company
+    assert board(10, done, [task(40)], [task(7)]) == "3 done, 1 running, 1 waiting · 5 s left"  # 7: a try that failed
+    assert board(10, done, [], [task(undefined=True)]) == "4 done, 0 running, 1 waiting"
+    assert board(10, done, [], []) == "5 done, 0 running, 0 waiting"
+
+
+@pytest.mark.parametrize("words", ["hydra/sweeper=basic", "hydra/launcher=basic", "hydra/launcher=submitit_local"])
+@pytest.mark.parametrize("flag", ["", "-m"])
+def test_sweepers_and_launchers_that_the_lab_s_sweeps_cannot_do_with_are_one_line(lab, outputs, words, flag):
+    if words.endswith("submitit_local"):
+        pytest.importorskip("submitit")
+    code, _, err = lab(*SMOKE, words, *flag.split(), "seed=0")
+    known = "grid" if "sweeper" in words else "local"
+    assert code == 2 and err.startswith(f"inn_lab: {words}: it does not run the lab's sweeps; ") and known in err
+    assert len(err.splitlines()) == 1 and not outputs.exists()
+
+
+def test_a_launcher_that_is_not_installed_is_one_line_and_only_what_works_is_offered(lab):
+    code, _, err = lab(*SMOKE, "hydra/launcher=jobli", "-m", "seed=0")
+    assert (code, err) == (2, "inn_lab: hydra/launcher=jobli: there is no such choice; known are: local, slurm\n")

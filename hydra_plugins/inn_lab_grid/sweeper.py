@@ -18,7 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from inn_lab.config import ConfigError, NotHere, check, explain, is_timed
+from inn_lab.config import ConfigError, NotHere, check, check_choices, explain, is_timed
 
 if TYPE_CHECKING:
     from inn_lab.identity import Code
@@ -32,6 +32,16 @@ class GridSweeperConf:
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridSweeperConf, provider="inn_lab")
+
+
+@dataclass
+class Foreseen:
+    """What the launcher hears of the jobs before they run."""
+
+    timed: bool = False  # they time the machine, and one has it for itself
+    devices: set[Any] = field(default_factory=set)  # the torch.devices that they take; none where they run elsewhere
+    undefined: set[int] = field(default_factory=set)  # the numbers of those that cannot be defined
+
 
 REPEATS = "seed"  # sweeping over this key repeats a grid rather than taking its place
 
@@ -115,17 +125,23 @@ class GridSweeper(Sweeper):
         from inn_lab.identity import code
 
         checked, wrong, undefined, data = [], [], [], {}
+        here, foreseen = not self.launcher.elsewhere, Foreseen()
+        self.launcher.foreseen = foreseen
         for number, overrides in enumerate(jobs):
             words = f"job {number} {' '.join(overrides)}"
             try:
                 cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+                check_choices(cfg.hydra.runtime.choices)
+                if cfg.outputs != self.config.outputs:
+                    raise ConfigError(f"outputs={cfg.outputs}: a sweep has one folder; run a command for each")
                 with open_dict(cfg):
                     del cfg["hydra"]
                 check(cfg)
-                if is_timed(cfg):
-                    self.launcher.one_by_one = True
-                here = not getattr(self.launcher, "elsewhere", False)
-                checked.append((runner.identify(cfg, runner.pick_device(cfg.trainer) if here else None), code(cfg)))
+                foreseen.timed |= is_timed(cfg)
+                device = runner.pick_device(cfg.trainer) if here else None
+                if here:
+                    foreseen.devices.add(device)
+                checked.append((runner.identify(cfg, device), code(cfg)))
             except (ConfigError, HydraException, OmegaConfBaseException) as error:
                 wrong.append(f"{words} · {explain(error)}")
                 continue
@@ -136,6 +152,7 @@ class GridSweeper(Sweeper):
                     wrong.append(f"{words} · {error}")
             except ConfigError as error:
                 undefined.append(f"{words} · {error}")
+                foreseen.undefined.add(number)
         if wrong or len(undefined) == len(jobs):
             found = wrong or undefined
             what = (

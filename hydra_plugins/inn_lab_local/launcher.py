@@ -8,11 +8,11 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
@@ -20,13 +20,17 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from inn_lab import signals
 from inn_lab.config import ConfigError, title
+
+if TYPE_CHECKING:
+    from hydra_plugins.inn_lab_grid.sweeper import Foreseen
 
 
 @dataclass
 class LocalLauncherConf:
     _target_: str = "hydra_plugins.inn_lab_local.launcher.LocalLauncher"
-    n_jobs: int | None = None  # how many at a time; null: one for each GPU, without GPUs one for each core up to 8
+    n_jobs: int | None = None  # how many at a time; null: one for each GPU, on the CPU one for each core up to 8
     retries: int = 0  # how often a job that fails is started again
     fail_fast: bool = False  # whether a job that fails ends the sweep
 
@@ -42,6 +46,7 @@ class Task:
 
     number: int
     overrides: list[str]
+    undefined: bool = False  # it will be recorded as such, which takes no time
     config: DictConfig | None = None
     attempts: int = 0
     slot: int = 0
@@ -59,27 +64,36 @@ class Task:
 class Board:
     """What a person sees while the sweep runs: a line for each job that ends, readable in a file too."""
 
-    total: int
     n_jobs: int
     done: int = 0
     worked: list[float] = field(default_factory=list)  # seconds of the jobs that were run here
 
-    def line(self, task: Task, running: int) -> None:
+    def line(self, task: Task, running: Collection[Task], waiting: Collection[Task]) -> None:
         self.done += 1
         outcome, took = task.outcome, time.monotonic() - task.started
-        if outcome.state in ("finished", "diverged"):
+        if outcome.state in ("finished", "diverged") and not outcome.already:
             self.worked.append(took)
-        waiting = self.total - self.done - running
-        left = ""
-        if self.worked and waiting + running:
-            left = f" · {duration(sum(self.worked) / len(self.worked) * (waiting + running) / self.n_jobs)} left"
+        seconds = self.left(running, waiting)
+        left = f" · {duration(seconds)} left" if seconds else ""
         what = outcome.state if outcome.acc_end is None else f"{outcome.state}, ACC_end {outcome.acc_end:.3f}"
         why = f": {outcome.reason}" if outcome.reason else ""
         print(
-            f"{self.done} done, {running} running, {waiting} waiting{left} | job {task.number} {task.title} · {what}{why}"
-            f" · {duration(took)}",
+            f"{self.done} done, {len(running)} running, {len(waiting)} waiting{left} | job {task.number} {task.title} · {what}"
+            f"{why} · {duration(took)}",
             flush=True,
         )
+
+    def left(self, running: Collection[Task], waiting: Collection[Task]) -> float | None:
+        """The seconds until the last job ends, if each takes as long as those that were run here did on average.
+
+        None as long as none was run, and where none is left.
+        """
+        waits, runs = ([task for task in tasks if not task.undefined] for tasks in (waiting, running))
+        if not self.worked or not waits + runs:
+            return None
+        each, now = sum(self.worked) / len(self.worked), time.monotonic()
+        work = each * len(waits) + sum(max(0.0, each - (now - task.started)) for task in runs)
+        return work / min(self.n_jobs, len(waits) + len(runs))
 
 
 def duration(seconds: float) -> str:
@@ -95,13 +109,15 @@ class LocalLauncher(Launcher):
     job prints goes to `output.log` in its folder.
     """
 
+    elsewhere = False  # the jobs' devices are this machine's
+    foreseen: "Foreseen"  # the sweeper's word
+
     def __init__(self, n_jobs: int | None, retries: int, fail_fast: bool) -> None:
         if n_jobs is not None and n_jobs < 1:
             raise ConfigError(f"hydra.launcher.n_jobs={n_jobs}: at least one job at a time; e.g. hydra.launcher.n_jobs=2")
         if retries < 0:
             raise ConfigError(f"hydra.launcher.retries={retries}: 0 or more; e.g. hydra.launcher.retries=1")
         self.n_jobs, self.retries, self.fail_fast = n_jobs, retries, fail_fast
-        self.one_by_one = False  # the sweeper's word: jobs that time the machine have it for themselves
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.config = hydra_context, config  # the task is always the lab's own
@@ -116,26 +132,26 @@ class LocalLauncher(Launcher):
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        tasks = [Task(initial_job_idx + i, list(overrides)) for i, overrides in enumerate(job_overrides)]
+        numbered = enumerate(job_overrides, initial_job_idx)
+        tasks = [Task(number, list(overrides), number in self.foreseen.undefined) for number, overrides in numbered]
         gpus, cores = torch.cuda.device_count(), available_cores()
-        n_jobs = self.n_jobs or gpus or min(cores, 8)
-        if self.one_by_one:
-            n_jobs = 1
+        n_jobs = 1 if self.foreseen.timed else self.n_jobs or at_a_time(self.foreseen.devices, gpus, cores)
         n_jobs = min(n_jobs, len(tasks))
         threads = threads_each(cores, n_jobs)
         folder = self.config.hydra.sweep.dir
         print(
             f"{len(tasks)} jobs, {n_jobs} at a time, {threads} thread(s) each; their output: {folder}/*/output.log", flush=True
         )
-        self._board = Board(len(tasks), n_jobs)
+        board = Board(n_jobs)
         waiting, running, slots = deque(tasks), [], list(range(n_jobs))
         try:
             while waiting or running:
                 while waiting and slots:
-                    task = waiting.popleft()
-                    task.slot = slots.pop(0)
-                    self._start(task, threads, gpus)
-                    running.append(task)
+                    with signals.held():  # or one that was started just now would not be ended with the others
+                        task = waiting.popleft()
+                        task.slot = slots.pop(0)
+                        self._start(task, threads, gpus)
+                        running.append(task)
                 ready = wait([task.process.sentinel for task in running])
                 for task in [t for t in running if t.process.sentinel in ready]:
                     running.remove(task)
@@ -148,7 +164,7 @@ class LocalLauncher(Launcher):
                         )
                         waiting.appendleft(task)
                         continue
-                    self._board.line(task, len(running))
+                    board.line(task, running, waiting)
                     if self.fail_fast and task.outcome.state in ("failed", "killed"):
                         raise FailedFast
         except FailedFast:
@@ -196,10 +212,11 @@ class LocalLauncher(Launcher):
         """Ends what runs: by SIGTERM, upon which jobs write their checkpoints, and at last by force."""
         from inn_lab import tracking
 
-        for task in running:
-            task.process.terminate()
         deadline = time.monotonic() + GRACE
         with contextlib.suppress(BaseException):  # a second Ctrl-C: no more patience
+            with signals.held():
+                for task in running:
+                    task.process.terminate()
             for task in running:
                 task.process.join(max(0.0, deadline - time.monotonic()))
         for task in running:
@@ -219,6 +236,15 @@ def returned(task: Task) -> JobReturn:
     result = JobReturn(overrides=task.overrides, cfg=task.config, status=JobStatus.COMPLETED)
     result.return_value = task.outcome or Outcome("waiting", reason="not started")
     return result
+
+
+def at_a_time(devices: Collection[Any], gpus: int, cores: int) -> int:
+    """How many jobs: one for each GPU that they take, on the CPU alone one for each core up to 8.
+
+    Jobs on the first GPU, which is the usual one, are dealt out to all of them.
+    """
+    taken = {device.index for device in devices if device.type == "cuda"}
+    return gpus if 0 in taken else len(taken) or min(cores, 8)
 
 
 def available_cores() -> int:

@@ -1,12 +1,18 @@
 """SLURM: hydra-submitit-launcher's launcher, with a bound on how long it waits for jobs that are gone."""
 
 import importlib.util
+import shutil
 import subprocess
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
+
+from inn_lab.config import ConfigError
+
+if TYPE_CHECKING:
+    from hydra_plugins.inn_lab_grid.sweeper import Foreseen
 
 GONE = 60  # seconds in which a job that has left SLURM's queue must show its result (network file systems are late)
 
@@ -19,10 +25,17 @@ if importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
         - a job's state comes from squeue, which every cluster has, not from sacct, which needs accounting. Without it submitit
           would wait for ever for a job that died;
         - a job that died (killed, out of memory, cancelled) is one job's loss: the others' results are waited for;
-        - SLURM's SIGTERM, which follows at once when submitit requeues a job, does not cut its last checkpoint off.
+        - SLURM's SIGTERM, which follows at once when submitit requeues a job, does not cut its last checkpoint off;
+        - a job that times the machine has a node for itself.
         """
 
-        elsewhere = True  # the sweeper's question: the jobs' devices are not this machine's
+        elsewhere = True  # the jobs' devices are not this machine's
+        foreseen: "Foreseen"  # the sweeper's word
+
+        def setup(self, **given: Any) -> None:
+            if lacks := missing():
+                raise ConfigError(f"hydra/launcher=slurm: {lacks}; leave it out, or run this where SLURM is")
+            super().setup(**given)
 
         def checkpoint(self, *args: Any, **kwargs: Any) -> Any:
             """submitit calls this in the job's main thread upon SIGUSR2, before `scontrol requeue` and sys.exit."""
@@ -33,7 +46,10 @@ if importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
 
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
             from submitit import SlurmJob
-            from submitit.core.utils import UncompletedJobError
+            from submitit.core.utils import FailedJobError, UncompletedJobError
+
+            if self.foreseen.timed:
+                self.params["exclusive"] = True  # sbatch's word; one in additional_parameters takes its place
 
             results = SlurmJob.results
             overrides = iter(job_overrides)
@@ -48,8 +64,18 @@ if importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
             watcher, SlurmJob.watcher, SlurmJob.results = SlurmJob.watcher, squeue_watcher(), results_or_killed
             try:
                 return super().launch(job_overrides, initial_job_idx)
+            except FailedJobError as error:  # of sbatch, which took none of the jobs
+                raise ConfigError(f"hydra/launcher=slurm: sbatch refuses the jobs: {' '.join(str(error).split())}") from error
             finally:
                 SlurmJob.watcher, SlurmJob.results = watcher, results
+
+
+def missing() -> str | None:
+    """What this machine lacks to launch on SLURM, in words."""
+    if not importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
+        return "hydra-submitit-launcher is not installed"
+    lacks = [command for command in ("sbatch", "srun", "squeue") if not shutil.which(command)]
+    return f"there is no {' and no '.join(lacks)} here" if lacks else None
 
 
 def killed(overrides: list[str], reason: str) -> JobReturn:
