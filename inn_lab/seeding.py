@@ -48,11 +48,12 @@ def random_states() -> dict[str, Any]:
 
 
 def put_random_states(states: dict[str, Any]) -> None:
+    """Puts them back, of as many GPUs as there are: a machine with more or fewer of them may have kept the states."""
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])
-    if states["cuda"]:
-        torch.cuda.set_rng_state_all(states["cuda"])
+    for number, state in zip(range(torch.cuda.device_count()), states["cuda"] or (), strict=False):
+        torch.cuda.set_rng_state(state, number)
 
 
 def _spread(seed: int, *stream: str | int) -> int:
