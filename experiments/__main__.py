@@ -68,7 +68,7 @@ def main() -> None:
                     raise
                 console.print(f"[bold]{name}[/bold]: {error}", highlight=False)  # the others are drawn all the same
         if not drawn:
-            where = tracking.uri(outputs)
+            where = tracking.place(outputs)
             raise ConfigError(f"no runs of {', '.join(chosen or names())} in {where}; run one: python -m inn_lab experiment=…")
     except ConfigError as error:
         print(f"experiments: {error}", file=sys.stderr)

@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+import tempfile
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -58,12 +59,10 @@ def data() -> str:
 def outputs() -> str:
     from inn_lab import config
 
-    folder = Path(config.outputs())
-    folder.mkdir(parents=True, exist_ok=True)
-    trial = folder / f".doctor.{os.getpid()}"
-    trial.write_text("")
-    trial.unlink()
-    return f"{folder.resolve()}, {_free(folder)} GB free"
+    folder = Path(config.outputs()).resolve()
+    there = next(path for path in (folder, *folder.parents) if path.exists())  # a run makes the rest
+    with tempfile.TemporaryFile(dir=there):
+        return f"{folder}, {_free(there)} GB free"
 
 
 def _free(folder: Path) -> int:
@@ -76,10 +75,14 @@ def runs() -> str:
     from inn_lab import config, records, tracking
 
     folder = config.outputs()
-    experiments = tracking.client(folder).search_experiments()
+    there = tracking.reader(folder)
+    if there is None:
+        return f"no database yet; the first run makes {tracking.place(folder)}"
+    with tracking.asking(folder):
+        experiments = there.search_experiments()
     waiting = len(records.unfinished(folder))
     rest = f"; {waiting} jobs are running or cut off" if waiting else ""
-    return f"{tracking.uri(folder)} answers, {len(experiments)} experiments{rest}"
+    return f"{tracking.place(folder)} answers, {len(experiments)} experiments{rest}"
 
 
 def plugins() -> str:

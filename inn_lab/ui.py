@@ -40,11 +40,11 @@ def announce(port: int) -> str:
 
 
 def main() -> None:
-    if where := address():
-        print(f"MLflow: {where}  (MLFLOW_TRACKING_URI)")
-        return
     from inn_lab import config, tracking
 
+    if address():
+        print(f"MLflow: {tracking.place('')}  (MLFLOW_TRACKING_URI)")
+        return
     try:
         outputs = config.outputs()
         tracking.client(outputs)  # makes the database where there is none
@@ -54,7 +54,8 @@ def main() -> None:
     print(announce(port), flush=True)
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # seven more processes that the lab has no use for
     mlflow = str(Path(sys.executable).with_name("mlflow"))
-    os.execv(mlflow, [mlflow, "ui", "--backend-store-uri", tracking.uri(outputs), "--port", str(port)])
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = tracking.uri(outputs)  # not as an argument, which all can see: a password is in it
+    os.execv(mlflow, [mlflow, "ui", "--port", str(port)])
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def test_one_ill_part_does_not_hide_the_others(outputs, capsys, monkeypatch):
     monkeypatch.setenv("INN_LAB_OUTPUTS", str(outputs.parent / "file"))
     assert doctor.main() == 1
     out = capsys.readouterr().out
-    assert re.search(r"^ILL  outputs .*File exists", out, re.MULTILINE) and re.search(r"^ILL  runs ", out, re.MULTILINE)
+    assert re.search(r"^ILL  outputs .*Not a directory", out, re.MULTILINE) and re.search(r"^ILL  runs ", out, re.MULTILINE)
     assert out.count("\nok ") >= 3 and "Traceback" not in out
 
 

@@ -2,17 +2,20 @@
 
 from inn_lab.tracking.journal import record_of, recover
 from inn_lab.tracking.run import PARENT, Run, parent, sweep, take_over
-from inn_lab.tracking.store import client, experiment_id, experiment_name, uri
+from inn_lab.tracking.store import asking, client, experiment_id, experiment_name, place, reader, uri
 from inn_lab.tracking.table import read, table
 
 __all__ = [
     "PARENT",
     "Run",
+    "asking",
     "client",
     "experiment_id",
     "experiment_name",
     "parent",
+    "place",
     "read",
+    "reader",
     "record_of",
     "recover",
     "sweep",

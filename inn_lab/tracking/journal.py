@@ -5,43 +5,60 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from inn_lab import signals
 from inn_lab.config import ConfigError
 from inn_lab.identity import Code
 from inn_lab.records import Record, find, read_json, unfinished, write_atomically
-from inn_lab.tracking.store import client, experiment_id, unanswered, uri
+from inn_lab.tracking.store import client, experiment_id, place, refused, unanswered, why, without_password
+
+NAME = 250  # characters of a run's name that every database takes
 
 
 class Journal:
-    """A record's journal, and how much of it MLflow holds. Delivering an entry twice changes nothing."""
+    """A record's journal, and how much of it MLflow holds. Delivering an entry twice changes nothing.
+
+    What MLflow refuses is named in a line, in `delivered.json` and in the run's tag `refused`, and left out; the journal keeps
+    it. What it does not answer to waits, and so does all that follows.
+    """
 
     def __init__(self, record: Record, outputs: str | Path, experiment: str) -> None:
         self._record, self._outputs, self._experiment = record, outputs, experiment
-        self.entries = self._read()
-        delivered = read_json(record.delivered) or {}
-        self.run_id = delivered.get("run_id") if delivered.get("uri") == uri(outputs) else None
+        told = read_json(record.delivered) or {}
+        self.run_id = told.get("run_id") if here(told, outputs) else None
+        self.entries, whole = self._read()
         # A journal that a power cut shortened holds less than MLflow heard: what is written next is new to it all the same.
-        self._done = min(delivered.get("entries", 0), len(self.entries)) if self.run_id else 0
-        self._quiet_until, self._pause, self._said = 0.0, 5.0, False
+        self._done = min(told.get("entries", 0), len(self.entries)) if self.run_id and whole else 0
+        self._refused = told.get("refused", []) if self.run_id else []
+        self._heard = bool(told)  # whether an MLflow has heard of it before: if that is another than this one, it is said
+        self._asked = self.run_id is None  # whether this one still has it
+        self._over = self._said = False
+        self._quiet_until, self._pause = 0.0, 5.0
 
-    def _read(self) -> list[dict]:
-        """What is written. A last line that was cut off, as by a kill or a full disk, is cut away."""
+    def _read(self) -> tuple[list[dict], bool]:
+        """What is written, and whether that is all that ever was. A last line that was cut off, as by a kill or a full disk, is
+        cut away. Lines that are damaged are left out, which is said once; the file as it was is kept beside."""
         path = self._record.journal
-        if not path.exists():
-            return []
-        entries, whole = [], 0
-        with path.open("rb") as file:
-            for line in file:
-                try:
-                    entries.append(json.loads(line))
-                except ValueError:
-                    break
-                whole += len(line)
-        if whole < path.stat().st_size:
-            os.truncate(path, whole)
-        return entries
+        content = path.read_bytes() if path.exists() else b""
+        *lines, last = content.split(b"\n")
+        if last and _entry(last):  # only its end of line is missing
+            lines.append(last)
+            with path.open("ab") as file:
+                file.write(b"\n")
+        elif last:
+            os.truncate(path, len(content) - len(last))
+        entries = [entry for line in lines if (entry := _entry(line))]
+        if len(entries) == len(lines):
+            return entries, True
+        if entries and entries[0]["do"] != "start":
+            entries.insert(0, {"do": "start", "time": entries[0]["time"], "name": self._record.folder.name, "tags": {}})
+        kept = path.with_suffix(".damaged")
+        write_atomically(kept, content)
+        write_atomically(path, b"".join(map(_line, entries)))
+        print(f"{path}: damaged lines are left out, {len(entries)} stand; {kept.name} is the file as it was", flush=True)
+        return entries, False
 
     @property
     def open(self) -> bool:
@@ -49,47 +66,64 @@ class Journal:
         return next((e["do"] == "start" for e in reversed(self.entries) if e["do"] in ("start", "end")), False)
 
     def write(self, what: str, **entry: object) -> None:
-        entry = {"do": what, "time": int(time.time() * 1000), **entry}
+        line = _line({"do": what, "time": int(time.time() * 1000), **entry})
         self._record.pending.touch()
-        line = (json.dumps(entry) + "\n").encode()
         with self._record.journal.open("ab", buffering=0) as file:
             whole = file.tell()
             if file.write(line) < len(line):  # the disk is full; half a line would spoil what comes after it
                 file.truncate(whole)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._record.journal))
-        self.entries.append(entry)
+        self.entries.append(json.loads(line))  # what is delivered now is what would be delivered later
 
     def deliver(self, patience: float = 0) -> bool:
-        """Brings MLflow up to date, trying for `patience` seconds; False if it didn't answer, which is said once.
+        """Brings MLflow up to date, trying for `patience` seconds; returns whether MLflow has answered.
 
-        An attempt may take seconds: after one that failed, the next calls without patience make none for a while.
+        An attempt may take seconds: after one that failed, the next calls without patience make none for a while. Where MLflow
+        does not answer, or refuses the run as a whole, that is said once, and the next command tries again.
         """
-        from mlflow.exceptions import MlflowException
-
         deadline = time.monotonic() + patience
-        if not patience and time.monotonic() < self._quiet_until:
-            return False
+        if self._over or (not patience and time.monotonic() < self._quiet_until):
+            return self._over
         while True:
             try:
+                with signals.held():
+                    self._ask()
                 while self._done < len(self.entries):
                     with signals.held():
                         self._send(self.entries[self._done])
                         self._done += 1
-                        state = {"uri": uri(self._outputs), "run_id": self.run_id, "entries": self._done}
+                        state = {"uri": place(self._outputs), "run_id": self.run_id, "entries": self._done}
+                        state["refused"] = self._refused
                         write_atomically(self._record.delivered, json.dumps(state).encode(), sync=False)
                 if not self.open:
                     self._record.pending.unlink(missing_ok=True)
                 return True
-            except (MlflowException, ConfigError, OSError) as error:
+            except Exception as error:  # MLflow's, the database's, the artifact store's: the job goes on, whatever it is
+                if refused(error):
+                    self._over = True
+                    self._print_refusal("this run", error)
+                    return True
                 if not self._said:
                     self._said = True
-                    why = error if isinstance(error, ConfigError) else unanswered(self._outputs, error)
-                    print(f"{why}; what it shall hold waits on disk", flush=True)
+                    what = error if isinstance(error, ConfigError) else unanswered(self._outputs, error)
+                    print(f"{what}; what it shall hold waits on disk", flush=True)
                 self._pause = min(2 * self._pause, 60)
                 self._quiet_until = time.monotonic() + self._pause
                 if time.monotonic() >= deadline:
                     return False
                 time.sleep(1)
+
+    def _ask(self) -> None:
+        """Finds out whether MLflow still has the run: where the database is a new one, it hears all of it."""
+        if self._asked:
+            return
+        try:
+            client(self._outputs).get_run(self.run_id)
+        except Exception as error:
+            if not refused(error):
+                raise
+            self.run_id, self._done, self._refused = None, 0, []
+        self._asked = True
 
     def _send(self, entry: dict) -> None:
         from mlflow.entities import Metric, Param, RunTag
@@ -99,36 +133,90 @@ class Journal:
             case "start":
                 self._start(entry)
             case "params":
-                params = [Param(key, value) for key, value in entry["values"].items()]
-                for first in range(0, len(params), 100):  # MLflow takes 100 at a time
-                    to.log_batch(self.run_id, params=params[first : first + 100])
-                to.log_text(self.run_id, entry["text"], "config.yaml")
+                self._log("params", [Param(key, value) for key, value in entry["values"].items()])
+                self._offer("file config.yaml", lambda: to.log_text(self.run_id, entry["text"], "config.yaml"))
             case "metrics":
                 now, epoch = entry["time"], entry["epoch"]
-                to.log_batch(self.run_id, metrics=[Metric(key, value, now, epoch) for key, value in entry["values"].items()])
+                self._log("metrics", [Metric(key, value, now, epoch) for key, value in entry["values"].items()])
             case "tags":
-                to.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in entry["tags"].items()])
+                self._log("tags", [RunTag(key, value) for key, value in entry["tags"].items()])
             case "file":
-                to.log_artifact(self.run_id, str(self._record.folder / "files" / entry["name"]))
+                path = str(self._record.folder / "files" / entry["name"])
+                self._offer(f"file {entry['name']}", lambda: to.log_artifact(self.run_id, path))
             case "end":
-                to.log_batch(self.run_id, tags=[RunTag("state", entry["state"])])
+                self._log("tags", [RunTag("state", entry["state"])])
                 to.set_terminated(self.run_id, entry["status"], entry["time"])
 
     def _start(self, entry: dict) -> None:
         """Makes the run, or opens it again; also one that was made just before a kill, and never noted down."""
         from mlflow.entities import RunTag
 
-        to, mark = client(self._outputs), self._record.about["id"]
+        to, mark, name = client(self._outputs), self._record.about["id"], entry["name"][:NAME]
+        new = False
         if self.run_id is None:
             where = experiment_id(self._outputs, self._experiment)
-            made = to.search_runs([where], f"tags.record = '{mark}'", max_results=1)
-            if not made:
-                tags = {**entry["tags"], "record": mark}
-                self.run_id = to.create_run(where, entry["time"], tags, entry["name"]).info.run_id
+            found = to.search_runs([where], f"tags.record = '{mark}'", max_results=1)
+            new = not found
+            self.run_id = (found[0] if found else to.create_run(where, entry["time"], {"record": mark}, name)).info.run_id
+            if new and self._heard:
+                print(f"MLflow at {place(self._outputs)} has not heard of {self._record.folder}; it is told now", flush=True)
+        if not new:
+            to.update_run(self.run_id, status="RUNNING", name=name)
+            for tag in {"state", "reason"} & to.get_run(self.run_id).data.tags.keys():
+                to.delete_tag(self.run_id, tag)  # how an earlier attempt ended
+        self._log("tags", [RunTag(key, value) for key, value in entry["tags"].items()])
+
+    def _log(self, kind: str, items: list) -> None:
+        """Params, metrics or tags, of which MLflow takes 100 at a time. A batch that is refused is halved: one item that is at
+        fault takes no other with it."""
+        if len(items) <= 100:
+            try:
+                client(self._outputs).log_batch(self.run_id, **{kind: items})
                 return
-            self.run_id = made[0].info.run_id
-        to.update_run(self.run_id, status="RUNNING", name=entry["name"])
-        to.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in entry["tags"].items()])
+            except Exception as error:
+                if not refused(error):
+                    raise
+                if len(items) == 1:
+                    self._refuse(f"{kind[:-1]} {items[0].key}", error)
+                    return
+        half = len(items) // 2
+        self._log(kind, items[:half])
+        self._log(kind, items[half:])
+
+    def _offer(self, what: str, send: Callable[[], object]) -> None:
+        try:
+            send()
+        except Exception as error:
+            if not refused(error):
+                raise
+            self._refuse(what, error)
+
+    def _refuse(self, what: str, error: Exception) -> None:
+        """Notes down what MLflow does not take. The note is a proof as well: if it takes no tag either, it is not this that it
+        refuses, but the run, and that is raised."""
+        known = what in self._refused
+        names = self._refused if known else [*self._refused, what]
+        client(self._outputs).set_tag(self.run_id, "refused", "; ".join(names)[:5000])
+        self._refused = names
+        if not known:
+            self._print_refusal(f"the {what}", error)
+
+    def _print_refusal(self, what: str, error: Exception) -> None:
+        print(f"MLflow at {place(self._outputs)} refuses {what} ({why(error)}); {self._record.folder} keeps it", flush=True)
+
+
+def _entry(line: bytes) -> dict | None:
+    """A line's entry; None if it is damaged."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and "do" in entry and "time" in entry else None
+
+
+def _line(entry: dict) -> bytes:
+    """An entry's line. What is no text (half a surrogate, as in a file's name that is not UTF-8) becomes a question mark."""
+    return json.dumps(entry, ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
 def recover(outputs: str | Path) -> None:
@@ -143,8 +231,8 @@ def recover(outputs: str | Path) -> None:
                     f"{record.folder}: its about.json is damaged, so MLflow cannot be told of it; remove the folder", flush=True
                 )
                 continue
-            if not knows(outputs, record):
-                record.pending.unlink()  # somebody deleted its run
+            if deleted(outputs, record):
+                record.pending.unlink()
                 continue
             journal = Journal(record, outputs, experiment)
             if journal.open:
@@ -155,22 +243,23 @@ def recover(outputs: str | Path) -> None:
             journal.deliver()
 
 
-def knows(outputs: str | Path, record: Record) -> bool:
-    """Whether MLflow has the record's run, or has yet to hear of it: not where somebody has deleted it.
+def here(told: dict, outputs: str | Path) -> bool:
+    """Whether a `delivered.json` tells of the MLflow at hand."""
+    return without_password(str(told.get("uri"))) == place(outputs)
 
-    True where MLflow doesn't answer.
-    """
+
+def deleted(outputs: str | Path, record: Record) -> bool:
+    """Whether somebody has deleted the record's run in MLflow. A run that stands there no more, not even as deleted, tells of a
+    new database, as does one that `mlflow gc` has purged: False, as where MLflow does not answer."""
     from mlflow.exceptions import MlflowException
 
-    delivered = read_json(record.delivered) or {}
-    if delivered.get("uri") != uri(outputs):
-        return True
+    told = read_json(record.delivered) or {}
+    if not here(told, outputs) or "run_id" not in told:
+        return False
     try:
-        return client(outputs).get_run(delivered["run_id"]).info.lifecycle_stage == "active"
-    except ConfigError:
-        return True
-    except MlflowException as error:
-        return error.error_code != "RESOURCE_DOES_NOT_EXIST"
+        return client(outputs).get_run(told["run_id"]).info.lifecycle_stage == "deleted"
+    except (ConfigError, MlflowException):
+        return False
 
 
 def record_of(
@@ -182,4 +271,4 @@ def record_of(
     """
     about = {"id": uuid.uuid4().hex, "experiment": experiment, "commit": code.name, "code": code.digest, "command": command}
     found = find(outputs, experiment, identity, about, resume, command)
-    return found if knows(outputs, found) else find(outputs, experiment, identity, about, resume=False)
+    return find(outputs, experiment, identity, about, resume=False) if deleted(outputs, found) else found

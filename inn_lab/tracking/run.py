@@ -34,7 +34,7 @@ class Run:
     The tag `state` says how the job ended in the lab's words; see `records.Outcome`.
     """
 
-    def __init__(self, record: Record, outputs: str | Path, experiment: str, name: str, tags: Mapping[str, str]) -> None:
+    def __init__(self, record: Record, outputs: str | Path, experiment: str, name: str, tags: Mapping[str, str | None]) -> None:
         self.record = record
         self.latest: dict[str, float] = {}  # each metric's last value
         self.outcome: Outcome | None = None  # once it has ended
@@ -123,14 +123,16 @@ class Run:
             self.failed(error)
 
 
-def of_all_sweeps(tags: Mapping[str, str], journal: Journal) -> dict[str, str]:
-    """Tags, of which `sweep` names all sweeps that the job has been in, the first one first."""
+def of_all_sweeps(tags: Mapping[str, str | None], journal: Journal) -> dict[str, str]:
+    """Tags, of which `sweep` names all sweeps that the job has been in, the first one first. None is left out: the parent run's
+    id, where MLflow has refused that run."""
+    tags = {key: value for key, value in tags.items() if value is not None}
     before = [entry["tags"]["sweep"] for entry in journal.entries if "sweep" in entry.get("tags", ())]
     names = dict.fromkeys(" ".join([*before, tags.get("sweep", "")]).split())
-    return {**tags, "sweep": " ".join(names)} if "sweep" in tags else dict(tags)
+    return {**tags, "sweep": " ".join(names)} if "sweep" in tags else tags
 
 
-def take_over(outputs: str | Path, record: Record, tags: Mapping[str, str]) -> None:
+def take_over(outputs: str | Path, record: Record, tags: Mapping[str, str | None]) -> None:
     """A job that is done already is the child of the sweep that asks for it, with these tags. MLflow is brought up to date."""
     journal = Journal(record, outputs, record.about["experiment"])
     tags = of_all_sweeps(tags, journal)

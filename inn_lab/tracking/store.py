@@ -7,7 +7,9 @@ import contextlib
 import functools
 import logging
 import os
+import re
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +22,24 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
+# Of MLflow's error codes those that will be the same next time: what it was sent is at fault, or the run is gone.
+REFUSALS = {"BAD_REQUEST", "INVALID_PARAMETER_VALUE", "MALFORMED_REQUEST", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"}
+LOCAL = {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "overlay", "ramfs", "reiserfs", "tmpfs", "xfs", "zfs"}
 
 
 def uri(outputs: str | Path) -> str:
     """Where the runs are: MLFLOW_TRACKING_URI, else the SQLite file in `outputs`, by its absolute path."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{Path(outputs).resolve() / 'mlflow.db'}"
+
+
+def place(outputs: str | Path) -> str:
+    """`uri(outputs)` as it is printed and stored: without a user's name and password."""
+    return without_password(uri(outputs))
+
+
+def without_password(text: str) -> str:
+    """A text without the names and passwords of its addresses: http://host for http://user:password@host."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", text)
 
 
 @functools.cache
@@ -36,7 +51,8 @@ def _client(where: str) -> "MlflowClient":
     from mlflow import MlflowClient
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # what it raises is told in one line, see Journal
+    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # what is raised is told in one line, see Journal
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     if not where.startswith(SQLITE):
         return MlflowClient(where)
@@ -50,14 +66,18 @@ def _client(where: str) -> "MlflowClient":
 
 
 def _on_a_local_disk(path: Path) -> bool:
-    """Whether Linux says so; elsewhere nothing is known, and False."""
+    """Whether Linux says that it lies on a file system that only this machine sees; elsewhere nothing is known, and False."""
     try:
-        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+        mounts = Path("/proc/mounts").read_text(errors="surrogateescape").splitlines()
     except OSError:
         return False
-    under = [(len(point), kind) for point, kind in mounts if path.resolve().is_relative_to(point)]
-    network = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "fuse.glusterfs", "fuse.sshfs", "afs", "9p")
-    return bool(under) and not max(under)[1].startswith(network)
+    under = []  # the mounts above it; the innermost counts, and of two on one point the later
+    for number, line in enumerate(mounts):
+        _, point, kind, *_ = line.split()
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), point)  # a blank is \040
+        if path.resolve().is_relative_to(point):
+            under.append((len(point), number, kind))
+    return bool(under) and max(under)[2] in LOCAL
 
 
 def client(outputs: str | Path) -> "MlflowClient":
@@ -71,11 +91,44 @@ def client(outputs: str | Path) -> "MlflowClient":
         raise unanswered(outputs, error) from error
 
 
+def reader(outputs: str | Path) -> "MlflowClient | None":
+    """The client where there is something to read; None where there is no database. Makes nothing."""
+    where = uri(outputs)
+    if where.startswith(SQLITE) and not Path(where.removeprefix(SQLITE)).exists():
+        return None
+    return client(outputs)
+
+
+def refused(error: Exception) -> bool:
+    """Whether MLflow has answered that it does not take this, and will not when it is asked again."""
+    if isinstance(error, FileNotFoundError):
+        return True  # a file of the record is gone
+    if "DatabaseError)" in str(error):
+        return False  # a damaged database; MLflow calls that BAD_REQUEST
+    answer = getattr(error, "response", None)  # an artifact store's, by HTTP: a bad request, or a file that is too large
+    return getattr(error, "error_code", None) in REFUSALS or getattr(answer, "status_code", None) in (400, 413)
+
+
+def why(error: Exception | str) -> str:
+    """The first line of what MLflow says, cut to a line's length."""
+    said = [line for line in str(error).splitlines() if not line.startswith("(raised as a result of")]  # SQLAlchemy's preface
+    return without_password(said[0])[:200] if said else type(error).__name__
+
+
 def unanswered(outputs: str | Path, error: Exception) -> ConfigError:
     """What is said of an MLflow that does not answer."""
-    said = [line for line in str(error).splitlines() if not line.startswith("(raised as a result of")]  # SQLAlchemy's preface
-    why = said[0][:200] if said else type(error).__name__
-    return ConfigError(f"MLflow at {uri(outputs)} does not answer ({why}); see MLFLOW_TRACKING_URI and outputs")
+    return ConfigError(f"MLflow at {place(outputs)} does not answer ({why(error)}); see MLFLOW_TRACKING_URI and outputs")
+
+
+@contextlib.contextmanager
+def asking(outputs: str | Path) -> Iterator[None]:
+    """Inside, an MLflow that does not answer raises ConfigError."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise unanswered(outputs, error) from error
 
 
 def experiment_id(outputs: str | Path, name: str) -> str:
@@ -83,19 +136,27 @@ def experiment_id(outputs: str | Path, name: str) -> str:
     somebody has deleted the experiment there."""
     from mlflow.exceptions import MlflowException
 
-    try:
-        if found := client(outputs).get_experiment_by_name(name):
-            if found.lifecycle_stage == "active":
-                return found.experiment_id
-            raise ConfigError(
-                f"experiment={name}: it was deleted in MLflow at {uri(outputs)}, and takes no runs; restore it "
-                f"(mlflow experiments restore -x {found.experiment_id}), or set another outputs"
-            )
-        local = uri(outputs).startswith(SQLITE)
-        files = (Path(outputs).resolve() / "artifacts").as_uri() if local else None
-        return client(outputs).create_experiment(name, artifact_location=files)
-    except MlflowException as error:
-        raise unanswered(outputs, error) from error
+    with asking(outputs):
+        found = client(outputs).get_experiment_by_name(name)
+        if found is None:
+            local = uri(outputs).startswith(SQLITE)
+            files = (Path(outputs).resolve() / "artifacts").as_uri() if local else None
+            try:
+                made = client(outputs).create_experiment(name, artifact_location=files)
+                jobs = Path(outputs) / "jobs" / name
+                if any(jobs.glob("*/delivered.json")):
+                    print(f"MLflow at {place(outputs)} has no {name} yet: it is told what {jobs} holds", flush=True)
+                return made
+            except MlflowException as error:
+                found = client(outputs).get_experiment_by_name(name)  # another process may have been quicker
+                if found is None:
+                    raise error
+        if found.lifecycle_stage == "active":
+            return found.experiment_id
+        raise ConfigError(
+            f"experiment={name}: it was deleted in MLflow at {place(outputs)}, and takes no runs; restore it "
+            f"(mlflow experiments restore -x {found.experiment_id}), or set another outputs"
+        )
 
 
 def experiment_name(hydra: DictConfig) -> str:
