@@ -33,9 +33,9 @@ def run(cfg: DictConfig) -> Outcome:
     signals.listen()
     hydra = HydraConfig.get()
     in_sweep = hydra.mode == RunMode.MULTIRUN
-    experiment, code = tracking.experiment_name(hydra), identity.code(cfg)
+    experiment = tracking.experiment_name(hydra)
     title = config.title(hydra.overrides.task) or experiment
-    tags, place = describe(cfg, hydra) | {"commit": code.name}, {}
+    tags, place = describe(cfg, hydra), {}
     name, command = title, None
     if in_sweep:
         number, folder = str(hydra.job.num), Path(hydra.sweep.dir)
@@ -57,7 +57,8 @@ def run(cfg: DictConfig) -> Outcome:
     if not in_sweep:
         tracking.experiment_id(cfg.outputs, experiment)  # is MLflow there? later it may be away
         tracking.recover(cfg.outputs)
-    which = identify(cfg, job.device if job else None)
+    which, code = identify(cfg, job.device if job else None), identity.code(cfg)
+    tags["commit"] = code.name
     record = tracking.record_of(cfg.outputs, experiment, which, cfg.resume, code, command)
     with record.mine(patience=5 if in_sweep else 0) as mine:
         if not mine:

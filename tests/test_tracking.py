@@ -169,12 +169,12 @@ def test_in_a_new_database_a_job_that_is_done_has_the_sweep_s_new_run_as_its_par
     cfg = OmegaConf.create({"outputs": str(outputs), "resume": True, "hydra": hydra})
     record = tracking.record_of(outputs, "adhoc", "abc", resume=True, code=CODE)
     with tracking.sweep(cfg, [("abc", CODE)]):
-        tags = {"job": "0", tracking.PARENT: tracking.parent(folder)}
+        tags = {"job": "0", tracking.PARENT: tracking.parent(folder)["run_id"]}
         with tracking.Run(record, outputs, "adhoc", "a run", tags):
             pass
     emptied(outputs)
     with tracking.sweep(cfg, [("abc", CODE)]) as sweep:
-        tracking.take_over(outputs, record, {tracking.PARENT: tracking.parent(folder)})
+        tracking.take_over(outputs, record, {tracking.PARENT: tracking.parent(folder)["run_id"]})
     children = tracking.client(outputs).search_runs([tracking.experiment_id(outputs, "adhoc")], "tags.job = '0'")
     assert [run.data.tags[tracking.PARENT] for run in children] == [sweep.id]
     assert capsys.readouterr().out.count("it is told now") == 2  # once for the sweep, once for its job
