@@ -7,7 +7,7 @@ torch's CSR tensors are no parameters (their gradients leak memory or turn dense
 import functools
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from inn_lab.linear.base import Activation, Map, WeightMatrix, check, check_entr
 
 CACHE = 2**20  # bytes of a core's second-level cache that are counted on
 MOST = 2**31 - 1  # of rows, columns and entries: they are counted in 32 bits
+KERNELS = {torch.float32, torch.float64}  # what there are kernels for on the CPU
 
 
 class Block:
@@ -26,7 +27,7 @@ class Block:
 
     def __init__(self, starts: Tensor, stops: Tensor, columns: Tensor, n_columns: int) -> None:
         self.starts, self.stops, self.columns, self.n_columns = starts, stops, columns, n_columns
-        self.n_rows = len(starts)
+        self.n_rows, self.values_shape, self.device = len(starts), columns.shape, columns.device
 
     @functools.cached_property
     def chunks(self) -> Tensor:
@@ -71,32 +72,48 @@ class Block:
         return self.columns[self.entries[1]]
 
 
-def _check(who: str, block: Block, values: Tensor, **dense: tuple[Tensor, tuple[str | int, ...]]) -> None:
+def _check(who: str, block: Block, values: Tensor, **dense: tuple[Tensor, tuple[int, ...]]) -> None:
     """Raises TypeError or ValueError unless a kernel can be handed these: it reads where a pointer leads it.
 
-    values: of all of W. dense: by name a matrix and the shape that the block asks of it. That the block itself is whole was
-    checked when it was made.
+    values: of all of W. dense: by name a matrix and its shape as the block asks it. That the block itself is whole was checked
+    when it was made.
     """
-    if values.shape != block.columns.shape or values.device != block.columns.device:
+    dtype, device = values.dtype, values.device
+    if (
+        values.shape == block.values_shape
+        and device == block.device
+        and (dtype in KERNELS or device.type != "cpu")
+        and values.is_contiguous()
+    ):
+        for x, shape in dense.values():
+            if x.shape != shape or x.dtype is not dtype or x.device != device or not x.is_contiguous():
+                break
+        else:
+            return
+    _explain(who, block, values, dense)
+
+
+def _explain(who: str, block: Block, values: Tensor, dense: dict[str, tuple[Tensor, tuple[int, ...]]]) -> NoReturn:
+    """Says what `_check` has found; it is called for each product, and has no time to look for words."""
+    if values.shape != block.values_shape or values.device != block.device:
         raise ValueError(
-            f"{who}: the values are {tuple(values.shape)} on {values.device}, and the pattern {tuple(block.columns.shape)} on "
-            f"{block.columns.device}; give a value for each entry, where the pattern is"
+            f"{who}: the values are {tuple(values.shape)} on {values.device}, and the pattern {tuple(block.values_shape)} on "
+            f"{block.device}; give a value for each entry, where the pattern is"
         )
-    if values.device.type == "cpu" and values.dtype not in (torch.float32, torch.float64):
+    if values.device.type == "cpu" and values.dtype not in KERNELS:
         raise TypeError(
             f"{who}: the weights are {values.dtype}; a sparse product on the CPU takes torch.float32 or torch.float64, e.g. "
             "model.float(); or hold the matrix as masked"
         )
     for name, (x, shape) in dense.items():
         check(who, name, x, shape, values)
-    for x in (values, *(x for x, _ in dense.values())):
-        if not x.is_contiguous():
-            raise ValueError(f"{who}: a tensor {tuple(x.shape)} of strides {x.stride()}; make it contiguous, x.contiguous()")
+    strides = next(x.stride() for x in (values, *(x for x, _ in dense.values())) if not x.is_contiguous())
+    raise ValueError(f"{who}: numbers do not lie one after the other, their strides are {strides}; take x.contiguous()")
 
 
 def product(block: Block, values: Tensor, x: Tensor) -> Tensor:
     """The block times each of x's S matrices: (S, in, C) -> (S, out, C)."""
-    _check("product", block, values, x=(x, ("S", block.n_columns, "C")))
+    _check("product", block, values, x=(x, (len(x), block.n_columns, x.shape[-1])))
     if x.device.type != "cpu":
         return torch_product(block, values, x)
     out = x.new_empty(len(x), block.n_rows, x.shape[2])
@@ -123,7 +140,7 @@ def forward_steps(block: Block, values: Tensor, drive: Tensor, n_relu: int, step
     A step's drive is read once: where there is one for each, the states take its place.
     """
     drives = steps if len(drive) == steps else 1
-    _check("forward_steps", block, values, drive=(drive, (drives, block.n_rows, "B")))
+    _check("forward_steps", block, values, drive=(drive, (drives, block.n_rows, drive.shape[-1])))
     _check_square("forward_steps", block, n_relu)
     if drive.device.type != "cpu":
         return torch_forward_steps(block, values, drive, n_relu, steps)
@@ -136,8 +153,8 @@ def forward_steps(block: Block, values: Tensor, drive: Tensor, n_relu: int, step
 
 def backward_steps(block: Block, values: Tensor, grad: Tensor, states: Tensor) -> Tensor:
     """g_t = σ'(a_t) ⊙ (Wᵀ g_{t+1} + dL/dh_t) for all t (T, H, B); `grad` (T, O, B) is the gradient of the linear rows."""
-    n_linear = grad.shape[1]
-    shapes = (len(states), n_linear, states.shape[-1]), ("T", block.n_rows, "B")
+    steps, n_linear, batch = len(states), grad.shape[1], states.shape[-1]
+    shapes = (steps, n_linear, batch), (steps, block.n_rows, batch)
     _check("backward_steps", block, values, grad=(grad, shapes[0]), states=(states, shapes[1]))
     _check_square("backward_steps", block, block.n_rows - n_linear)
     if states.device.type != "cpu":
