@@ -179,13 +179,13 @@ class Anderson:
         at = self.count % self.products.shape[1]
         self.count += 1
         self.values[:, at], self.steps[:, at] = new - before[0], step - before[1]
-        row, side = (torch.stack([self.steps[:, at], step], dim=1) @ self.steps.mT).unbind(1)  # (B, m) each
+        row, side = ((one[:, None] @ self.steps.mT)[:, 0] for one in (self.steps[:, at], step))  # (B, m)
         self.products[:, at], self.products[:, :, at] = row, row
         length = self.products.diagonal(dim1=1, dim2=2).sqrt().clamp_min(TINY)  # so that early changes do not drown late ones
         matrix = self.products / (length[:, :, None] * length[:, None, :])
         matrix.diagonal(dim1=1, dim2=2).add_(REGULAR)
-        share = solve_ex(matrix, side / length)[0] / length  # (B, m)
-        return torch.baddbmm(new[:, None], share.to(new)[:, None], self.values, alpha=-1)[:, 0]
+        share = solve_ex(matrix, (side / length)[:, :, None])[0].mT / length[:, None]  # (B, 1, m)
+        return new - (share.to(new) @ self.values)[:, 0]
 
 
 class MinimalResiduals:
