@@ -358,22 +358,26 @@ def _check_pattern(matrix: CSR, pointers: Tensor, columns: Tensor, values: Tenso
     check_entries(matrix.out_features, matrix.in_features, _flat(pointers, columns, matrix.in_features), values)
 
 
-def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
+def first_order(what: str, instead: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A derivative by hand, which has no derivative: it refuses create_graph=True.
 
     torch's `once_differentiable` does so only where what comes from above has a derivative itself, and counts the rest as
     constant: of the gradient of (W x).sum(), all of it.
     """
 
-    @functools.wraps(backward)
-    def refusing(ctx: Any, grad: Tensor) -> Any:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "a sparse product has no second derivative; leave out create_graph=True, or hold the matrix as masked"
-            )
-        return backward(ctx, grad)
+    def decorate(backward: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(backward)
+        def refusing(ctx: Any, grad: Tensor) -> Any:
+            if torch.is_grad_enabled():
+                raise RuntimeError(f"{what} has no second derivative; leave out create_graph=True{instead}")
+            return backward(ctx, grad)
 
-    return refusing
+        return refusing
+
+    return decorate
+
+
+SPARSE_PRODUCT = ("a sparse product", ", or hold the matrix as masked")
 
 
 class Fixed(CSR):
@@ -399,7 +403,7 @@ class _Product(torch.autograd.Function):
         return product(block, values.detach(), columns)[0].T.reshape(*x.shape[:-1], block.n_rows)
 
     @staticmethod
-    @first_order
+    @first_order(*SPARSE_PRODUCT)
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         columns, values = ctx.saved_tensors
         g = grad.reshape(columns.shape[2], ctx.block.n_rows).T.contiguous()[None]  # (…, out) -> (1, out, C)
@@ -436,7 +440,7 @@ class _Iterate(torch.autograd.Function):
         return states[:, n_relu:].permute(2, 0, 1).contiguous()  # (B, T, O)
 
     @staticmethod
-    @first_order
+    @first_order(*SPARSE_PRODUCT)
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         seen, values, states = ctx.saved_tensors
         by_input, by_state = ctx.blocks

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.func import functional_call, jvp
 
 from inn_lab.config import ConfigError
+from inn_lab.linear.csr import first_order
 from inn_lab.models.solvers import Record, Solver, Step, flat, wide
 
 NAMED = 5  # samples that a warning names
@@ -197,7 +197,7 @@ class Fix(torch.autograd.Function):
         ctx.save_for_forward(z, *given)
 
     @staticmethod
-    @once_differentiable
+    @first_order("a fixed point")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         problem, (z, *inputs) = ctx.problem, ctx.saved_tensors
         wanted = [place for place, needed in enumerate(ctx.needs_input_grad[2:]) if needed]

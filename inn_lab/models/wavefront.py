@@ -193,7 +193,7 @@ class _Iterate(torch.autograd.Function):
         return states[2 * depth :, h - stack.last : h].contiguous()  # (T, last, B)
 
     @staticmethod
-    @first_order
+    @first_order("a wavefront")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         (values, states, acts, *carries), stack = ctx.saved_tensors, ctx.stack
         (steps, _, batch), depth, width, (y, h) = grad.shape, stack.depth, stack.width, (stack.y, stack.h)
