@@ -49,14 +49,17 @@ def study(job):
 """
 
 
-def test_a_job_that_slurm_starts_again_goes_on_with_its_record_also_if_all_begin_afresh(tmp_path, fake_slurm, monkeypatch):
+def test_a_job_that_slurm_starts_again_goes_on_with_its_record_also_if_all_begin_afresh(
+    lab, outputs, tmp_path, fake_slurm, monkeypatch
+):
     (tmp_path / "preempted.py").write_text(PREEMPTED.format(there=tmp_path / "there"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
     words = [*SMOKE, "study._target_=preempted.study", "hydra/launcher=slurm", "resume=false", "-m", "R=0.2"]
-    code, out = run(tmp_path / "outputs", *words)
+    code, out, _ = lab(*words)
     assert code == 0 and "1 finished" in out, out + (fake_slurm / "log").read_text()
-    assert len(measured(tmp_path / "outputs")) == 2
-    (job,) = [run for run in everything(tmp_path / "outputs") if "job" in run.data.tags]
+    assert len(measured(outputs)) == 2
+    (job,) = [run for run in everything(outputs) if "job" in run.data.tags]
     assert job.data.tags["attempts"] == "2"
     assert "#SBATCH --exclusive" not in (fake_slurm / "script").read_text()
 

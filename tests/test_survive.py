@@ -7,11 +7,11 @@ import os
 import random
 import re
 import resource
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +26,9 @@ from inn_lab.identity import Code
 
 PROC = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the processes of a sweep are found in Linux's /proc")
 MEASURED = ["train/loss", "train/acc_end", "val/loss", "val/acc_end", "test/loss", "test/acc_end", "model/weights"]
-SIX = [*SMOKE, "trainer.max_epochs=25", "trainer.checkpoint_s=0", "hydra.launcher.n_jobs=2", "-m", "R=0.1,0.2", "seed=0,1,2"]
+EPOCHS = 12
+SIX = [*SMOKE, f"trainer.max_epochs={EPOCHS}", "trainer.checkpoint_s=0", "hydra.launcher.n_jobs=2"]
+SIX += ["-m", "R=0.1,0.2", "seed=0,1,2"]
 
 
 def start(outputs: Path, *arguments: str, **environment: str) -> subprocess.Popen:
@@ -67,13 +69,18 @@ def everything(outputs: Path) -> list:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> tuple[pd.DataFrame, float]:
-    """What the six jobs measure, and how many seconds two workers take for them."""
+    """What the six jobs measure, and how many seconds an epoch takes."""
     outputs = tmp_path_factory.mktemp("undisturbed")
     code, out = run(outputs, *SIX)
     assert code == 0, out
     found = measured(outputs)
-    assert len(found) == 6 * 25
-    return found, sum(json.loads(mark.read_text())["seconds"] for mark in outputs.glob("jobs/adhoc/*/done.json")) / 2
+    assert len(found) == 6 * EPOCHS
+    return found, sum(json.loads(mark.read_text())["seconds"] for mark in outputs.glob("jobs/adhoc/*/done.json")) / len(found)
+
+
+def lengths(outputs: Path) -> dict[Path, int]:
+    """How many bytes each job of a sweep has in its journal."""
+    return {path: path.stat().st_size for path in outputs.glob("jobs/adhoc/*/journal.jsonl")}
 
 
 @PROC
@@ -82,14 +89,15 @@ def undisturbed(tmp_path_factory) -> tuple[pd.DataFrame, float]:
     [(signal.SIGKILL, 2), *(pytest.param(signum, 10, marks=pytest.mark.slow) for signum in (signal.SIGKILL, signal.SIGTERM))],
 )
 def test_a_sweep_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(tmp_path, undisturbed, signum, times):
-    moments, (expected, span) = random.Random(times), undisturbed
+    """A few epochs after two jobs have gone on, so that every kill finds two at work and leaves something for the next one."""
+    moments, (expected, epoch) = random.Random(times), undisturbed
     for _ in range(times):
-        process = start(tmp_path, *SIX)
+        before, process = lengths(tmp_path), start(tmp_path, *SIX)
         begun = time.time() + 300
-        while not list((tmp_path / "sweeps").glob("*/*/output.log")) and process.poll() is None:
+        while sum(size > before.get(path, 0) for path, size in lengths(tmp_path).items()) < 2 and process.poll() is None:
             assert time.time() < begun
-            time.sleep(0.05)  # the imports are of no interest: from here on jobs run
-        time.sleep(moments.uniform(0, 0.8 * span / times))  # soon enough that there is something left to kill each time
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 4 * epoch))
         if signum == signal.SIGKILL:
             for pid in family(process.pid):
                 with contextlib.suppress(ProcessLookupError):
@@ -98,7 +106,6 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(
             process.send_signal(signum)
         out, _ = process.communicate(timeout=60)
         assert process.returncode in (-signal.SIGKILL, 128 + signum, 0), out
-        shutil.rmtree(tmp_path / "sweeps")
     code, out = run(tmp_path, *SIX)
     assert code == 0 and "6 finished" in out, out
     pd.testing.assert_frame_equal(measured(tmp_path), expected, check_exact=True)
@@ -109,22 +116,28 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(
 
 
 @PROC
-def test_a_job_that_dies_takes_no_other_with_it(tmp_path):
+def test_a_job_that_dies_takes_no_other_with_it(lab, outputs):
     """One job's process is killed, as when the memory runs out: the others finish, and the same command mends the loss."""
-    process = start(tmp_path, *SMOKE, "trainer.max_epochs=40", "-m", "seed=0,1")
-    while not (beats := list((tmp_path / "jobs").glob("adhoc/*/heartbeat"))) or len(beats) < 3:  # the sweep has one too
-        assert process.poll() is None
-        time.sleep(0.05)
-    (victim, *_) = [
-        pid for pid in family(process.pid)[1:] if any("output.log" in os.readlink(f) for f in Path(f"/proc/{pid}/fd").glob("1"))
-    ]
-    os.kill(victim, signal.SIGKILL)
-    out, _ = process.communicate(timeout=200)
-    assert process.returncode == 1 and "1 killed" in out and "1 finished" in out
+    words = [*SMOKE, "trainer.max_epochs=40", "hydra.launcher.n_jobs=2", "-m", "seed=0,1"]
+
+    def kill_one() -> None:
+        until = time.time() + 100
+        while len(lengths(outputs)) < 2 and time.time() < until:
+            time.sleep(0.01)
+        for pid in family(os.getpid())[1:]:
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/{pid}/fd/1").startswith(str(outputs.resolve())):
+                    return os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    code, out, _ = lab(*words)
+    killer.join()
+    assert code == 1 and "1 killed" in out and "1 finished" in out, out
     assert "its process ended with signal SIGKILL (the memory may have run out)" in out
-    states = sorted(run.data.tags.get("state", "") for run in everything(tmp_path) if "job" in run.data.tags)
+    states = sorted(run.data.tags.get("state", "") for run in everything(outputs) if "job" in run.data.tags)
     assert states == ["finished", "killed"]
-    code, out = run(tmp_path, *SMOKE, "trainer.max_epochs=40", "-m", "seed=0,1")
+    code, out, _ = lab(*words)
     assert code == 0 and "2 finished" in out
 
 

@@ -137,7 +137,7 @@ def test_the_same_command_gives_the_same_numbers_bit_for_bit(lab, runs):
     assert (first[:, [0, 1, 4]] != other[:, [0, 1, 4]]).all()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_sweep_leaves_nothing_running(outputs, runs, signum):
     command = [sys.executable, "-m", "inn_lab", "source=digits", "scale=smoke", "trainer.max_epochs=100000", "-m", "seed=0,1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy())

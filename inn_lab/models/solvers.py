@@ -139,7 +139,7 @@ class Iteration:
         old, new = self.found, f(self.found)
         step = new - old
         allowed = new.abs().mul_(self.solver.rtol).add_(self.solver.atol)
-        residuals = vector_norm(step / allowed, dim=1) / max(1, step.shape[1]) ** 0.5
+        residuals = vector_norm(torch.div(step, allowed, out=allowed), dim=1) / max(1, step.shape[1]) ** 0.5
         moves = residuals > 1  # a state that is no number does not, for good
         if self.mixed:
             new = torch.where(moves[:, None], self.mixed(new, step), new)
@@ -178,8 +178,9 @@ class Anderson:
             return new
         at = self.count % self.products.shape[1]
         self.count += 1
-        self.values[:, at], self.steps[:, at] = new - before[0], step - before[1]
-        row, side = ((one[:, None] @ self.steps.mT)[:, 0] for one in (self.steps[:, at], step))  # (B, m)
+        torch.sub(new, before[0], out=self.values[:, at])
+        change = torch.sub(step, before[1], out=self.steps[:, at])
+        row, side = (torch.stack((change, step), dim=1) @ self.steps.mT).unbind(1)  # (B, m)
         self.products[:, at], self.products[:, :, at] = row, row
         length = self.products.diagonal(dim1=1, dim2=2).sqrt().clamp_min(TINY)  # so that early changes do not drown late ones
         matrix = self.products / (length[:, :, None] * length[:, None, :])
