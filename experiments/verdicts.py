@@ -1,0 +1,194 @@
+"""Whether runs bear out a sentence: *agrees*, *differs*, or *not enough runs* to tell.
+
+A report says what it compares: a mean of its runs, a difference or a trend (`mean`, `difference`, `trend`), or the `share` or
+`correlation` of single cases; and the range in which the sentence says that it lies. How it is judged is the same for all. The
+sentence *agrees* if the 95 % interval lies within the range: were the truth outside, that would be found in at most one of 40
+repetitions. It *differs* if the interval lies apart from the range: were the truth within, that would be as rare.
+
+Symbols: an *arm*, the values of runs that are alike in all but the seed, by seed; n seeds; k of m findings.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtr, stdtrit
+from scipy.stats import binomtest, norm, rankdata
+
+AGREES, DIFFERS, TOO_FEW = "agrees", "differs", "not enough runs"
+RARE = 0.025  # how often a verdict may be wrong, each of the two
+SPREAD = (
+    0.03  # standard deviation of an accuracy from seed to seed, on endless test data: what our studies have (docs/verdicts.md)
+)
+TRUSTED = 4  # how many runs more that is worth
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was measured, in words; and how often it, or what speaks more clearly, would be found by chance.
+
+    if_false: at most so often if the sentence does not hold; if_true: if it holds. 1 where nothing can be told.
+    """
+
+    measured: str
+    if_false: float
+    if_true: float
+
+    @property
+    def verdict(self) -> str:
+        return AGREES if self.if_false <= RARE else DIFFERS if self.if_true <= RARE else TOO_FEW
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, its standard error, and of how many degrees of freedom that is (Student's t).
+
+    Of values that are not measured, or whose error is not known, the error is infinite.
+    """
+
+    value: float
+    error: float
+    dof: float
+    unit: str = ""  # what stands behind the numbers in words: " s", " of 3 seeds"
+
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval."""
+        reach = float(stdtrit(self.dof, 1 - RARE)) * self.error if math.isfinite(self.error) else math.inf
+        return self.value - reach, self.value + reach
+
+    def within(self, low: float = -math.inf, high: float = math.inf, *, digits: int = 2) -> Finding:
+        """Does it lie in [low, high]?"""
+        if math.isnan(self.value):
+            return Finding("no runs", 1, 1)
+        shown = f"{self.value:.{digits}f}"
+        if not math.isfinite(self.error):
+            return Finding(f"{shown}{self.unit}", 1, 1)
+        from_low, from_high = (math.copysign(math.inf, d) if self.error == 0 and d else d / (self.error or 1)
+                               for d in (self.value - low, self.value - high))  # fmt: skip
+        below, above = float(stdtr(self.dof, from_low)), float(stdtr(self.dof, -from_high))
+        start, end = self.interval()
+        return Finding(
+            f"{shown} ({start:.{digits}f} to {end:.{digits}f}){self.unit}", max(1 - below, 1 - above), min(below, above)
+        )
+
+
+def contrast(arms: Sequence[pd.Series], shares: Sequence[float], spread: float | None = None, unit: str = "") -> Estimate:
+    """Σ share × arm, its mean over seeds.
+
+    Arms that share their seeds share what these draw, images and sequences: then it is taken seed by seed (*paired*). They do
+    where one arm's seeds are all among the others'; elsewhere each arm is a sample of its own (Welch 1947).
+
+    spread: what is known of a run's standard deviation beforehand. It counts as `TRUSTED` runs more in the estimate of the
+    variance, as in Smyth's (2004) moderated t statistic, so that one run already has an interval. Without it that takes two.
+
+    Raises ValueError for an arm with two values of one seed.
+    """
+    given = [dict(zip(arm.index, arm, strict=True)) for arm in arms]
+    if any(len(values) < len(arm) for values, arm in zip(given, arms, strict=True)):
+        raise ValueError("an arm has one value for each seed")
+    given = [{seed: value for seed, value in values.items() if value == value} for values in given]
+    known, counts = TRUSTED if spread is not None else 0, [len(values) for values in given]
+    if not all(counts):
+        return Estimate(math.nan, math.inf, 1, unit)
+    seeds = set.intersection(*map(set, given))
+    if len(seeds) == min(counts):  # one sample, of the sum
+        each = np.array(
+            [sum(share * values[seed] for share, values in zip(shares, given, strict=True)) for seed in sorted(seeds)]
+        )
+        samples = [(each, math.hypot(*shares))]
+    else:
+        samples = [(share * np.array([*values.values()]), abs(share)) for share, values in zip(shares, given, strict=True)]
+    value = sum(each.mean() for each, _ in samples)
+    dofs = [known + len(each) - 1 for each, _ in samples]
+    if not all(dofs) or not math.isfinite(value):
+        return Estimate(float(value), math.inf, 1, unit)
+    squares = [known * ((spread or 0) * scale) ** 2 + ((each - each.mean()) ** 2).sum() for each, scale in samples]
+    errors = [square / dof / len(each) for square, dof, (each, _) in zip(squares, dofs, samples, strict=True)]
+    total, spent = sum(errors), sum(error**2 / dof for error, dof in zip(errors, dofs, strict=True))
+    return Estimate(float(value), math.sqrt(total), total**2 / spent if spent else sum(dofs), unit)
+
+
+def mean(arm: pd.Series, spread: float | None = None, unit: str = "") -> Estimate:
+    """Where the runs of an arm end."""
+    return contrast([arm], [1], spread, unit)
+
+
+def difference(arm: pd.Series, other: pd.Series, spread: float | None = None, unit: str = "") -> Estimate:
+    """How far an arm ends above another."""
+    return contrast([arm, other], [1, -1], spread, unit)
+
+
+def trend(arms: Mapping[float, pd.Series], spread: float | None = None, unit: str = "") -> Estimate:
+    """How much more there is at each arm than at the one before, on average: the slope over the arms in their order.
+
+    NaN for fewer than two arms.
+    """
+    if len(arms) < 2:
+        return Estimate(math.nan, math.inf, 1, unit)
+    places = np.arange(len(arms)) - (len(arms) - 1) / 2
+    return contrast([arms[at] for at in sorted(arms)], list(places / (places**2).sum()), spread, unit)
+
+
+def accuracy_spread(arms: Sequence[pd.Series], examples: int, spread: float = SPREAD) -> float:
+    """What is known beforehand of an accuracy's standard deviation: from seed to seed, and for so many test examples."""
+    p = np.clip(np.nanmean(np.concatenate(arms)), 0.5 / examples, 1 - 0.5 / examples)
+    return math.sqrt(spread**2 + p * (1 - p) / examples)
+
+
+def share(cases: int, of: int, low: float = 0.0, high: float = 1.0, *, digits: int = 2) -> Finding:
+    """Does the share of cases, each by itself, lie in [low, high]? Exact binomial."""
+    if not of:
+        return Finding("none", 1, 1)
+    low_end, high_end = binomtest(cases, of).proportion_ci(1 - 2 * RARE)
+    below = binomtest(cases, of, low, "less").pvalue if low > 0 else 1.0
+    above = binomtest(cases, of, high, "greater").pvalue if high < 1 else 1.0
+    over = binomtest(cases, of, low, "greater").pvalue if low > 0 else 0.0
+    under = binomtest(cases, of, high, "less").pvalue if high < 1 else 0.0
+    text = f"{cases / of:.{digits}f} ({low_end:.{digits}f} to {high_end:.{digits}f}), {cases} of {of}"
+    return Finding(text, max(over, under), min(below, above))
+
+
+def correlation(x: pd.Series, y: pd.Series, low: float = -1.0, high: float = 1.0, *, digits: int = 2) -> Finding:
+    """Does Spearman's rank correlation lie in [low, high]? By Fisher's z, with Bonett and Wright's (2000) standard error."""
+    both = pd.DataFrame({"x": x, "y": y}).dropna()
+    if len(both) < 5 or both["x"].nunique() < 2 or both["y"].nunique() < 2:
+        return Finding(f"{len(both)} cases", 1, 1)
+    r = float(np.corrcoef(rankdata(both["x"]), rankdata(both["y"]))[0, 1])
+    z, error = math.atanh(np.clip(r, -1 + 1e-9, 1 - 1e-9)), math.sqrt((1 + r**2 / 2) / (len(both) - 3))
+    ends = [math.tanh(z + sign * norm.ppf(1 - RARE) * error) for sign in (-1, 1)]
+    from_low, from_high = (z - _z(low)) / error, (z - _z(high)) / error
+    below, above = norm.cdf(from_low), norm.sf(from_high)
+    return Finding(
+        f"{r:+.{digits}f} ({ends[0]:+.{digits}f} to {ends[1]:+.{digits}f}), {len(both)} cases",
+        max(1 - below, 1 - above),
+        min(below, above),
+    )
+
+
+def _z(r: float) -> float:
+    return math.copysign(math.inf, r) if abs(r) >= 1 else math.atanh(r)
+
+
+def at_least(k: int, findings: Mapping[str, Finding]) -> Finding:
+    """Do at least k of these hold? Partial conjunction (Benjamini and Heller 2008, Eq. 5): corrected for how many there are.
+
+    All of m: each must agree by itself, and one that differs does so m times as clearly as one alone.
+    """
+    m = len(findings)
+    if not 1 <= k <= m:
+        return Finding("; ".join(f"{name} {f.measured}" for name, f in findings.items()) or "no runs", 1, 1)
+    if_false, if_true = (sorted(values) for values in zip(*((f.if_false, f.if_true) for f in findings.values()), strict=True))
+    measured = "; ".join(f"{name} {f.measured}" for name, f in findings.items())
+    return Finding(measured, min(1.0, (m - k + 1) * if_false[k - 1]), min(1.0, k * if_true[m - k]))
+
+
+def all_of(findings: Mapping[str, Finding]) -> Finding:
+    """Do all of these hold?"""
+    return at_least(len(findings), findings)
+
+
+def best(arm: pd.Series, others: Mapping[str, pd.Series], tie: float, spread: float | None = None, digits: int = 2) -> Finding:
+    """Is an arm no more than `tie` below any of the others?"""
+    return all_of({name: difference(arm, other, spread).within(-tie, digits=digits) for name, other in others.items()})

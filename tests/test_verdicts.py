@@ -1,0 +1,108 @@
+"""Verdicts: their arithmetic against scipy's, and how often they are wrong where the truth is known."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from experiments import calibration, verdicts
+from experiments.verdicts import AGREES, DIFFERS, SPREAD, TOO_FEW, Estimate, Finding, all_of, at_least, difference, mean, trend
+
+numbers = st.lists(st.floats(-1, 1).map(lambda x: round(x, 3)), min_size=2, max_size=8).filter(lambda x: np.std(x) > 1e-3)
+
+
+def arm(values, first: int = 0) -> pd.Series:
+    return pd.Series(values, index=range(first, first + len(values)), dtype=float)
+
+
+@given(numbers)
+def test_a_mean_has_students_interval(values):
+    ends = stats.ttest_1samp(values, 0).confidence_interval()
+    assert mean(arm(values)).interval() == pytest.approx((ends.low, ends.high))
+
+
+@given(numbers, numbers)
+def test_differences_are_paired_where_seeds_are_shared_and_welchs_elsewhere(a, b):
+    ends = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
+    assert difference(arm(a), arm(b, first=100)).interval() == pytest.approx((ends.low, ends.high))
+    both = min(len(a), len(b))
+    if np.std(np.subtract(a[:both], b[:both])) > 1e-3:
+        ends = stats.ttest_rel(a[:both], b[:both]).confidence_interval()
+        assert difference(arm(a), arm(b)).interval() == pytest.approx((ends.low, ends.high))
+        assert difference(arm(a)[::-1], arm(b)).interval() == pytest.approx((ends.low, ends.high))
+
+
+@given(numbers)
+def test_a_trend_is_the_slope_over_the_arms_in_their_order(values):
+    arms = {10.0**k: arm([value]) for k, value in enumerate(values)}
+    slope = stats.linregress(range(len(values)), values).slope
+    assert trend(dict(reversed(arms.items())), SPREAD).value == pytest.approx(slope, abs=1e-9)
+
+
+@given(numbers, st.floats(-1, 1), st.floats(0, 1))
+def test_a_verdict_is_where_the_interval_lies(values, low, length):
+    estimate = mean(arm(values), SPREAD)
+    (start, end), high = estimate.interval(), low + length
+    if min(abs(a - b) for a in (start, end) for b in (low, high)) < 1e-9:
+        return
+    wanted = AGREES if low <= start and end <= high else DIFFERS if end < low or start > high else TOO_FEW
+    assert estimate.within(low, high).verdict == wanted
+
+
+@given(st.integers(1, 60), st.floats(0.05, 0.95), st.data())
+def test_a_share_is_judged_by_the_exact_binomial_interval(of, bound, data):
+    cases = data.draw(st.integers(0, of))
+    ends = stats.binomtest(cases, of).proportion_ci()
+    wanted = AGREES if ends.low >= bound else DIFFERS if ends.high < bound else TOO_FEW
+    assert verdicts.share(cases, of, bound).verdict == wanted
+
+
+def test_a_correlation_is_spearmans():
+    draw = np.random.default_rng(0)
+    x = pd.Series(draw.normal(size=100).round(1))
+    y = x + draw.normal(size=100)
+    assert verdicts.correlation(x, y, 0.3).measured.startswith(f"{stats.spearmanr(x, y).statistic:+.2f} (")
+    assert verdicts.correlation(x, y, 0.3).verdict == AGREES and verdicts.correlation(x, -y, 0.3).verdict == DIFFERS
+    assert verdicts.correlation(x[:4], y[:4], 0.3).verdict == TOO_FEW
+
+
+@pytest.mark.parametrize(
+    "estimate",
+    [mean(arm([])), mean(arm([math.nan])), mean(arm([0.5])), mean(arm([math.inf, 1.0])), difference(arm([0.5]), arm([0.4])),
+     difference(arm([0.5, 0.6]), arm([0.4], 9)), trend({1.0: arm([0.5, 0.6])}), Estimate(0.5, 0.0, 3)],
+)  # fmt: skip
+def test_what_cannot_be_told_is_no_verdict(estimate):
+    assert estimate.within(0.5, 0.5).verdict == TOO_FEW
+
+
+def test_one_run_is_enough_for_what_is_plain_and_an_arm_has_one_value_a_seed():
+    spread = verdicts.accuracy_spread([arm([0.5])], 200)
+    assert mean(arm([0.5]), spread).within(0.3).verdict == AGREES and mean(arm([0.5]), spread).within(0.45).verdict == TOO_FEW
+    with pytest.raises(ValueError, match="one value for each seed"):
+        mean(pd.Series([0.1, 0.2], index=[0, 0]))
+
+
+def test_several_comparisons_are_corrected_for():
+    holds, fails, open_ = Finding("", 0.001, 1), Finding("", 1, 0.02), Finding("", 0.5, 0.5)
+    assert all_of({"a": holds, "b": holds}).verdict == AGREES and all_of({"a": holds, "b": open_}).verdict == TOO_FEW
+    assert all_of({"a": fails}).verdict == DIFFERS
+    assert all_of({"a": fails, "b": holds}).verdict == TOO_FEW  # 2 × 0.02
+    assert at_least(1, {"a": holds, "b": open_}).verdict == AGREES and at_least(2, {"a": holds}).verdict == TOO_FEW
+    assert all_of({}).verdict == TOO_FEW
+
+
+TIMES = 60
+
+
+def test_verdicts_are_wrong_as_rarely_as_they_say_and_more_seeds_tell_more():
+    """Here at 60 simulations of each, where 5 % may come out as 10; docs/verdicts.md has 1,000."""
+    found = pd.DataFrame(calibration.rows(TIMES, seeds=(1, 5, 25), spreads=(SPREAD,)))
+    assert len(found) == 3 * len(calibration.TESTS)
+    assert found[["differs, and holds", "agrees, and does not hold"]].max().max() <= 0.1
+    for name, none in found.set_index("seeds").groupby("test")["none"]:
+        assert none[1] >= none[5] >= none[25] and none[25] < 0.8, name
+    assert (found[found["seeds"] == 25].set_index("test")["none"] < 0.01).sum() >= 10
