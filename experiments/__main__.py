@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import report
+from experiments.verdicts import AGREES, DIFFERS
 from inn_lab import config, tracking
 from inn_lab.config import ConfigError, near
 
@@ -37,10 +38,10 @@ def draw(name: str, wanted: dict[str, str], outputs: Path, console: Console) -> 
     }
     console.print(f"[bold]{name}[/bold]: {note}", highlight=False)
     console.print(report.provenance(runs), style="dim", highlight=False)
-    claims = report.claims_table(module.CLAIMS, runs, **tables)
+    claims = report.claims_table(module.CLAIMS, runs, report.paper(name), **tables)
     table = Table(*(column for column in claims.columns if column != "measured_on"))
     for row in claims.drop(columns="measured_on").itertuples(index=False):
-        table.add_row(*row)
+        table.add_row(*row, style=None if row.verdict in (AGREES, DIFFERS) else "dim")
     console.print(table)
     for path in report.write(name, module.figures(runs, **tables), runs, outputs / "figures", claims=claims, **tables):
         console.print(f"  {os.path.relpath(path)}", highlight=False)

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from experiments import report
 from experiments.iterations import by_iteration, of, settles
 from experiments.report import Claim, judge
+from experiments.verdicts import Finding
 
 AXES = ("model",)
 TABLES = {"probe": "iterations.csv"}
@@ -34,7 +35,7 @@ def at(values: pd.Series, *iterations: int) -> str:
 def holds(model: str):
     """Claim: from five iterations to the last, the accuracy stays what it is at five."""
 
-    def measure(runs: pd.DataFrame, probe: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame, probe: pd.DataFrame) -> Finding:
         values = accuracy(runs, probe, model)
         later = values[values.index >= TRAINED]
         holds = (later - later.iloc[0]).abs().max() <= HOLDS if len(later) > 5 else None
@@ -43,14 +44,14 @@ def holds(model: str):
     return measure
 
 
-def a_layer_an_iteration(runs: pd.DataFrame, probe: pd.DataFrame) -> tuple[str, str]:
+def a_layer_an_iteration(runs: pd.DataFrame, probe: pd.DataFrame) -> Finding:
     values = accuracy(runs, probe, "layered_inn")
     below = values[values.index < LAYERS]
     text = at(values, 1, 2, 3, 4, 5)
     return judge(text, bool((below <= 0.25).all() and values[LAYERS] > 0.5) if LAYERS in values else None)
 
 
-def sooner(runs: pd.DataFrame, probe: pd.DataFrame) -> tuple[str, str]:
+def sooner(runs: pd.DataFrame, probe: pd.DataFrame) -> Finding:
     first = {}
     for model, (label, _) in MODELS.items():
         values = accuracy(runs, probe, model)

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from experiments import report
 from experiments.report import Claim, judge, levels, trained, words
+from experiments.verdicts import Finding
 
 AXES = ("data.iterations",)
 TABLES = {"probe": "iterations.csv"}
@@ -56,13 +57,13 @@ def trained_levels(runs: pd.DataFrame) -> pd.Series:
     return levels(trained(runs), "data.iterations")
 
 
-def one_lags(runs: pd.DataFrame, probe: pd.DataFrame) -> tuple[str, str]:
+def one_lags(runs: pd.DataFrame, probe: pd.DataFrame) -> Finding:
     at = trained_levels(runs)
     more = at[at.index > 1]
     return judge(words(at, "iterations"), bool(at[1] < more.min() - 0.02) if 1 in at and len(more) >= 3 else None)
 
 
-def more_are_alike(runs: pd.DataFrame, probe: pd.DataFrame) -> tuple[str, str]:
+def more_are_alike(runs: pd.DataFrame, probe: pd.DataFrame) -> Finding:
     more = trained_levels(runs)[lambda at: at.index > 1]
     return judge(words(more, "iterations"), bool(more.max() - more.min() <= 0.05) if len(more) >= 3 else None)
 
@@ -70,7 +71,7 @@ def more_are_alike(runs: pd.DataFrame, probe: pd.DataFrame) -> tuple[str, str]:
 def settles(axis: str):
     """Claim: from iteration 5 to 20 the distance between successive states falls, in every network."""
 
-    def measure(runs: pd.DataFrame, probe: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame, probe: pd.DataFrame) -> Finding:
         each = of(runs, probe, axis)
         steps = each.pivot_table(index=[axis, "run_id"], columns="iteration", values="distance")
         if not {EARLY, LATE} <= set(steps):

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.report import WAYS, Claim, judge
+from experiments.verdicts import Finding
 
 AXES = ("R", "depth", "study.R", "study.depth")
 FIGURES = {"product": "W x", "layer": "a layer, forward and backward"}
@@ -48,10 +49,10 @@ def largest(runs: pd.DataFrame, what: str, R: float) -> pd.Series | None:
     return at.loc[at.index.max()] if gpu and len(at) and at.index.max() >= LARGE else None
 
 
-def ratio(R: float, way: str, to: str, low: float, high: float) -> Callable[[pd.DataFrame], tuple[str, str]]:
+def ratio(R: float, way: str, to: str, low: float, high: float) -> Callable[[pd.DataFrame], Finding]:
     """Claim: bare, `way` is between `low` and `high` times as fast as `to`, at the largest size; the others stand beside."""
 
-    def measure(runs: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame) -> Finding:
         at = times(runs, "product", R)
         faster = at[to] / at[way] if len(at) else pd.Series(dtype=float)
         text = ", ".join(f"{value:.3g} at {depth:g}²" for depth, value in faster.items()) or "no runs"
@@ -60,7 +61,7 @@ def ratio(R: float, way: str, to: str, low: float, high: float) -> Callable[[pd.
     return measure
 
 
-def same_trend(runs: pd.DataFrame) -> tuple[str, str]:
+def same_trend(runs: pd.DataFrame) -> Finding:
     """Of dense, sparse (as a layer torch_csr, which has a sparse gradient) and low-rank the same one is the fastest."""
     words, same = [], []
     for R in (0.01, 0.001):
@@ -72,7 +73,7 @@ def same_trend(runs: pd.DataFrame) -> tuple[str, str]:
     return judge("; ".join(words) or "no runs", all(same) if len(same) == 2 else None)
 
 
-def kale(where: str, sentence: str, measure: Callable[[pd.DataFrame], tuple[str, str]]) -> Claim:
+def kale(where: str, sentence: str, measure: Callable[[pd.DataFrame], Finding]) -> Claim:
     return Claim(f"K 3.1, {where} (one GPU)", sentence, measure, images=False)
 
 

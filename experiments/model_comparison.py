@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from experiments import report
 from experiments.report import ACC, Claim, judge, level, number, trained
+from experiments.verdicts import Finding
 
 AXES = ("model", "data")
 MODELS = {"inn": {"color": report.INN}, "lstm": {"color": report.LSTM}}
@@ -29,10 +30,10 @@ def pair(runs: pd.DataFrame, data: str) -> list[pd.DataFrame]:
     return [trained(runs, data=data, model=model) for model in MODELS]
 
 
-def ahead_while_training(data: str) -> Callable[[pd.DataFrame], tuple[str, str]]:
+def ahead_while_training(data: str) -> Callable[[pd.DataFrame], Finding]:
     """Claim: the INN's mean over seeds is above the LSTM's at nine tenths of the epochs or more."""
 
-    def measure(runs: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame) -> Finding:
         inn, lstm = (part.groupby("epoch")[ACC].mean() for part in pair(runs, data))
         both = inn.index.intersection(lstm.index)
         share = float((inn[both] > lstm[both]).mean())
@@ -42,10 +43,10 @@ def ahead_while_training(data: str) -> Callable[[pd.DataFrame], tuple[str, str]]
     return measure
 
 
-def ahead_at_the_end(data: str) -> Callable[[pd.DataFrame], tuple[str, str]]:
+def ahead_at_the_end(data: str) -> Callable[[pd.DataFrame], Finding]:
     """Claim: the INN ends above the LSTM."""
 
-    def measure(runs: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame) -> Finding:
         inn, lstm = (level(part) for part in pair(runs, data))
         return judge(f"INN {number(inn)}, LSTM {number(lstm)}", None if inn != inn or lstm != lstm else inn > lstm)
 

@@ -15,6 +15,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from experiments.report import CELLS, Claim, every, judge, trained
+from experiments.verdicts import Finding
 
 AXES = ("model", "model.nonlinearity", "pruning.target", "pruning.amount")
 SAFE, REGAINED = 0.05, 0.01
@@ -126,7 +127,7 @@ def by_epoch(runs: pd.DataFrame, cuts: pd.DataFrame) -> Figure:
     return figure
 
 
-Measure = Callable[..., tuple[str, str]]
+Measure = Callable[..., Finding]
 
 
 def by_seed(cuts: pd.DataFrame, cell: str, target: str) -> list[float]:
@@ -145,7 +146,7 @@ def near(cuts: pd.DataFrame, cell: str, target: str) -> bool | None:
 def safe_shares(target: str) -> Measure:
     """Claim: each cell's safe share is D's, or the next to it."""
 
-    def measure(runs: pd.DataFrame, cuts: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame, cuts: pd.DataFrame) -> Finding:
         listed = []
         for cell, darji in D_SAFE[target].items():
             share, own = safe(cuts, cell, target), by_seed(cuts, cell, target)
@@ -157,13 +158,13 @@ def safe_shares(target: str) -> Measure:
     return measure
 
 
-def at_least_60(runs: pd.DataFrame, cuts: pd.DataFrame) -> tuple[str, str]:
+def at_least_60(runs: pd.DataFrame, cuts: pd.DataFrame) -> Finding:
     ours = {cell: safe(cuts, cell, "both") for cell in CELLS}
     listed = ", ".join(f"{cell} {share:.0%}" for cell, share in ours.items() if share == share)
     return judge(listed or "no runs", min(ours.values()) >= 0.6 if all(share == share for share in ours.values()) else None)
 
 
-def one_epoch(runs: pd.DataFrame, cuts: pd.DataFrame) -> tuple[str, str]:
+def one_epoch(runs: pd.DataFrame, cuts: pd.DataFrame) -> Finding:
     """Of the cuts that do harm, up to 90 %, nine in ten are regained after one epoch."""
     harmed = cuts[(cuts["amount"] < 1) & (cuts["regained"] > 0)]
     if cuts["cell"].nunique() < len(CELLS) or harmed.empty:
@@ -176,7 +177,7 @@ def one_epoch(runs: pd.DataFrame, cuts: pd.DataFrame) -> tuple[str, str]:
 def all_cut(which: Callable[[str, str], bool], back: bool) -> Measure:
     """Claim: after a cut of 100 %, these cells and targets all regain their accuracy within ten epochs, or none does."""
 
-    def measure(runs: pd.DataFrame, cuts: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame, cuts: pd.DataFrame) -> Finding:
         wanted = [(cell, target) for target in READS for cell in CELLS if which(cell, target)]
         whole = cuts[cuts["amount"] == 1.0]
         here = pd.concat([whole[:0], *(part for key, part in whole.groupby(["cell", "target"]) if which(*key))])

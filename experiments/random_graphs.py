@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from experiments import graph_analysis as analysis
 from experiments.report import Claim, each, every, judge, known, tested, trained
+from experiments.verdicts import Finding
 from inn_lab.graphs import KINDS, PROPERTIES
 
 AXES = ("model.cell", "model.graph", "model.number")
@@ -144,10 +145,10 @@ def words(values: pd.Series) -> str:
     return ", ".join(f"{name} {value:+.2f}" for name, value in values.items())
 
 
-def signs(cell: str) -> Callable[..., tuple[str, str]]:
+def signs(cell: str) -> Callable[..., Finding]:
     """Claim: the correlations have Darji's signs. Those that may be 0 (p ≥ 0.05) count for neither, but half must not."""
 
-    def measure(runs: pd.DataFrame, correlations: pd.DataFrame, **tables: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame, correlations: pd.DataFrame, **tables: pd.DataFrame) -> Finding:
         if not enough(correlations, cell):
             return judge("too few graphs", None)
         there = correlations[(correlations["cell"] == cell) & correlations["property"].isin(SHOWN)].set_index("property")
@@ -160,10 +161,10 @@ def signs(cell: str) -> Callable[..., tuple[str, str]]:
     return measure
 
 
-def important(cells: Sequence[str], names: Sequence[str] | None = None) -> Callable[..., tuple[str, str]]:
+def important(cells: Sequence[str], names: Sequence[str] | None = None) -> Callable[..., Finding]:
     """Claim: the properties named, or else those that Darji prints in bold for the cell, have |r| ≥ 0.4, with Darji's sign."""
 
-    def measure(runs: pd.DataFrame, correlations: pd.DataFrame, **tables: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame, correlations: pd.DataFrame, **tables: pd.DataFrame) -> Finding:
         if not all(enough(correlations, cell) for cell in cells):
             return judge("too few graphs", None)
         there = correlations[correlations["cell"].isin(cells)].set_index(["cell", "property"])
@@ -178,12 +179,10 @@ def important(cells: Sequence[str], names: Sequence[str] | None = None) -> Calla
     return measure
 
 
-def predicts(cell: str, holds: Callable[[pd.Series], bool]) -> Callable[..., tuple[str, str]]:
+def predicts(cell: str, holds: Callable[[pd.Series], bool]) -> Callable[..., Finding]:
     """Claim about R² by regressor, as cross-validated."""
 
-    def measure(
-        runs: pd.DataFrame, correlations: pd.DataFrame, prediction: pd.DataFrame, **tables: pd.DataFrame
-    ) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame, correlations: pd.DataFrame, prediction: pd.DataFrame, **tables: pd.DataFrame) -> Finding:
         if not enough(correlations, cell):
             return judge("too few graphs", None)
         there = prediction[prediction["cell"] == cell].set_index("regressor")
@@ -198,7 +197,7 @@ def predicts(cell: str, holds: Callable[[pd.Series], bool]) -> Callable[..., tup
 
 def source_nodes_lead(
     runs: pd.DataFrame, correlations: pd.DataFrame, importances: pd.DataFrame, **tables: pd.DataFrame
-) -> tuple[str, str]:
+) -> Finding:
     if not enough(correlations, "gru"):
         return judge("too few graphs", None)
     shares = importances[importances["cell"] == "gru"].set_index("property")["all"].drop("R²")

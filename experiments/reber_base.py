@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from experiments import report
 from experiments.report import ACC, Claim, judge, tested, trained
+from experiments.verdicts import Finding
 
 AXES = ("model", "model.nonlinearity")
 KINDS = {  # title: what its runs have
@@ -42,10 +43,10 @@ def curves(runs: pd.DataFrame, title: str) -> pd.DataFrame:
     return found.reindex(range(int(runs["trainer.max_epochs"].max()))).fillna(0.0)
 
 
-def claim(title: str, measure: Callable[[pd.DataFrame], tuple[str, bool]], epochs: int) -> Callable[..., tuple[str, str]]:
+def claim(title: str, measure: Callable[[pd.DataFrame], tuple[str, bool]], epochs: int) -> Callable[..., Finding]:
     """Claim on the curves of a kind, which takes so many epochs."""
 
-    def measured(runs: pd.DataFrame) -> tuple[str, str]:
+    def measured(runs: pd.DataFrame) -> Finding:
         found = curves(runs, title)
         if not found.size or len(found) < epochs:
             return judge(f"{found.shape[1]} runs of {len(found)} epochs", None)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from scipy.optimize import brentq
 
 from experiments.report import Claim, judge
+from experiments.verdicts import Finding
 from inn_lab.data.grammar import EXCHANGED, GRAMMAR, REPLACED, is_valid
 
 AXES = ()
@@ -63,11 +64,11 @@ def of(strings: pd.DataFrame, part: str) -> pd.DataFrame:
     return strings[strings["part"] == part]
 
 
-def in_each(measure: Callable[[pd.DataFrame], tuple[str, bool]]) -> Callable[..., tuple[str, str]]:
+def in_each(measure: Callable[[pd.DataFrame], tuple[str, bool]]) -> Callable[..., Finding]:
     """Claim on the strings of one run, which must hold in each of them. What is told is of the first in which it doesn't, or
     else of the first."""
 
-    def measured(runs: pd.DataFrame, strings: pd.DataFrame) -> tuple[str, str]:
+    def measured(runs: pd.DataFrame, strings: pd.DataFrame) -> Finding:
         found = [measure(part) for _, part in strings.groupby("run_id", sort=False)]
         if not found:
             return judge("no runs", None)

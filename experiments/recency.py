@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from experiments import report
 from experiments.model_comparison import ahead_at_the_end
 from experiments.report import Claim, judge
+from experiments.verdicts import Finding
 
 AXES = ("model", "data")
 TABLES = {"confusion": "confusion.csv"}
@@ -91,10 +92,10 @@ def accuracy(axes: Axes, matrix: np.ndarray, label: str, style: dict[str, str]) 
 
 def bias(
     model: str, data: str, holds: Callable[[float, float], bool | None]
-) -> Callable[[pd.DataFrame, pd.DataFrame], tuple[str, str]]:
+) -> Callable[[pd.DataFrame, pd.DataFrame], Finding]:
     """Claim about the slope and its confidence interval."""
 
-    def measure(runs: pd.DataFrame, confusion: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame, confusion: pd.DataFrame) -> Finding:
         matrix = counts(runs, confusion, model, data)
         if len(matrix) != LENGTH:
             return judge("no runs", None)
@@ -112,7 +113,7 @@ def even(low: float, high: float) -> bool | None:
     return report.within(low, high, EVEN)
 
 
-def early_ones_are_guessed(runs: pd.DataFrame, confusion: pd.DataFrame) -> tuple[str, str]:
+def early_ones_are_guessed(runs: pd.DataFrame, confusion: pd.DataFrame) -> Finding:
     """Judged on the first third of the places: not above chance by its interval, or at most twice chance."""
     matrix = counts(runs, confusion, "lstm", "random_anomaly")
     early = np.arange(len(matrix)) < LENGTH / 3
@@ -124,7 +125,7 @@ def early_ones_are_guessed(runs: pd.DataFrame, confusion: pd.DataFrame) -> tuple
     return judge(text, bool(low <= 1 / LENGTH or right / tried <= 2 / LENGTH))
 
 
-def ahead(data: str) -> Callable[[pd.DataFrame, pd.DataFrame], tuple[str, str]]:
+def ahead(data: str) -> Callable[[pd.DataFrame, pd.DataFrame], Finding]:
     """Claim: the INN ends above the LSTM, at this length."""
     return lambda runs, confusion: ahead_at_the_end(data)(runs[runs["seq_len"] == LENGTH])
 

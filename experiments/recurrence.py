@@ -14,6 +14,7 @@ from scipy.stats import spearmanr
 
 from experiments import report
 from experiments.report import ACC, Claim, each, judge, tails, tested, trained, words
+from experiments.verdicts import Finding
 
 AXES = ("model.R_above",)
 TABLE_6 = [(0, 0.23), (0.001, 0.2298), (0.01, 0.228), (0.05, 0.222), (0.1, 0.215)]  # ρ_u, ρ_l; ρ_d is 0.2
@@ -68,11 +69,11 @@ def gaps(runs: pd.DataFrame) -> pd.Series:
     return tails(done, "val/loss") - tails(done, "train/loss")
 
 
-def trend(values: Callable[[pd.DataFrame], pd.Series], sign: int) -> Callable[..., tuple[str, str]]:
+def trend(values: Callable[[pd.DataFrame], pd.Series], sign: int) -> Callable[..., Finding]:
     """Claim: a value of each run rises with R_above (`sign` 1), or falls (-1): by rank (Spearman), with one-sided p < 0.05; it
     does not, if the contrary has that."""
 
-    def measure(runs: pd.DataFrame, settings: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame, settings: pd.DataFrame) -> Finding:
         there = trained(runs)
         found = pd.DataFrame({"at": each(there, "model.R_above"), "value": values(there)}).dropna()
         text = words(found.groupby("at")["value"].mean(), "R_above", 3)

@@ -10,13 +10,16 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from omegaconf import OmegaConf
 
+from experiments.verdicts import Finding
 from inn_lab.config import ConfigError, near
 from inn_lab.identity import IMPLIED, NOT_SCIENCE, short
 from inn_lab.schema import Config
@@ -24,7 +27,8 @@ from inn_lab.schema import Config
 if TYPE_CHECKING:
     from inn_lab.models.grouped import Group
 
-AGREES, DIFFERS, TOO_FEW = "agrees", "differs", "not enough runs"
+OTHER_SCALE, OTHER_DATA, SHORT = "other scale", "other data", "cut short"  # why what was measured is not judged
+LENGTHS = ("trainer.max_epochs", "trainer.max_time", "data.n_train", "data.n_val", "data.n_test")  # of which less may tell less
 FIXED = {"model.R": "R", "model.n_weights": "n_weights"}  # said under a figure where all its runs have one
 SCALARS = {field.name for field in fields(Config) if field.type is not Any}  # R, lr, …: not the groups
 ACC, TEST = "val/acc_end", "test/acc_end"
@@ -255,20 +259,22 @@ def dealt(runs: pd.DataFrame, names: Sequence[str], group: "Group") -> pd.DataFr
 
 @dataclass(frozen=True)
 class Claim:
-    """What a source says, and how to measure it: `measure(runs, **tables)` returns the measured value and a verdict.
+    """What a source says, and how to measure it: `measure(runs, **tables)` returns what is found.
 
-    `images`: whether it depends on the images, or strings. What a step costs doesn't; what is learnt does.
+    images: whether it depends on the images, or strings. What a step costs doesn't; what is learnt does.
+    epochs: after how many it can be told, where that is before the end of the source's runs.
     """
 
     source: str
     sentence: str
-    measure: Callable[..., tuple[str, str]]
+    measure: Callable[..., Finding]
     images: bool = True
+    epochs: int | None = None
 
 
-def judge(measured: str, holds: bool | None) -> tuple[str, str]:
-    """(measured, verdict), where `holds` None says that the runs are not there that it takes, or too few to tell."""
-    return (measured, TOO_FEW) if holds is None else (measured, AGREES if holds else DIFFERS)
+def judge(measured: str, holds: bool | None) -> Finding:
+    """What chance has no part in. `holds` None says that the runs are not there that it takes, or too few to tell."""
+    return Finding(measured, 1, 1) if holds is None else Finding(measured, if_false=1 - bool(holds), if_true=bool(holds))
 
 
 def known(*values: float) -> bool:
@@ -325,18 +331,47 @@ def provenance(runs: pd.DataFrame) -> str:
     return " · ".join(parts)
 
 
-def claims_table(claims: Iterable[Claim], runs: pd.DataFrame, **tables: pd.DataFrame) -> pd.DataFrame:
-    """One row a claim. A verdict takes `scale=paper` and, where the claim depends on them, the data of its source (`THEIRS`);
-    one of the lab's own those of any source.
+def paper(name: str) -> dict[str, object]:
+    """The `LENGTHS` of the source's own runs: what an experiment's YAML says."""
+    from hydra import compose, initialize_config_dir
 
-    Runs of another scale or on other data are only measured: "not enough runs".
+    from inn_lab import schema
+    from inn_lab.__main__ import CONF
+
+    schema.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", [f"experiment={name}"])
+    return {key: OmegaConf.select(cfg, key) for key in LENGTHS}
+
+
+def unlike(claim: Claim, runs: pd.DataFrame, asked: Mapping[str, object]) -> str | None:
+    """Why a claim is not judged by these runs, whatever they measured; None if it is.
+
+    A verdict takes `scale=paper` and, where the claim depends on them, the data of its source (`THEIRS`; one of the lab's own
+    those of any source), and runs that are no shorter than `asked`.
     """
-    rows, sources = [], set(runs["source"])
+    if set(runs["scale"]) != {"paper"}:
+        return OTHER_SCALE
+    if not claim.images:
+        return None
+    sources = set(runs["source"])
+    theirs = THEIRS.get(claim.source.split()[0], set().union(*THEIRS.values()))
+    if len(sources) != 1 or not sources <= theirs:
+        return OTHER_DATA
+    least = {**asked, **({"trainer.max_epochs": claim.epochs} if claim.epochs else {})}
+    done = trained(runs)
+    short = any(done[key].min() < value for key, value in least.items() if value is not None and key in done)
+    return SHORT if short else None
+
+
+def claims_table(
+    claims: Iterable[Claim], runs: pd.DataFrame, asked: Mapping[str, object] = MappingProxyType({}), **tables: pd.DataFrame
+) -> pd.DataFrame:
+    """One row a claim: what was measured, and a verdict, or why there is none. `asked`: see `paper`."""
+    rows = []
     for claim in claims:
-        measured, verdict = claim.measure(runs, **tables)
-        theirs = THEIRS.get(claim.source.split()[0], set().union(*THEIRS.values()))
-        faithful = set(runs["scale"]) == {"paper"} and (not claim.images or (len(sources) == 1 and sources <= theirs))
-        rows.append((claim.source, claim.sentence, measured, verdict if faithful else TOO_FEW))
+        found = claim.measure(runs, **tables)
+        rows.append((claim.source, claim.sentence, found.measured, unlike(claim, runs, asked) or found.verdict))
     table = pd.DataFrame(rows, columns=["source", "sentence", "measured", "verdict"])
     return table.assign(measured_on=provenance(runs))
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from experiments import report
 from experiments.report import ACC, WAYS, Claim, each, judge, tested, trained, words
+from experiments.verdicts import Finding
 
 AXES = ("model.representation", "R")
 STYLES = {"dense": WAYS["dense"], "sparse": WAYS["csr"], "low_rank": WAYS["low_rank"]}
@@ -142,10 +143,10 @@ def epochs(runs: pd.DataFrame, kind: str) -> pd.Series:
     return (here.groupby("run_id")["epoch"].max() + 1).groupby(each(here, "R")).mean()
 
 
-def at_every(values: Callable[[pd.DataFrame, str], pd.Series], kind: str, to: str = "dense") -> Callable[..., tuple[str, str]]:
+def at_every(values: Callable[[pd.DataFrame, str], pd.Series], kind: str, to: str = "dense") -> Callable[..., Finding]:
     """Claim: at every density a value is no lower for one representation than for the other."""
 
-    def measure(runs: pd.DataFrame, counts: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame, counts: pd.DataFrame) -> Finding:
         both = pd.DataFrame({"one": values(runs, kind), "other": values(runs, to)}).dropna()
         ahead = both["one"] >= both["other"]
         listed = ", ".join(f"{row.one:.3g} and {row.other:.3g} at R={row.Index:g}" for row in both.itertuples())
@@ -155,7 +156,7 @@ def at_every(values: Callable[[pd.DataFrame, str], pd.Series], kind: str, to: st
     return measure
 
 
-def far_fewer_weights(runs: pd.DataFrame, counts: pd.DataFrame) -> tuple[str, str]:
+def far_fewer_weights(runs: pd.DataFrame, counts: pd.DataFrame) -> Finding:
     there = counts.dropna(subset=["dense", "low_rank", "K_dense"])
     if len(there) < DENSITIES:
         return judge("too few densities", None)
@@ -165,7 +166,7 @@ def far_fewer_weights(runs: pd.DataFrame, counts: pd.DataFrame) -> tuple[str, st
     return judge(f"{listed}; dense {there['dense'].max():,.0f}: {times.min():.1f} to {times.max():.1f} times fewer", same)
 
 
-def learns_faster(runs: pd.DataFrame, counts: pd.DataFrame) -> tuple[str, str]:
+def learns_faster(runs: pd.DataFrame, counts: pd.DataFrame) -> Finding:
     """Validation accuracy after a tenth and a third of the time, at R=0.2."""
     after = [runs["trainer.max_time"].max() * share for share in (1 / 10, 1 / 3)]
     low, dense = (against_time(of(runs, kind, R=0.2), ACC, after).mean(axis=1, skipna=False) for kind in ("low_rank", "dense"))
@@ -175,12 +176,12 @@ def learns_faster(runs: pd.DataFrame, counts: pd.DataFrame) -> tuple[str, str]:
     return judge(text, bool((low > dense).all()))
 
 
-def dense_does_not_depend(runs: pd.DataFrame, counts: pd.DataFrame) -> tuple[str, str]:
+def dense_does_not_depend(runs: pd.DataFrame, counts: pd.DataFrame) -> Finding:
     at = accuracies(runs, "dense")
     return judge(words(at), bool(at.max() - at.min() <= 0.05) if len(at) >= DENSITIES else None)
 
 
-def repeats_were_merged(runs: pd.DataFrame, counts: pd.DataFrame) -> tuple[str, str]:
+def repeats_were_merged(runs: pd.DataFrame, counts: pd.DataFrame) -> Finding:
     """Every count of K's lies within three standard deviations of what is expected."""
     printed = counts.dropna(subset="K_sparse")
     off, apart = printed["off"].abs().max(), (printed["off"] / printed["spread"]).abs().max()

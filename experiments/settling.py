@@ -15,6 +15,7 @@ from scipy.stats import ttest_1samp
 
 from experiments import report
 from experiments.report import ACC, Claim, judge, tested, trained
+from experiments.verdicts import Finding
 
 AXES = ("model", "model.rtol", "model.atol", "model.tol", "data.iterations")
 TOLERANCES = ("rtol", "tol")  # the second, of the whole step's length, is older runs'
@@ -103,7 +104,7 @@ def interval(values: pd.Series) -> tuple[float, float]:
     return float(values.mean()), float(high - low) / 2
 
 
-def as_good(runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:
+def as_good(runs: pd.DataFrame, settling: pd.DataFrame) -> Finding:
     found = {name: tested(part) for name, part in kinds(runs).items() if not name.startswith("wormhole")}
     listed = ", ".join(f"{name} {values.mean():.3f}" for name, values in found.items())
     settled = [values.mean() for name, values in found.items() if name.startswith("fixed")]
@@ -112,7 +113,7 @@ def as_good(runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:
     return judge(f"test {listed}" if found else "no runs", min(settled) >= max(unrolled) - 0.03 if enough else None)
 
 
-def settles(runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:
+def settles(runs: pd.DataFrame, settling: pd.DataFrame) -> Finding:
     """All inputs at the last epoch, of the data and of the probe."""
     here = pd.concat(trained(runs, model=model) for model in PROBED)
     if here.empty or "val/settled" not in here:
@@ -132,18 +133,18 @@ def correlations(here: pd.DataFrame, column: str) -> pd.Series:
     return ranks["iterations"].groupby(here["run_id"]).corr(ranks[column]) if len(here) else pd.Series(dtype=float)
 
 
-def easy_settles_sooner(model: str, runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:
+def easy_settles_sooner(model: str, runs: pd.DataFrame, settling: pd.DataFrame) -> Finding:
     """At one severity, 0.5, so that the images' distortion is not what is seen."""
     here = tightest(runs, settling, model)
     found = correlations(here[np.isclose(here["severity"], 0.5)], "loss")
     return rises(found, "rank correlation of iterations with the loss")
 
 
-def severe_takes_longer(model: str, runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:
+def severe_takes_longer(model: str, runs: pd.DataFrame, settling: pd.DataFrame) -> Finding:
     return rises(correlations(tightest(runs, settling, model), "severity"), "rank correlation of iterations with severity")
 
 
-def rises(found: pd.Series, what: str) -> tuple[str, str]:
+def rises(found: pd.Series, what: str) -> Finding:
     mean, half = interval(found)
     if len(found) < SEEDS:
         return judge(f"{len(found)} networks", None)
@@ -151,7 +152,7 @@ def rises(found: pd.Series, what: str) -> tuple[str, str]:
     return judge(f"{what} {mean:+.2f} ± {half:.2f} (95 %, {len(found)} networks)", verdict)
 
 
-def takes_longer_to_train(runs: pd.DataFrame, settling: pd.DataFrame) -> tuple[str, str]:
+def takes_longer_to_train(runs: pd.DataFrame, settling: pd.DataFrame) -> Finding:
     seconds = {name: part.groupby("run_id")["time/epoch_s"].median().mean() for name, part in kinds(runs).items()}
     settled = [value for name, value in seconds.items() if name.startswith("fixed")]
     unrolled = [value for name, value in seconds.items() if name.startswith("unrolled")]

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from experiments import report
 from experiments.report import ACC, Claim, judge, level, number, trained, words
+from experiments.verdicts import Finding
 
 AXES = ("model", "data", "R")
 UNIFORM, RANDOM = "uniform_anomaly", "random_anomaly"
@@ -28,7 +29,7 @@ def levels(runs: pd.DataFrame, data: str) -> pd.Series:
     return report.levels(trained(runs, model="inn", data=data))
 
 
-def seventy_by_epoch_seventy(runs: pd.DataFrame) -> tuple[str, str]:
+def seventy_by_epoch_seventy(runs: pd.DataFrame) -> Finding:
     """The level of the epochs up to the seventieth, or up to the last where there are fewer."""
     here = trained(runs, model="inn", data=UNIFORM, R=0.02)
     here = here[here["epoch"] < 70]
@@ -37,36 +38,36 @@ def seventy_by_epoch_seventy(runs: pd.DataFrame) -> tuple[str, str]:
     return judge(text, 0.6 <= reached <= 0.8 if len(here) else None)
 
 
-def lstm_below_a_half(runs: pd.DataFrame) -> tuple[str, str]:
+def lstm_below_a_half(runs: pd.DataFrame) -> Finding:
     peak = float(trained(runs, model="lstm", data=UNIFORM).groupby("epoch")[ACC].mean().max())
     return judge(f"at most {number(peak)}", None if peak != peak else peak < 0.5)
 
 
-def lower_density_is_worse(runs: pd.DataFrame) -> tuple[str, str]:
+def lower_density_is_worse(runs: pd.DataFrame) -> Finding:
     at = levels(runs, UNIFORM)
     at = at[(at.index >= 0.02) & (at.index <= 0.2)]
     enough = len(at) >= 4 and 0.02 in at and 0.2 in at
     return judge(words(at), bool(at.is_monotonic_increasing) if enough else None)
 
 
-def alike_above(runs: pd.DataFrame) -> tuple[str, str]:
+def alike_above(runs: pd.DataFrame) -> Finding:
     at = levels(runs, RANDOM)
     at = at[at.index > 0.02]
     enough = len(at) >= 3 and at.index.min() <= 0.05 and at.index.max() >= 0.8
     return judge(words(at), bool(at.between(0.5, 0.7).all()) if enough else None)
 
 
-def ends_between(low: float, high: float, **values: object) -> Callable[[pd.DataFrame], tuple[str, str]]:
+def ends_between(low: float, high: float, **values: object) -> Callable[[pd.DataFrame], Finding]:
     """Claim: the runs with these values end between `low` and `high`."""
 
-    def measure(runs: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame) -> Finding:
         end = level(trained(runs, **values))
         return judge(number(end), None if end != end else low <= end <= high)
 
     return measure
 
 
-def sparse_is_ahead_of_the_lstm(runs: pd.DataFrame) -> tuple[str, str]:
+def sparse_is_ahead_of_the_lstm(runs: pd.DataFrame) -> Finding:
     sparse = trained(runs, model="inn", data=RANDOM, R=0.02)
     inn, lstm = level(sparse), level(trained(runs, model="lstm", data=RANDOM))
     if inn != inn or lstm != lstm:

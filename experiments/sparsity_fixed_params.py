@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from experiments import report
 from experiments.report import Claim, judge, level, number, trained, words
+from experiments.verdicts import Finding
 
 AXES = ("model", "R", "n_weights")
 TIE = 0.02  # what cannot be told apart
@@ -32,14 +33,14 @@ def levels(runs: pd.DataFrame, n_weights: int) -> pd.Series:
     return report.levels(trained(runs, model="inn", n_weights=n_weights))
 
 
-def no_effect_at_a_million(runs: pd.DataFrame) -> tuple[str, str]:
+def no_effect_at_a_million(runs: pd.DataFrame) -> Finding:
     at = levels(runs, 1_000_000)
     at = at[at.index >= 0.02]  # H shows 0.02 to 1.0 here
     enough = len(at) >= 3 and at.index.min() <= 0.05 and at.index.max() >= 0.8
     return judge(words(at), bool(at.max() - at.min() <= 0.1) if enough else None)
 
 
-def dense_collapses(runs: pd.DataFrame) -> tuple[str, str]:
+def dense_collapses(runs: pd.DataFrame) -> Finding:
     at = levels(runs, 100_000)
     return judge(words(at[at.index == 1.0]), bool(at[1.0] <= 0.25) if 1.0 in at else None)
 
@@ -47,7 +48,7 @@ def dense_collapses(runs: pd.DataFrame) -> tuple[str, str]:
 def middle_is_best(n_weights: int, low: float, high: float):
     """Claim: between R = 0.05 and 0.2 every density ends between `low` and `high`, and none outside above it, but for a tie."""
 
-    def measure(runs: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame) -> Finding:
         at = levels(runs, n_weights)
         inside = at[(at.index >= 0.05) & (at.index <= 0.2)]
         outside = at.drop(inside.index)
@@ -61,20 +62,20 @@ def middle_is_best(n_weights: int, low: float, high: float):
 def at_density(n_weights: int, R: float, low: float, high: float):
     """Claim: at this density the runs end between `low` and `high`."""
 
-    def measure(runs: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame) -> Finding:
         at = levels(runs, n_weights)
         return judge(words(at[at.index == R]), bool(low <= at[R] <= high) if R in at else None)
 
     return measure
 
 
-def best_at_ten_thousand(runs: pd.DataFrame) -> tuple[str, str]:
+def best_at_ten_thousand(runs: pd.DataFrame) -> Finding:
     at = levels(runs, 10_000)
     enough = len(at) >= 3 and 0.1 in at
     return judge(words(at), bool(at.idxmax() == 0.1 and 0.16 <= at[0.1] <= 0.30) if enough else None)
 
 
-def undefined_above(runs: pd.DataFrame) -> tuple[str, str]:
+def undefined_above(runs: pd.DataFrame) -> Finding:
     at = runs[(runs["model"] == "inn") & (runs["n_weights"] == 10_000)]
     states = at.groupby("R")["state"].first()
     above, upto = states[states.index > 0.2], states[states.index <= 0.2]
@@ -82,7 +83,7 @@ def undefined_above(runs: pd.DataFrame) -> tuple[str, str]:
     return judge(text, bool((above == "undefined").all() and (upto != "undefined").all()) if len(above) and len(upto) else None)
 
 
-def ahead_of_the_lstm(runs: pd.DataFrame) -> tuple[str, str]:
+def ahead_of_the_lstm(runs: pd.DataFrame) -> Finding:
     inn = levels(runs, 1_000_000)
     lstm = level(trained(runs, model="lstm", n_weights=1_307_540))
     text = f"INN {words(inn)}; LSTM {number(lstm)}"

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.report import Claim, judge
+from experiments.verdicts import Finding
 
 AXES = ()
 TABLES = {name: f"{name}.csv" for name in ("errors", "steps", "counts", "blocks", "csc")}
@@ -153,11 +154,11 @@ def pair(measured: int | str, printed: int | str) -> str:
     return "{}\n({})".format(*(value if isinstance(value, str) else f"{value:,}" for value in (measured, printed)))
 
 
-def computes_the_sru(runs: pd.DataFrame, errors: pd.DataFrame, **_: pd.DataFrame) -> tuple[str, str]:
+def computes_the_sru(runs: pd.DataFrame, errors: pd.DataFrame, **_: pd.DataFrame) -> Finding:
     return judge(sizes(errors, "blocks"), None if errors.empty else bool((errors["blocks"] <= EXACT).all()))
 
 
-def starts_as_printed(runs: pd.DataFrame, errors: pd.DataFrame, **_: pd.DataFrame) -> tuple[str, str]:
+def starts_as_printed(runs: pd.DataFrame, errors: pd.DataFrame, **_: pd.DataFrame) -> Finding:
     text = f"{sizes(errors, 'eq24')} with 0 in entry 1; {sizes(errors, 'blocks')} with cₜ₋₁ there"
     return judge(text, None if errors.empty else bool((errors["eq24"] <= EXACT).all()))
 
@@ -168,10 +169,10 @@ def sizes(errors: pd.DataFrame, way: str) -> str:
     return f"largest error {errors[way].max():.1e} (n to {errors['n'].max()}, {errors['steps'].max()} steps)"
 
 
-def has_blocks(matrix: str, **said: int) -> Callable[..., tuple[str, str]]:
+def has_blocks(matrix: str, **said: int) -> Callable[..., Finding]:
     """Claim: a matrix has so many blocks of each kind, and no others."""
 
-    def measure(runs: pd.DataFrame, blocks: pd.DataFrame, **_: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame, blocks: pd.DataFrame, **_: pd.DataFrame) -> Finding:
         kinds = one(blocks)[lambda table: table["matrix"] == matrix]["kind"].value_counts().to_dict()
         text = f"{sum(kinds.values())}: {', '.join(f'{n} {kind}' for kind, n in kinds.items())}" if kinds else "no runs"
         return judge(text, None if blocks.empty else kinds == said)
@@ -179,7 +180,7 @@ def has_blocks(matrix: str, **said: int) -> Callable[..., tuple[str, str]]:
     return measure
 
 
-def ticks(runs: pd.DataFrame, steps: pd.DataFrame, **_: pd.DataFrame) -> tuple[str, str]:
+def ticks(runs: pd.DataFrame, steps: pd.DataFrame, **_: pd.DataFrame) -> Finding:
     if steps.empty:
         return judge("no runs", None)
     wrong = beside(steps)[lambda table: table["differs"]].drop_duplicates(["entry", "step"])
@@ -187,7 +188,7 @@ def ticks(runs: pd.DataFrame, steps: pd.DataFrame, **_: pd.DataFrame) -> tuple[s
     return judge(f"all but {len(cells)}: {', '.join(cells)}" if cells else "all", not cells)
 
 
-def listing(runs: pd.DataFrame, csc: pd.DataFrame, **_: pd.DataFrame) -> tuple[str, str]:
+def listing(runs: pd.DataFrame, csc: pd.DataFrame, **_: pd.DataFrame) -> Finding:
     if csc.empty:
         return judge("no runs", None)
     arrays = {name: array(csc, "G", name) for name in LISTING}
@@ -207,7 +208,7 @@ def places(val: list[str], row_ind: list[str], col_ptr: list[str]) -> set[tuple[
 def counted(said: dict[int, tuple], measure: Callable[[pd.DataFrame], list[pd.Series]], digits: int = 0):
     """Claim: the counts of a table are as printed; `measure` gives the columns, by n."""
 
-    def judged(runs: pd.DataFrame, counts: pd.DataFrame, **_: pd.DataFrame) -> tuple[str, str]:
+    def judged(runs: pd.DataFrame, counts: pd.DataFrame, **_: pd.DataFrame) -> Finding:
         table = one(counts).set_index("n") if len(counts) else counts
         if counts.empty or not set(said) <= set(table.index):
             return judge("not counted for each n", None)
@@ -219,10 +220,10 @@ def counted(said: dict[int, tuple], measure: Callable[[pd.DataFrame], list[pd.Se
     return judged
 
 
-def tends(said: float, share: Callable[[pd.DataFrame], pd.Series]) -> Callable[..., tuple[str, str]]:
+def tends(said: float, share: Callable[[pd.DataFrame], pd.Series]) -> Callable[..., Finding]:
     """Claim: a share tends to so many per cent."""
 
-    def measure(runs: pd.DataFrame, counts: pd.DataFrame, **_: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame, counts: pd.DataFrame, **_: pd.DataFrame) -> Finding:
         if counts.empty or one(counts)["n"].nunique() < 2:
             return judge("not counted", None)
         percent = 100 * limit(counts, share)
@@ -231,7 +232,7 @@ def tends(said: float, share: Callable[[pd.DataFrame], pd.Series]) -> Callable[.
     return measure
 
 
-def kale(where: str, sentence: str, measure: Callable[..., tuple[str, str]]) -> Claim:
+def kale(where: str, sentence: str, measure: Callable[..., Finding]) -> Claim:
     return Claim(f"K {where}", sentence, measure, images=False)
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments import report
 from experiments.report import Claim, judge, level, number, trained, words
+from experiments.verdicts import Finding
 
 AXES = ("model", "lr", "R", "n_weights", "model.init")
 RATES = "plasma"  # learning rates go from dark (low) to light (high), in a map that is not the densities'
@@ -62,16 +63,16 @@ def levels(runs: pd.DataFrame, lr: float, init: str) -> pd.Series:
     return report.levels(trained(inn(runs, init), lr=lr))
 
 
-def alike_at_a_low_rate(runs: pd.DataFrame) -> tuple[str, str]:
+def alike_at_a_low_rate(runs: pd.DataFrame) -> Finding:
     at = levels(runs, 1e-4, "normal")
     enough = len(at) >= 3 and at.index.min() <= 0.05 and at.index.max() >= 0.8
     return judge(words(at), bool(at.max() - at.min() <= 0.1) if enough else None)
 
 
-def dense_fails(init: str) -> Callable[[pd.DataFrame], tuple[str, str]]:
+def dense_fails(init: str) -> Callable[[pd.DataFrame], Finding]:
     """Claim: at 1e-3 no density above 0.4 trains."""
 
-    def measure(runs: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame) -> Finding:
         at = levels(runs, 1e-3, init)
         at = at[at.index > 0.4]
         return judge(words(at), bool((at <= 0.2).all()) if len(at) >= 2 else None)
@@ -79,16 +80,16 @@ def dense_fails(init: str) -> Callable[[pd.DataFrame], tuple[str, str]]:
     return measure
 
 
-def sparse_trains(runs: pd.DataFrame) -> tuple[str, str]:
+def sparse_trains(runs: pd.DataFrame) -> Finding:
     at = levels(runs, 1e-3, "normal")
     at = at[at.index <= 0.2]
     return judge(words(at), bool((at >= 0.4).all()) if len(at) >= 2 else None)
 
 
-def only_the_sparsest_train(lr: float) -> Callable[[pd.DataFrame], tuple[str, str]]:
+def only_the_sparsest_train(lr: float) -> Callable[[pd.DataFrame], Finding]:
     """Claim: R=0.02 ends at about 0.35 and all above R=0.05 fail. R=0.05 itself, which H saw do either, is not judged."""
 
-    def measure(runs: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame) -> Finding:
         at = levels(runs, lr, "normal")
         others = at[at.index > 0.05]
         enough = 0.02 in at and len(others) >= 3
@@ -97,7 +98,7 @@ def only_the_sparsest_train(lr: float) -> Callable[[pd.DataFrame], tuple[str, st
     return measure
 
 
-def lstm_is_worse(runs: pd.DataFrame) -> tuple[str, str]:
+def lstm_is_worse(runs: pd.DataFrame) -> Finding:
     low, high = (level(trained(runs, model="lstm", lr=lr)) for lr in (1e-4, 1e-3))
     text = f"{number(high)} at 1e-3, {number(low)} at 1e-4"
     return judge(text, None if low != low or high != high else high < low)

@@ -11,6 +11,7 @@ from scipy.stats import ttest_ind
 
 from experiments import report
 from experiments.report import Claim, judge, tested, trained
+from experiments.verdicts import Finding
 
 AXES = ("model.swap",)
 TABLES = {"components": "components.csv"}
@@ -67,7 +68,7 @@ def losses(runs: pd.DataFrame) -> pd.Series:
 def alike(values: Callable[[pd.DataFrame], pd.Series], name: str):
     """Claim: the two kinds end at the same value, within `MARGIN`, by the 95 % interval of the difference (Welch)."""
 
-    def measure(runs: pd.DataFrame, components: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame, components: pd.DataFrame) -> Finding:
         done = trained(runs)
         layered, others = by_kind(done, values(done))
         if min(len(layered), len(others)) < FEWEST:
@@ -81,7 +82,7 @@ def alike(values: Callable[[pd.DataFrame], pd.Series], name: str):
     return measure
 
 
-def as_good_as_the_thesis(runs: pd.DataFrame, components: pd.DataFrame) -> tuple[str, str]:
+def as_good_as_the_thesis(runs: pd.DataFrame, components: pd.DataFrame) -> Finding:
     done = trained(runs)
     layered, others = by_kind(done, tested(done))
     if min(len(layered), len(others)) < FEWEST:

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from experiments.report import TEST, Claim, judge, tested, trained
 from experiments.structure import colour, weight_space
+from experiments.verdicts import Finding
 
 AXES = ("model.swap", "data.transforms")
 TABLES = {"components": "components.csv"}
@@ -48,7 +49,7 @@ def figures(runs: pd.DataFrame, components: pd.DataFrame) -> dict[str, Figure]:
     return {"structure_outliers": figure}
 
 
-def trades_make_outliers(runs: pd.DataFrame, components: pd.DataFrame) -> tuple[str, str]:
+def trades_make_outliers(runs: pd.DataFrame, components: pd.DataFrame) -> Finding:
     each = networks(runs)
     layered, traded = (each[each["model.swap"] == 0], each[each["model.swap"] > 0])
     text = f"{traded['outlier'].sum()} of {len(traded)} with trades, {layered['outlier'].sum()} of {len(layered)} layered"
@@ -56,14 +57,14 @@ def trades_make_outliers(runs: pd.DataFrame, components: pd.DataFrame) -> tuple[
     return judge(text, bool(traded["outlier"].any() and not layered["outlier"].any()) if enough else None)
 
 
-def the_rest_is_alike(runs: pd.DataFrame, components: pd.DataFrame) -> tuple[str, str]:
+def the_rest_is_alike(runs: pd.DataFrame, components: pd.DataFrame) -> Finding:
     each = networks(runs)
     rest = each[(each["model.swap"] > 0) & ~each["outlier"]]
     text = f"the {len(rest)} others are {rest['behind'].mean():.3f} behind on average" if len(rest) else "no runs"
     return judge(text, bool(abs(rest["behind"].mean()) <= 0.03) if rest["behind"].count() >= 20 else None)
 
 
-def outliers_lack_effective_weights(runs: pd.DataFrame, components: pd.DataFrame) -> tuple[str, str]:
+def outliers_lack_effective_weights(runs: pd.DataFrame, components: pd.DataFrame) -> Finding:
     each = networks(runs)
     outliers, rest = (part[SHARE] for part in (each[each["outlier"]], each[~each["outlier"]]))
     if outliers.empty or rest.empty:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from experiments import report
 from experiments.report import Claim, finals, judge, trained
+from experiments.verdicts import Finding
 
 AXES = ("data", "n_weights")
 MNIST, UNIFORM, RANDOM = "mnist_classification", "uniform_anomaly", "random_anomaly"
@@ -154,17 +155,17 @@ def within(found: pd.Series, low: float, high: float) -> bool | None:
     return bool(low <= found["n_weights"] <= high)
 
 
-def takes(data: str, target: float | None, n_weights: int) -> Callable[[pd.DataFrame, pd.DataFrame], tuple[str, str]]:
+def takes(data: str, target: float | None, n_weights: int) -> Callable[[pd.DataFrame, pd.DataFrame], Finding]:
     """Claim: a target takes about so many weights, within a factor of two."""
 
-    def measure(runs: pd.DataFrame, table: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame, table: pd.DataFrame) -> Finding:
         found = row(table, data, target)
         return judge(say(found), within(found, n_weights / 2, n_weights * 2))
 
     return measure
 
 
-def four_times(runs: pd.DataFrame, table: pd.DataFrame) -> tuple[str, str]:
+def four_times(runs: pd.DataFrame, table: pd.DataFrame) -> Finding:
     random, uniform = (row(table, data, 0.57) for data in (RANDOM, UNIFORM))
     text = f"random {say(random)}; uniform {say(uniform)}"
     if not (random["enough"] and uniform["enough"]) or uniform[["n_weights", "next_lower"]].isna().any():
@@ -175,7 +176,7 @@ def four_times(runs: pd.DataFrame, table: pd.DataFrame) -> tuple[str, str]:
     return judge(f"{ratio['n_weights']:.1f} times: {text}", bool(2 <= ratio["n_weights"] <= 8))
 
 
-def ceiling(runs: pd.DataFrame, table: pd.DataFrame) -> tuple[str, str]:
+def ceiling(runs: pd.DataFrame, table: pd.DataFrame) -> Finding:
     found = row(table, RANDOM, None)
     if not found["enough"] or np.isnan(found["n_weights"]):
         return judge(say(found), None)

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.report import WAYS, Claim, judge
+from experiments.verdicts import Finding
 
 AXES = ("model.linear", "R", "n_weights")
 TIME, MEMORY = "speed/step_ms_min", "memory/peak_mb"
@@ -51,24 +52,24 @@ def _ratio(at: pd.DataFrame, R: float, way: str, to: str, unit: str) -> tuple[st
     return f"{a / b:.1f} ({a:,.0f} {unit} {way}, {b:,.0f} {unit} {to})", float(a / b)
 
 
-def csr_is_faster(R: float, factor: float) -> Callable[[pd.DataFrame], tuple[str, str]]:
+def csr_is_faster(R: float, factor: float) -> Callable[[pd.DataFrame], Finding]:
     """Claim: with a million weights, CSR's step takes at most a `factor`-th of stepwise's."""
 
-    def measure(runs: pd.DataFrame) -> tuple[str, str]:
+    def measure(runs: pd.DataFrame) -> Finding:
         text, ratio = _ratio(costs(runs, 1_000_000), R, "stepwise", "csr", "ms")
         return judge(text, None if ratio is None else ratio >= factor)
 
     return measure
 
 
-def csr_hardly_varies(runs: pd.DataFrame) -> tuple[str, str]:
+def csr_hardly_varies(runs: pd.DataFrame) -> Finding:
     at = costs(runs, 1_000_000).get("csr", pd.Series(dtype=float)).dropna()
     at = at[(at.index >= 0.005) & (at.index <= 0.3)]
     text = ", ".join(f"{ms:,.0f} ms at R={R:g}" for R, ms in at.items()) or "no runs"
     return judge(text, bool(at.max() <= 1.6 * at.min()) if {0.005, 0.3} <= set(at.index) else None)
 
 
-def auto_is_the_best(runs: pd.DataFrame) -> tuple[str, str]:
+def auto_is_the_best(runs: pd.DataFrame) -> Finding:
     """Judged where all four ways were timed, if that is at a low and at a high density.
 
     The way that auto took, which its runs say (`linear`), was timed twice, once by its own name: the less of the two counts.
@@ -93,12 +94,12 @@ def auto_is_the_best(runs: pd.DataFrame) -> tuple[str, str]:
     return judge(text, bool(worst <= 1.1) if min(densities) <= 0.01 and max(densities) >= 0.6 else None)
 
 
-def csr_is_small(runs: pd.DataFrame) -> tuple[str, str]:
+def csr_is_small(runs: pd.DataFrame) -> Finding:
     text, ratio = _ratio(costs(runs, 1_000_000, MEMORY), 0.005, "masked", "csr", "MB")
     return judge(text, None if ratio is None else ratio >= 30)
 
 
-def own(sentence: str, measure: Callable[[pd.DataFrame], tuple[str, str]]) -> Claim:
+def own(sentence: str, measure: Callable[[pd.DataFrame], Finding]) -> Claim:
     return Claim("this lab", sentence, measure, images=False)
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from experiments import report
 from experiments.report import ACC, Claim, each, finals, judge, levels, trained, words
+from experiments.verdicts import Finding
 
 AXES = ("model.R_input",)
 EVEN, BEST, TOTAL = 0.2, 0.25, 1_000_268
@@ -70,7 +71,7 @@ def ahead(runs: pd.DataFrame, one: float, other: float) -> tuple[float, float]:
     return float(at[one] - at[other]), 2 * math.sqrt(2 * share * (1 - share) / (seeds * runs["data.n_val"].iloc[0]))
 
 
-def a_quarter_is_best(runs: pd.DataFrame, settings: pd.DataFrame) -> tuple[str, str]:
+def a_quarter_is_best(runs: pd.DataFrame, settings: pd.DataFrame) -> Finding:
     """Ahead of the next best setting, or behind it."""
     at = ends(runs)
     if not enough(at):
@@ -80,7 +81,7 @@ def a_quarter_is_best(runs: pd.DataFrame, settings: pd.DataFrame) -> tuple[str, 
     return judge(text, report.above(difference - noise, difference + noise))
 
 
-def even_is_not_optimal(runs: pd.DataFrame, settings: pd.DataFrame) -> tuple[str, str]:
+def even_is_not_optimal(runs: pd.DataFrame, settings: pd.DataFrame) -> Finding:
     at = ends(runs)
     if not enough(at):
         return judge(words(at, "R_input", 3), None)
@@ -89,7 +90,7 @@ def even_is_not_optimal(runs: pd.DataFrame, settings: pd.DataFrame) -> tuple[str
     return judge(text, report.above(difference - noise, difference + noise))
 
 
-def the_total_stays(runs: pd.DataFrame, settings: pd.DataFrame) -> tuple[str, str]:
+def the_total_stays(runs: pd.DataFrame, settings: pd.DataFrame) -> Finding:
     weights = settings["weights"].dropna()
     text = f"{weights.min():,.0f} to {weights.max():,.0f} in {len(weights)} settings" if len(weights) else "no runs"
     return judge(text, bool((weights - TOTAL).abs().max() <= 10) if len(weights) >= SETTINGS else None)

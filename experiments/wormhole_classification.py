@@ -12,6 +12,7 @@ from scipy.stats import ttest_ind
 
 from experiments import report
 from experiments.report import ACC, Claim, judge, tested, trained
+from experiments.verdicts import Finding
 
 AXES = ("model", "model.blocks")
 SEEDS = 2  # from which something is said
@@ -78,7 +79,7 @@ def enough(*parts: pd.DataFrame | None) -> bool:
     return all(part is not None and part["run_id"].nunique() >= SEEDS for part in parts)
 
 
-def is_best(runs: pd.DataFrame) -> tuple[str, str]:
+def is_best(runs: pd.DataFrame) -> Finding:
     """Against each plain network that is deeper."""
     hole, plain = kinds(runs)
     found = networks(runs)
@@ -90,10 +91,10 @@ def is_best(runs: pd.DataFrame) -> tuple[str, str]:
     return judge(f"test {text}", report.every(bool(low > 0) if report.known(low) else None for low in lows))
 
 
-def at_equal(measure: Callable[[pd.DataFrame], float], within: float) -> Callable[[pd.DataFrame], tuple[str, str]]:
+def at_equal(measure: Callable[[pd.DataFrame], float], within: float) -> Callable[[pd.DataFrame], Finding]:
     """Claim against the plain network that is nearest in size or in cost, and not farther than `within` times."""
 
-    def measured(runs: pd.DataFrame) -> tuple[str, str]:
+    def measured(runs: pd.DataFrame) -> Finding:
         hole, plain = kinds(runs)
         if hole is None or not plain:
             return judge("no runs", None)
@@ -108,7 +109,7 @@ def at_equal(measure: Callable[[pd.DataFrame], float], within: float) -> Callabl
     return measured
 
 
-def opens(runs: pd.DataFrame) -> tuple[str, str]:
+def opens(runs: pd.DataFrame) -> Finding:
     """With closed gates each of the two stages takes two iterations, of which the second changes nothing."""
     hole, _ = kinds(runs)
     if hole is None or "val/iterations" not in hole:

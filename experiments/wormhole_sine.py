@@ -8,6 +8,7 @@ from sklearn.metrics import r2_score
 
 from experiments import report
 from experiments.report import Claim, each, judge, trained
+from experiments.verdicts import Finding
 
 AXES = ("lr", "model.feedback")
 TABLES = {"answers": "answers.csv"}
@@ -52,7 +53,7 @@ def losses(runs: pd.DataFrame) -> pd.Series:
     return last.mask(each(runs, "state") == "diverged", math.inf)
 
 
-def is_stable(runs: pd.DataFrame, answers: pd.DataFrame) -> tuple[str, str]:
+def is_stable(runs: pd.DataFrame, answers: pd.DataFrame) -> Finding:
     here = fed_back(trained(runs, lr=LR))
     if here["run_id"].nunique() < SEEDS:
         return judge("no runs", None)
@@ -62,7 +63,7 @@ def is_stable(runs: pd.DataFrame, answers: pd.DataFrame) -> tuple[str, str]:
     return judge(f"in the last tenth it falls by {fell.mean():.1%} (lr={LR:g})", bool(fell.abs().max() <= STABLE))
 
 
-def follows(runs: pd.DataFrame, answers: pd.DataFrame) -> tuple[str, str]:
+def follows(runs: pd.DataFrame, answers: pd.DataFrame) -> Finding:
     """At the best learning rate: R² of the test points, at least 0.99 for every seed."""
     here = fed_back(runs)
     if here.empty:
@@ -76,7 +77,7 @@ def follows(runs: pd.DataFrame, answers: pd.DataFrame) -> tuple[str, str]:
     return judge(f"least R² of its seeds {text}", bool(by_rate.min().max() >= 0.99) if by_rate.size().min() >= SEEDS else None)
 
 
-def helps(runs: pd.DataFrame, answers: pd.DataFrame) -> tuple[str, str]:
+def helps(runs: pd.DataFrame, answers: pd.DataFrame) -> Finding:
     """The mean last loss, at each learning rate."""
     back, without = (fed_back(runs, feedback) for feedback in (True, False))
     if not min(back["run_id"].nunique(), without["run_id"].nunique()) >= SEEDS:

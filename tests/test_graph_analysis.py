@@ -12,7 +12,8 @@ from made import run
 from experiments import graph_analysis as analysis
 from experiments import random_graphs, report
 from experiments.random_graphs import CELLS, SHOWN, TABLES_6
-from experiments.report import AGREES, DIFFERS, TOO_FEW
+from experiments.report import OTHER_SCALE
+from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 from inn_lab.graphs import PROPERTIES
 
 
@@ -156,7 +157,7 @@ def but(*places: int) -> list[str]:
         ({"source_nodes": 0.4}, but(13)),
         ({"n": 80}, [AGREES] * 9 + [TOO_FEW] * 5),  # for predictions
         ({"n": 40}, [TOO_FEW] * 14),
-        ({"scale": "smoke"}, [TOO_FEW] * 14),
+        ({"scale": "smoke"}, [OTHER_SCALE] * 14),
     ],
     ids=str,
 )
@@ -168,7 +169,7 @@ def test_of_a_property_that_does_not_vary_nothing_is_said() -> None:
     runs = networks()
     runs.loc[runs["model.cell"] == "tanh", "graph/nodes"] = 5.0
     measure = random_graphs.important(["tanh", "relu"], ["nodes"])
-    assert measure(runs, random_graphs.correlations(runs))[1] == TOO_FEW
+    assert measure(runs, random_graphs.correlations(runs)).verdict == TOO_FEW
 
 
 def test_a_graph_counts_once_and_a_network_that_diverged_ends_at_0() -> None:

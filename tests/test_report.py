@@ -7,7 +7,8 @@ from made import run, runs
 
 from experiments import report
 from experiments import sparsity_fixed_params as study
-from experiments.report import AGREES, DIFFERS, TOO_FEW
+from experiments.report import OTHER_DATA, OTHER_SCALE, SHORT, Claim, judge
+from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 from inn_lab.config import ConfigError
 
 
@@ -63,12 +64,30 @@ def test_claims_without_their_runs_are_not_judged():
     assert set(verdicts(run(0.3, 777)).values()) == {TOO_FEW}
 
 
-@pytest.mark.parametrize("other", [{"source": "digits"}, {"source": "cifar10"}, {"scale": "smoke"}])
-def test_no_verdict_on_other_images_or_sizes(other):
+@pytest.mark.parametrize(
+    "other, why",
+    [({"source": "digits"}, OTHER_DATA), ({"source": "cifar10"}, OTHER_DATA), ({"scale": "smoke"}, OTHER_SCALE)],
+)
+def test_no_verdict_on_other_images_or_sizes(other, why):
     table = report.claims_table(study.CLAIMS, run(1.0, 100_000, 0.2, **other))
-    assert set(table["verdict"]) == {TOO_FEW}
+    assert set(table["verdict"]) == {why}
     assert "0.20 at R=1" in table["measured"][2]  # but it is measured, and says on what
     assert all(value in table["measured_on"][2] for value in other.values())
+
+
+def test_runs_that_are_shorter_than_the_sources_are_measured_and_not_judged():
+    asked = report.paper("sparsity_fixed_params")
+    assert asked["trainer.max_epochs"] == 100 and asked["data.n_train"] == 2000 and asked["trainer.max_time"] is None
+    claims = [
+        Claim("H", "at the end", lambda runs: judge("0.5", True)),
+        Claim("H", "early", lambda runs: judge("0.5", False), epochs=8),
+    ]
+    claims.append(Claim("H", "of no image", lambda runs: judge("0.5", True), images=False))
+    for epochs, expected in ((100, [AGREES, DIFFERS, AGREES]), (8, [SHORT, DIFFERS, AGREES]), (7, [SHORT, SHORT, AGREES])):
+        table = report.claims_table(claims, run(0.2, 1000, **{"trainer.max_epochs": epochs}), asked)
+        assert table["verdict"].tolist() == expected and table["measured"].tolist() == ["0.5"] * 3
+    fewer = run(0.2, 1000, **{"trainer.max_epochs": 100, "data.n_train": 200})
+    assert report.claims_table(claims, fewer, asked)["verdict"].tolist() == [SHORT, SHORT, AGREES]
 
 
 @pytest.mark.parametrize("low, high", [(np.nan, np.nan), (np.nan, 1.0), (-1.0, np.nan), (1.0, np.nan), (np.nan, -1.0)])

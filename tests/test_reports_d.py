@@ -8,7 +8,7 @@ import pytest
 from made import COUNTER, runs
 
 from experiments import pruning
-from experiments.report import AGREES, DIFFERS, TOO_FEW
+from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 
 SHARES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
 
@@ -40,7 +40,7 @@ def darji(safe=pruning.D_SAFE, then=(0.99, 0.99), gated_back=True, cells=pruning
 
 def verdicts(made: pd.DataFrame) -> list[str]:
     table = pruning.cuts(made)
-    return [claim.measure(made, cuts=table)[1] for claim in pruning.CLAIMS]
+    return [claim.measure(made, cuts=table).verdict for claim in pruning.CLAIMS]
 
 
 def test_all_agree_where_all_is_as_in_the_source():

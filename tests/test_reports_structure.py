@@ -6,7 +6,7 @@ import pytest
 from made import run, runs
 
 from experiments import dataset_gallery, fixed_point, iterations, report, structure, structure_outliers
-from experiments.report import AGREES, DIFFERS, TOO_FEW
+from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 
 
 def verdicts(module, frame: pd.DataFrame, **tables: pd.DataFrame) -> list[str]:

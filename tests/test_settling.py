@@ -10,7 +10,7 @@ import torch
 from made import run, runs
 
 from experiments import settling
-from experiments.report import AGREES, DIFFERS, TOO_FEW
+from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 from inn_lab.models import INN, SettledINN
 from inn_lab.seeding import generator
 
@@ -144,7 +144,7 @@ def study(settled=0.8, unrolled=0.8, seeds=3, converged=1, slope=1.0, seconds=2.
 
 def verdicts(made):
     frame, inputs = made
-    return [claim.measure(frame, settling=inputs)[1] for claim in settling.CLAIMS]
+    return [claim.measure(frame, settling=inputs).verdict for claim in settling.CLAIMS]
 
 
 def test_claims():

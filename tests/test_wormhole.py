@@ -12,7 +12,7 @@ from made import run, runs
 from torch import nn
 
 from experiments import report, wormhole_classification, wormhole_sine
-from experiments.report import AGREES, DIFFERS, TOO_FEW
+from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 from inn_lab.data import Sine
 from inn_lab.models import ResNet, SettledMLP, Wormhole
 from inn_lab.models.fixed_point import NotConverged
