@@ -19,7 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
-from experiments.verdicts import Finding
+from experiments import verdicts
+from experiments.verdicts import SPREAD, Finding, accuracy_spread
 from inn_lab.config import ConfigError, near
 from inn_lab.identity import IMPLIED, NOT_SCIENCE, short
 from inn_lab.schema import Config
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 OTHER_SCALE, OTHER_DATA, SHORT = "other scale", "other data", "cut short"  # why what was measured is not judged
 LENGTHS = ("trainer.max_epochs", "trainer.max_time", "data.n_train", "data.n_val", "data.n_test")  # of which less may tell less
+FEW_EXAMPLES = 200  # where a run does not say how many it was tested on
 FIXED = {"model.R": "R", "model.n_weights": "n_weights"}  # said under a figure where all its runs have one
 SCALARS = {field.name for field in fields(Config) if field.type is not Any}  # R, lr, …: not the groups
 ACC, TEST = "val/acc_end", "test/acc_end"
@@ -204,6 +206,30 @@ def finals(runs: pd.DataFrame) -> pd.Series:
 def tested(runs: pd.DataFrame) -> pd.Series:
     """Each run's test ACC_end, by run_id; that of a run that diverged, which is not tested, is 0."""
     return each(runs, TEST).mask(each(runs, "state") == "diverged", 0.0)
+
+
+def arm(runs: pd.DataFrame, values: Callable[[pd.DataFrame], pd.Series] = finals) -> pd.Series:
+    """What the runs of one setting came to, by seed, as `verdicts` takes it; of a seed that was run twice the mean."""
+    return values(runs).groupby(each(runs, "seed")).mean()
+
+
+def arms(runs: pd.DataFrame, by: str, values: Callable[[pd.DataFrame], pd.Series] = finals) -> dict[Any, pd.Series]:
+    """An arm for each value of a column, in their order."""
+    return {value: arm(part, values) for value, part in runs.groupby(by)}
+
+
+def spread(runs: pd.DataFrame, arms: Iterable[pd.Series], examples: str = "data.n_val") -> float:
+    """What is known beforehand of these accuracies' standard deviation, by the number of examples that they are measured on."""
+    arms, many = list(arms), runs[examples].min() if examples in runs else math.nan
+    return accuracy_spread(arms, int(many) if many == many else FEW_EXAMPLES) if arms else SPREAD
+
+
+def ends(arms: Mapping[Any, pd.Series], spread: float | None = None, name: str = "R", digits: int = 2) -> str:
+    """Arms in words, with half of their 95 % intervals: "0.20 ± 0.04 at R=0.1, 0.31 ± 0.04 at R=0.2"."""
+    found = {at: verdicts.mean(arm, spread) for at, arm in arms.items()}
+    halves = {at: (one.interval()[1] - one.interval()[0]) / 2 for at, one in found.items()}
+    parts = (f"{one.value:.{digits}f} ± {halves[at]:.{digits}f} at {name}={at:g}" for at, one in found.items())
+    return ", ".join(parts).replace(" ± inf", "") or "no runs"
 
 
 def level(runs: pd.DataFrame) -> float:

@@ -1,13 +1,15 @@
 """Hershey 2023, 3.4.2: a fixed number of weights, spread more or less densely (Figs. 3.14–3.17)."""
 
+import itertools
 import math
+from collections.abc import Callable
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import report
-from experiments.report import Claim, judge, level, number, trained, words
-from experiments.verdicts import Finding
+from experiments.report import Claim, judge, trained
+from experiments.verdicts import Finding, all_of, best, difference, mean
 
 AXES = ("model", "R", "n_weights")
 TIE = 0.02  # what cannot be told apart
@@ -28,51 +30,57 @@ def figures(runs: pd.DataFrame) -> dict[str, Figure]:
     return {"sparsity_fixed_params": figure}
 
 
-def levels(runs: pd.DataFrame, n_weights: int) -> pd.Series:
-    """Where the INN ends at `n_weights`, by density."""
-    return report.levels(trained(runs, model="inn", n_weights=n_weights))
+def by_density(runs: pd.DataFrame, n_weights: int, low: float = 0.0, high: float = 1.0) -> dict[float, pd.Series]:
+    """Where the INN ends at `n_weights`, for the densities from `low` to `high`."""
+    found = report.arms(trained(runs, model="inn", n_weights=n_weights), "R")
+    return {R: arm for R, arm in found.items() if low <= R <= high}
 
 
 def no_effect_at_a_million(runs: pd.DataFrame) -> Finding:
-    at = levels(runs, 1_000_000)
-    at = at[at.index >= 0.02]  # H shows 0.02 to 1.0 here
-    enough = len(at) >= 3 and at.index.min() <= 0.05 and at.index.max() >= 0.8
-    return judge(words(at), bool(at.max() - at.min() <= 0.1) if enough else None)
+    """Any two densities that H shows, 0.02 to 1.0, end within 0.1 of each other."""
+    found = by_density(runs, 1_000_000, 0.02)
+    known = report.spread(runs, found.values())
+    if len(found) < 3 or min(found) > 0.05 or max(found) < 0.8:
+        return judge(report.ends(found, known), None)
+    pairs = itertools.combinations(found, 2)
+    alike = {f"{a:g}, {b:g}": difference(found[a], found[b], known).within(-0.1, 0.1) for a, b in pairs}
+    return all_of(alike).said(report.ends(found, known))
 
 
-def dense_collapses(runs: pd.DataFrame) -> Finding:
-    at = levels(runs, 100_000)
-    return judge(words(at[at.index == 1.0]), bool(at[1.0] <= 0.25) if 1.0 in at else None)
-
-
-def middle_is_best(n_weights: int, low: float, high: float):
-    """Claim: between R = 0.05 and 0.2 every density ends between `low` and `high`, and none outside above it, but for a tie."""
+def ends_within(n_weights: int, R: float, low: float, high: float) -> Callable[[pd.DataFrame], Finding]:
+    """Claim: at this density the runs end between `low` and `high`."""
 
     def measure(runs: pd.DataFrame) -> Finding:
-        at = levels(runs, n_weights)
-        inside = at[(at.index >= 0.05) & (at.index <= 0.2)]
-        outside = at.drop(inside.index)
-        if inside.empty or outside.empty:
-            return judge(words(at), None)
-        return judge(words(at), bool(inside.between(low, high).all() and inside.min() >= outside.max() - TIE))
+        found = by_density(runs, n_weights, R, R)
+        return mean(found[R], report.spread(runs, found.values())).within(low, high) if found else judge("no runs", None)
 
     return measure
 
 
-def at_density(n_weights: int, R: float, low: float, high: float):
-    """Claim: at this density the runs end between `low` and `high`."""
+def middle_is_best(n_weights: int, low: float, high: float) -> Callable[[pd.DataFrame], Finding]:
+    """Claim: between R = 0.05 and 0.2 every density ends between `low` and `high`, and none outside above it, but for a tie."""
 
     def measure(runs: pd.DataFrame) -> Finding:
-        at = levels(runs, n_weights)
-        return judge(words(at[at.index == R]), bool(low <= at[R] <= high) if R in at else None)
+        found, inside = by_density(runs, n_weights), by_density(runs, n_weights, 0.05, 0.2)
+        others = {R: arm for R, arm in found.items() if R not in inside}
+        known = report.spread(runs, found.values())
+        if not inside or not others:
+            return judge(report.ends(found, known), None)
+        ends = {f"{R:g}": mean(arm, known).within(low, high) for R, arm in inside.items()}
+        ahead = {f"{R:g} best": best(arm, others, TIE, known) for R, arm in inside.items()}
+        return all_of({**ends, **ahead}).said(report.ends(found, known))
 
     return measure
 
 
 def best_at_ten_thousand(runs: pd.DataFrame) -> Finding:
-    at = levels(runs, 10_000)
-    enough = len(at) >= 3 and 0.1 in at
-    return judge(words(at), bool(at.idxmax() == 0.1 and 0.16 <= at[0.1] <= 0.30) if enough else None)
+    found = by_density(runs, 10_000)
+    others = {R: arm for R, arm in found.items() if R != 0.1}
+    known = report.spread(runs, found.values())
+    if len(others) < 2 or 0.1 not in found:
+        return judge(report.ends(found, known), None)
+    both = {"level": mean(found[0.1], known).within(0.16, 0.30), "best": best(found[0.1], others, TIE, known)}
+    return all_of(both).said(report.ends(found, known))
 
 
 def undefined_above(runs: pd.DataFrame) -> Finding:
@@ -84,20 +92,23 @@ def undefined_above(runs: pd.DataFrame) -> Finding:
 
 
 def ahead_of_the_lstm(runs: pd.DataFrame) -> Finding:
-    inn = levels(runs, 1_000_000)
-    lstm = level(trained(runs, model="lstm", n_weights=1_307_540))
-    text = f"INN {words(inn)}; LSTM {number(lstm)}"
-    return judge(text, bool(inn.min() > lstm) if len(inn) and lstm == lstm else None)
+    found, lstm = by_density(runs, 1_000_000), trained(runs, model="lstm", n_weights=1_307_540)
+    other = report.arm(lstm)
+    known = report.spread(runs, [*found.values(), other])
+    if not found or other.empty:
+        return judge(f"INN {report.ends(found, known)}; LSTM {report.number(other.mean())}", None)
+    ahead = {f"R={R:g}": difference(arm, other, known).within(0) for R, arm in found.items()}
+    return all_of(ahead).said(f"INN {report.ends(found, known)}; LSTM {other.mean():.2f}")
 
 
 CLAIMS = [
     Claim("H 3.4.2, Fig. 3.14", "With 1,000,000 weights density has no clear effect", no_effect_at_a_million),
     Claim("H 3.4.2, Fig. 3.14", "With 1,000,000 weights every density is ahead of the LSTM", ahead_of_the_lstm),
-    Claim("H 3.4.2, Fig. 3.15", "With 100,000 weights R=1.0 collapses to about 0.20", dense_collapses),
+    Claim("H 3.4.2, Fig. 3.15", "With 100,000 weights R=1.0 collapses to about 0.20", ends_within(100_000, 1.0, 0.0, 0.25)),
     Claim("H 3.4.2, Fig. 3.15", "With 100,000 weights R=0.05–0.2 is best, at 0.5–0.6", middle_is_best(100_000, 0.45, 0.65)),
-    Claim("H 3.4.2, Fig. 3.16", "With 50,000 weights R=1.0 stays at chance", at_density(50_000, 1.0, 0.05, 0.15)),
-    Claim("H 3.4.2, Fig. 3.16", "With 50,000 weights R=0.6 stays below 0.40", at_density(50_000, 0.6, 0.0, 0.40)),
-    Claim("H 3.4.2, Fig. 3.16", "With 50,000 weights R=0.005 ends at about 0.20", at_density(50_000, 0.005, 0.15, 0.27)),
+    Claim("H 3.4.2, Fig. 3.16", "With 50,000 weights R=1.0 stays at chance", ends_within(50_000, 1.0, 0.05, 0.15)),
+    Claim("H 3.4.2, Fig. 3.16", "With 50,000 weights R=0.6 stays below 0.40", ends_within(50_000, 0.6, 0.0, 0.40)),
+    Claim("H 3.4.2, Fig. 3.16", "With 50,000 weights R=0.005 ends at about 0.20", ends_within(50_000, 0.005, 0.15, 0.27)),
     Claim("H 3.4.2, Fig. 3.16", "With 50,000 weights R=0.05–0.2 is best, near 0.5", middle_is_best(50_000, 0.4, 0.6)),
     Claim("H 3.4.2, Fig. 3.17", "With 10,000 weights R=0.1 is best, at about 0.23", best_at_ten_thousand),
     Claim("H 3.4.2, Fig. 3.17", "With 10,000 weights the INN cannot be defined above R=0.2", undefined_above),

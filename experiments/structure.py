@@ -7,16 +7,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import ttest_ind
 
 from experiments import report
 from experiments.report import Claim, judge, tested, trained
-from experiments.verdicts import Finding
+from experiments.verdicts import Finding, all_of, difference, mean
 
 AXES = ("model.swap",)
 TABLES = {"components": "components.csv"}
 TRADED = {0.2: "goldenrod", 0.5: "firebrick"}  # H's yellow and orange, farther apart, over the layered networks' blue
-FEWEST = 3  # runs of each kind from which they can be compared
 MARGIN = 0.03  # what differs by less is alike
 
 
@@ -53,46 +51,54 @@ def weight_space(axes: Axes, components: pd.DataFrame) -> None:
     axes.set(xlabel="component's column", ylabel="row")
 
 
-def by_kind(runs: pd.DataFrame, values: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """One number for each run, of the layered networks and of the others."""
-    swap = report.each(runs, "model.swap")
-    return values[swap == 0], values[swap > 0]
-
-
 def losses(runs: pd.DataFrame) -> pd.Series:
     """Each run's training loss over its last tenth of epochs; infinite if it diverged."""
     states = report.each(runs, "state")
     return report.tails(runs, "train/loss").reindex(states.index).mask(states == "diverged", math.inf)
 
 
-def alike(values: Callable[[pd.DataFrame], pd.Series], name: str):
-    """Claim: the two kinds end at the same value, within `MARGIN`, by the 95 % interval of the difference (Welch)."""
+Values = Callable[[pd.DataFrame], pd.Series]
+
+
+def kinds(runs: pd.DataFrame, values: Values) -> tuple[pd.Series, dict[float, pd.Series]]:
+    """One number for each run, by seed: of the layered networks, and of those with trades by how many there were."""
+    found = report.arms(trained(runs), "model.swap", values)
+    return found.pop(0.0, pd.Series(dtype=float)), found
+
+
+def alike(values: Values, name: str, examples: str | None) -> Callable[..., Finding]:
+    """Claim: each kind with trades ends where the layered networks do, within `MARGIN`, seed by seed.
+
+    examples: how many an accuracy is measured on; None for a loss.
+    """
 
     def measure(runs: pd.DataFrame, components: pd.DataFrame) -> Finding:
-        done = trained(runs)
-        layered, others = by_kind(done, values(done))
-        if min(len(layered), len(others)) < FEWEST:
-            return judge(f"{len(layered)} layered and {len(others)} other runs", None)
-        text = f"{name} {layered.mean():.3f} layered ({len(layered)} runs), {others.mean():.3f} others ({len(others)} runs)"
-        if np.isinf([*layered, *others]).any():
+        layered, others = kinds(runs, values)
+        arms = {0.0: layered, **others}
+        known = report.spread(runs, arms.values(), examples) if examples else None
+        text = f"{name} {report.ends(arms, known, 'swap', digits=3)}"
+        if any(np.isinf(arm).any() for arm in arms.values()):
             return judge(f"{text}; some diverged", False)
-        low, high = ttest_ind(others, layered, equal_var=False).confidence_interval()
-        return judge(f"{text}; difference {low:+.3f} to {high:+.3f} (95 %)", report.within(low, high, MARGIN))
+        apart = {f"{swap:g}": difference(arm, layered, known).within(-MARGIN, MARGIN, digits=3) for swap, arm in others.items()}
+        return all_of(apart).said(text)
 
     return measure
 
 
 def as_good_as_the_thesis(runs: pd.DataFrame, components: pd.DataFrame) -> Finding:
-    done = trained(runs)
-    layered, others = by_kind(done, tested(done))
-    if min(len(layered), len(others)) < FEWEST:
-        return judge(f"{len(layered)} layered and {len(others)} other runs", None)
-    means = layered.mean(), others.mean()
-    return judge(f"{means[0]:.3f} layered, {means[1]:.3f} others", all(0.90 <= mean <= 0.95 for mean in means))
+    layered, others = kinds(runs, tested)
+    arms = {0.0: layered, **others}
+    known = report.spread(runs, arms.values(), "data.n_test")
+    found = {f"{swap:g}": mean(arm, known).within(0.90, 0.95, digits=3) for swap, arm in arms.items()}
+    return all_of(found).said(report.ends(arms, known, "swap", digits=3)) if layered.size and others else judge("no runs", None)
 
 
 CLAIMS = [
-    Claim("H 3.2, Figs. 3.2, 3.4", "Layered and rearranged networks end at the same training loss", alike(losses, "loss")),
-    Claim("H 3.2", "Layered and rearranged networks reach the same test accuracy", alike(tested, "test")),
+    Claim(
+        "H 3.2, Figs. 3.2, 3.4",
+        "Layered and rearranged networks end at the same training loss",
+        alike(losses, "loss", None),
+    ),
+    Claim("H 3.2", "Layered and rearranged networks reach the same test accuracy", alike(tested, "test", "data.n_test")),
     Claim("H 3.2", "Both kinds reach about 92.7 % on the test data", as_good_as_the_thesis),
 ]

@@ -10,7 +10,7 @@ Symbols: an *arm*, the values of runs that are alike in all but the seed, by see
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,10 @@ class Finding:
     @property
     def verdict(self) -> str:
         return AGREES if self.if_false <= RARE else DIFFERS if self.if_true <= RARE else TOO_FEW
+
+    def said(self, measured: str) -> "Finding":
+        """The same in other words."""
+        return replace(self, measured=measured)
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,8 @@ def trend(arms: Mapping[float, pd.Series], spread: float | None = None, unit: st
 
 def accuracy_spread(arms: Sequence[pd.Series], examples: int, spread: float = SPREAD) -> float:
     """What is known beforehand of an accuracy's standard deviation: from seed to seed, and for so many test examples."""
-    p = np.clip(np.nanmean(np.concatenate(arms)), 0.5 / examples, 1 - 0.5 / examples)
+    values = np.concatenate([arm.dropna() for arm in arms])
+    p = np.clip(values.mean(), 0.5 / examples, 1 - 0.5 / examples) if len(values) else 0.5
     return math.sqrt(spread**2 + p * (1 - p) / examples)
 
 

@@ -8,15 +8,12 @@ from collections.abc import Callable
 
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy.stats import ttest_ind
 
 from experiments import report
 from experiments.report import ACC, Claim, judge, tested, trained
-from experiments.verdicts import Finding
+from experiments.verdicts import Finding, all_of, difference, mean
 
 AXES = ("model", "model.blocks")
-SEEDS = 2  # from which something is said
-LITTLE = 0.01  # of test accuracy: no more than that is no lead
 ALIKE = 1.5  # times as many operations count as equal compute: a block more or less
 
 
@@ -68,27 +65,20 @@ def figures(runs: pd.DataFrame) -> dict[str, Figure]:
     return {"wormhole_classification": figure}
 
 
-def compare(hole: pd.DataFrame, plain: pd.DataFrame) -> tuple[str, float, float]:
-    """The wormhole network's test accuracy over the plain one's, and Welch's 95 % interval of the difference."""
-    ones, others = tested(hole), tested(plain)
-    low, high = ttest_ind(ones, others, equal_var=False).confidence_interval()
-    return f"difference {ones.mean() - others.mean():+.4f} ({low:+.4f} to {high:+.4f}, 95 %)", low, high
-
-
-def enough(*parts: pd.DataFrame | None) -> bool:
-    return all(part is not None and part["run_id"].nunique() >= SEEDS for part in parts)
+def lead(hole: pd.DataFrame, plain: pd.DataFrame) -> Finding:
+    """Whether the wormhole network's test accuracy is above the plain one's, seed by seed."""
+    return difference(report.arm(hole, tested), report.arm(plain, tested)).within(0, digits=4)
 
 
 def is_best(runs: pd.DataFrame) -> Finding:
     """Against each plain network that is deeper."""
     hole, plain = kinds(runs)
-    found = networks(runs)
-    text = ", ".join(f"{name} {tested(part).mean():.4f}" for name, part in found.items()) or "no runs"
-    deeper = [part for _, part in plain if hole is not None and part["model/layers"].max() > hole["model/layers"].max()]
-    if not (deeper and enough(hole, *deeper)):
+    text = ", ".join(f"{name} {tested(part).mean():.4f}" for name, part in networks(runs).items()) or "no runs"
+    if hole is None:
         return judge(text, None)
-    lows = [compare(hole, part)[1] for part in deeper]
-    return judge(f"test {text}", report.every(bool(low > 0) if report.known(low) else None for low in lows))
+    deeper = {name: lead(hole, part) for name, part in plain if part["model/layers"].max() > hole["model/layers"].max()}
+    found = all_of(deeper)
+    return found.said(f"test {text}; {found.measured}")
 
 
 def at_equal(measure: Callable[[pd.DataFrame], float], within: float) -> Callable[[pd.DataFrame], Finding]:
@@ -100,11 +90,11 @@ def at_equal(measure: Callable[[pd.DataFrame], float], within: float) -> Callabl
             return judge("no runs", None)
         apart = {name: abs(math.log(measure(part) / measure(hole))) for name, part in plain}
         name, near = min(plain, key=lambda pair: apart[pair[0]])
-        if apart[name] > math.log(within) or not enough(hole, near):
+        if apart[name] > math.log(within):
             return judge("no runs of such a plain network", None)
         both = [f"{size(part):,.0f} weights, {cost(part):,.0f} million operations an example" for part in (hole, near)]
-        text, low, high = compare(hole, near)
-        return judge(f"{both[0]}, against {name}, {both[1]}: {text}", report.above(low, high, LITTLE))
+        found = lead(hole, near)
+        return found.said(f"{both[0]}, against {name}, {both[1]}: {found.measured}")
 
     return measured
 
@@ -114,9 +104,12 @@ def opens(runs: pd.DataFrame) -> Finding:
     hole, _ = kinds(runs)
     if hole is None or "val/iterations" not in hole:
         return judge("no runs", None)
-    last = hole.dropna(subset="val/iterations").sort_values("epoch").groupby("run_id")[["val/iterations", "val/settled"]].last()
-    text = f"{last['val/iterations'].mean():.1f} iterations of both stages at the end, {last['val/settled'].mean():.3f} settled"
-    return judge(text, bool((last["val/iterations"] > 5).all()) if len(last) >= SEEDS else None)
+    last = hole.dropna(subset="val/iterations").sort_values("epoch")
+    iterations, settled = (
+        report.arm(last, lambda runs, key=key: runs.groupby("run_id")[key].last()) for key in ("val/iterations", "val/settled")
+    )
+    found = mean(iterations).within(5, digits=1)
+    return found.said(f"{found.measured} iterations of both stages at the end, {settled.mean():.3f} settled")
 
 
 CLAIMS = [

@@ -26,10 +26,14 @@ H = {  # final ACC_end by density, as Hershey 2023 describes Figs. 3.14–3.17
 }
 
 
-def as_the_thesis(change=None) -> pd.DataFrame:
+SEEDS = 9  # ends of one seed are known to ± 0.13
+
+
+def as_the_thesis(change=None, seeds=SEEDS) -> pd.DataFrame:
     ends = {(n, R): end for n, at in H.items() for R, end in at.items()} | (change or {})
-    made = [run(R, n, end) for (n, R), end in ends.items()]
-    return runs(*made, run(0.4, 10_000, state="undefined"), run(model="lstm", n_weights=1_307_540, end=0.28))
+    made = [run(R, n, end, seed=seed) for (n, R), end in ends.items() for seed in range(seeds)]
+    made += [run(model="lstm", n_weights=1_307_540, end=0.28, seed=seed) for seed in range(seeds)]
+    return runs(*made, run(0.4, 10_000, state="undefined"))
 
 
 def test_every_claim_agrees_with_runs_like_the_thesis():
@@ -40,10 +44,10 @@ def test_every_claim_agrees_with_runs_like_the_thesis():
     "claim, change",
     [
         (0, {(1_000_000, 1.0): 0.3}),
-        (1, {(1_000_000, 0.02): 0.25}),
+        (1, {(1_000_000, 0.02): 0.20}),
         (2, {(100_000, 1.0): 0.5}),
         (3, {(100_000, 0.4): 0.9}),
-        (3, {(100_000, 0.05): 0.46}),  # within its bounds, but others are better
+        (3, {(100_000, 0.4): 0.64}),  # all within their bounds, but another is better
         (3, {(100_000, 0.1): 0.3}),
         (4, {(50_000, 1.0): 0.4}),
         (5, {(50_000, 0.6): 0.6}),
@@ -71,7 +75,7 @@ def test_claims_without_their_runs_are_not_judged():
 def test_no_verdict_on_other_images_or_sizes(other, why):
     table = report.claims_table(study.CLAIMS, run(1.0, 100_000, 0.2, **other))
     assert set(table["verdict"]) == {why}
-    assert "0.20 at R=1" in table["measured"][2]  # but it is measured, and says on what
+    assert table["measured"][2].startswith("0.20 (")  # but it is measured, and says on what
     assert all(value in table["measured_on"][2] for value in other.values())
 
 
@@ -151,7 +155,7 @@ def test_the_band_is_the_seeds_standard_deviation():
 
 
 def test_figures_say_what_they_show(tmp_path):
-    frame = as_the_thesis()
+    frame = as_the_thesis(seeds=1)
     made = study.figures(frame)
     (figure,) = made.values()
     titles = [axes.get_title() for axes in figure.axes]

@@ -24,7 +24,7 @@ def comparison(change=None, **common) -> pd.DataFrame:
     """`change`: {(model, data): the run's values}."""
     ends = {("inn", U): 0.8, ("lstm", U): 0.45, ("inn", R): 0.6, ("lstm", R): 0.28}
     made = [run(0.5, model=m, data=d, seed=s, **{"end": end, **(change or {}).get((m, d), {}), **common})
-            for (m, d), end in ends.items() for s in range(3)]  # fmt: skip
+            for (m, d), end in ends.items() for s in range(5)]  # fmt: skip
     return runs(*made)
 
 
@@ -109,9 +109,9 @@ def every(ends, init="normal", lr=1e-3):
 
 
 DIFFERENT = [  # (module, the claims that then differ, the change)
-    (model_comparison, {0, 1}, {("lstm", U): {"end": 0.9}}),
+    (model_comparison, {0, 1}, {("lstm", U): {"end": 1.0}}),
     (model_comparison, {1}, {("inn", U): {"state": "diverged"}}),  # ahead as long as it went
-    (model_comparison, {2, 3}, {("inn", R): {"end": 0.2}}),
+    (model_comparison, {2, 3}, {("inn", R): {"end": 0.05}}),
     (recency, {2}, {("inn", U): {"end": 0.1}}),
     (recency, {6}, {("inn", R): {"end": 0.1}}),
     (sparsity_fixed_dims, {0, 2}, {(U, 0.02): 0.9}),
