@@ -4,6 +4,7 @@ import importlib.util
 import shutil
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from hydra_plugins.inn_lab_grid.sweeper import Foreseen
 
 GONE = 60  # seconds in which a job that has left SLURM's queue must show its result (network file systems are late)
+HEARTBEAT = 30  # seconds
 
 if importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
     from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher as Submitit
@@ -94,6 +96,8 @@ def squeue_watcher() -> Any:
 
     class SqueueWatcher(SlurmInfoWatcher):
         missing: dict[str, float] = {}  # since when a job is no longer in the queue
+        said: Counter[str] = Counter()  # the jobs' states, and when they were
+        said_at = 0.0
 
         def update(self) -> None:
             self._num_calls += 1
@@ -104,12 +108,20 @@ def squeue_watcher() -> Any:
             except (OSError, subprocess.SubprocessError):
                 return  # SLURM does not answer: nothing is known, and we ask again
             queued = dict(line.split("|") for line in lines)
-            for job in self._registered - self._finished:
+            mine = self._registered - self._finished
+            self.say(Counter(queued.get(job, "ended").lower() for job in mine))
+            for job in mine:
                 if job in queued:
                     self.missing.pop(job, None)
                     self._info_dict[job] = {"JobID": job, "State": queued[job]}
                 elif time.time() - self.missing.setdefault(job, time.time()) > GONE:
                     self._info_dict[job] = {"JobID": job, "State": "GONE"}  # any word that is not a state of a live job
                     self._finished.add(job)
+
+        def say(self, states: Counter[str]) -> None:
+            """What has changed, and every half minute that nothing has."""
+            if states and (states != self.said or time.monotonic() - self.said_at >= HEARTBEAT):
+                self.said, self.said_at = states, time.monotonic()
+                print(f"SLURM: {', '.join(f'{count} {state}' for state, count in states.items())}", flush=True)
 
     return SqueueWatcher(delay_s=15)
