@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from inn_lab import config, schema, signals
+from inn_lab.config import title
 
 if TYPE_CHECKING:
     from inn_lab.records import Outcome
@@ -81,6 +82,8 @@ class Threshold(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         check_start(config)
+        name = title(config.hydra.overrides.task) or config.hydra.runtime.choices.experiment or "adhoc"
+        print(f"{name} · starting", flush=True)  # the imports take seconds
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         check_start(config)

@@ -4,7 +4,7 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,11 @@ def near(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(close)}?" if close else f"; known are: {', '.join(known)}"
 
 
-def title(overrides: Iterable[str]) -> str:
-    """How a job is called: what was set for it, but for what all jobs of a command have in common anyway."""
-    return " ".join(word for word in overrides if not word.startswith(("experiment=", "resume=")))
+def title(overrides: Iterable[str], axes: Collection[str] = ()) -> str:
+    """How a job is called: what was set for it, but for what all jobs of a command have in common anyway. In a sweep that is
+    what varies in it, the keys `axes`."""
+    words = [word for word in overrides if not word.startswith(("experiment=", "resume="))]
+    return " ".join([word for word in words if word.partition("=")[0] in axes] or words)
 
 
 def is_timed(cfg: DictConfig) -> bool:

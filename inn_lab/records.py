@@ -40,9 +40,12 @@ class Outcome:
     run_id: str | None = None
     already: bool = False  # whether it had ended so before this command
 
-    def by_other(self, code: Code) -> str:
-        """Which code made it, if it is another one."""
-        return "" if self.code == code.digest else f" by other code ({short(str(self.commit))})"
+    def words(self, code: Code | None = None) -> str:
+        """For people: "finished already by other code (1234567), test ACC_end 0.912"; `code` is that which would run it now."""
+        other = self.already and code is not None and self.code != code.digest
+        by = f" by other code ({short(str(self.commit))})" if other else ""
+        score = "" if self.acc_end is None else f", test ACC_end {self.acc_end:.3f}"
+        return self.state + " already" * self.already + by + score + f": {self.reason}" * bool(self.reason)
 
 
 class Record:

@@ -1,5 +1,7 @@
 """One job, from its configuration to a logged run. The only place that builds objects from the configuration."""
 
+import shlex
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,10 +18,11 @@ from inn_lab import config, identity, signals, tracking
 from inn_lab.config import ConfigError, NotHere
 from inn_lab.data import load
 from inn_lab.models.base import Model
-from inn_lab.records import Outcome
+from inn_lab.records import Outcome, Record
 from inn_lab.schema import ResNet
 from inn_lab.seeding import generator, seed_globals
 from inn_lab.shared import Shared
+from inn_lab.standing import duration
 from inn_lab.studies import Job
 from inn_lab.studies.clock import machine
 
@@ -34,15 +37,18 @@ def run(cfg: DictConfig) -> Outcome:
     hydra = HydraConfig.get()
     in_sweep = hydra.mode == RunMode.MULTIRUN
     experiment = tracking.experiment_name(hydra)
-    title = config.title(hydra.overrides.task) or experiment
-    tags, place = describe(cfg, hydra), {}
-    name, command = title, None
+    words, tags, place = hydra.overrides.task, describe(cfg, hydra), {}
+    title = name = config.title(words) or experiment
+    command = None
     if in_sweep:
         number, folder = str(hydra.job.num), Path(hydra.sweep.dir)
         parent = tracking.parent(folder)
-        command = parent["command"]
+        axes, command = parent["axes"], parent["command"]
         place = {tracking.PARENT: parent["run_id"], "sweep": folder.name, "job": number}
-        title = f"job {number} · {title}"
+        varies = config.title(words, axes) or experiment
+        title = f"job {number} · {varies}"
+        shared = config.title(word for word in words if word.partition("=")[0] not in axes)
+        name = " · ".join(dict.fromkeys(filter(None, [varies, shared])))  # in a legend what varies comes first
     try:
         job, why = build(cfg, title), None
     except NotHere as error:  # that is no record's end
@@ -67,7 +73,9 @@ def run(cfg: DictConfig) -> Outcome:
             raise ConfigError(f"this run is running already (its record is {record.folder}); wait for it, or set resume=false")
         if done := record.outcome:
             tracking.take_over(cfg.outputs, record, place)
-            print(f"{title} · {done.state} already{done.by_other(code)}; resume=false runs it afresh", flush=True)
+            print(f"{title} · {done.words(code)}; resume=false runs it afresh", flush=True)
+            if not in_sweep:
+                show(cfg, experiment, done, record)
             return done
         tags |= place
         if why:
@@ -88,14 +96,36 @@ def run(cfg: DictConfig) -> Outcome:
                     job.run.metrics({key if "/" in key else f"model/{key}": value for key, value in size.items()})
                 seed_globals(cfg.seed, "study")
                 state = _made(cfg.study)(job) or "finished"
+                reason = "a loss or a weight is no number any more" if state == "diverged" else None
             except Exception as error:
                 if not in_sweep:
                     raise
                 outcome = job.run.failed(error)
                 print(f"{title} · failed: {outcome.reason}", flush=True)
                 return outcome
-            record.finish(outcome := job.run.end("FINISHED", state))
+            record.finish(outcome := job.run.end("FINISHED", state, reason))
+            print(f"{title} · {outcome.words()} · {duration(outcome.seconds)}", flush=True)
+            if not in_sweep:
+                show(cfg, experiment, outcome, record)
             return outcome
+
+
+def show(cfg: DictConfig, experiment: str, outcome: Outcome, record: Record) -> None:
+    """Says where a run is, and how it is drawn."""
+    print(f"  record: {record.folder}")
+    print(f"  MLflow: {f'run {outcome.run_id} in' if outcome.run_id else 'not heard yet by'} {tracking.place(cfg.outputs)}")
+    if command := drawn_by(cfg.outputs, experiment, source=config.source(cfg), scale=cfg.scale.name):
+        print(f"  figure: {command}")
+    sys.stdout.flush()
+
+
+def drawn_by(outputs: str, experiment: str, **chosen: str) -> str | None:
+    """The command that draws the runs that have `chosen`; None for an experiment that has no report."""
+    if not (identity.ROOT / "experiments" / f"{experiment}.py").exists():
+        return None
+    words = [f"{key}={value}" for key, value in chosen.items()]
+    place = ["--outputs", outputs] if outputs != config.outputs() else []
+    return shlex.join(["python", "-m", "experiments", experiment, *words, *place])
 
 
 def describe(cfg: DictConfig, hydra: DictConfig) -> dict[str, str]:

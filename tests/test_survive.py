@@ -21,8 +21,9 @@ import pytest
 from conftest import SMOKE
 from omegaconf import OmegaConf
 
-from inn_lab import identity, records, signals, tracking
+from inn_lab import identity, records, signals, standing, tracking
 from inn_lab.identity import Code
+from inn_lab.standing import Standing
 
 PROC = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the processes of a sweep are found in Linux's /proc")
 MEASURED = ["train/loss", "train/acc_end", "val/loss", "val/acc_end", "test/loss", "test/acc_end", "model/weights"]
@@ -141,10 +142,16 @@ def test_a_job_that_dies_takes_no_other_with_it(lab, outputs):
     assert code == 0 and "2 finished" in out
 
 
-def test_what_is_finished_is_not_run_again_unless_asked(lab, runs):
-    assert lab(*SMOKE, "R=0.2")[0] == 0
+def test_what_is_finished_is_not_run_again_unless_asked(lab, runs, outputs):
+    code, first, _ = lab(*SMOKE, "R=0.2")
     code, out, _ = lab(*SMOKE, "R=0.2", "trainer.checkpoint_s=3")  # how often it saves is no other science
-    assert code == 0 and "finished already; resume=false runs it afresh" in out
+    (record,), found = outputs.glob("jobs/adhoc/*"), runs("adhoc").iloc[-1]
+    score = f"test ACC_end {found['test/acc_end']:.3f}"
+    where = [f"  record: {record}", f"  MLflow: run {found['run_id']} in {tracking.uri(outputs)}"]  # no report is named adhoc
+    called = f"{' '.join(SMOKE)} R=0.2"
+    assert first.startswith(f"{called} · starting\n{called} · finished, {score} · ")
+    assert out.splitlines()[1] == (f"{called} trainer.checkpoint_s=3 · finished already, {score}; resume=false runs it afresh")
+    assert code == 0 and first.splitlines()[2:] == out.splitlines()[2:] == where
     assert runs("adhoc")["run_id"].nunique() == 1
     assert lab(*SMOKE, "R=0.2", "resume=false")[0] == 0
     assert runs("adhoc")["run_id"].nunique() == 2
@@ -371,13 +378,20 @@ def test_what_is_left_is_reckoned_from_this_attempt_s_epochs(monkeypatch, capsys
     from inn_lab.training import progress
 
     measured = {"val/acc_end": 0.5, "val/loss": 1.0, "time/epoch_s": 10.0}
-    trainer = SimpleNamespace(current_epoch=8, max_epochs=12, callback_metrics=measured)
+    trainer = SimpleNamespace(current_epoch=8, max_epochs=12, callback_metrics=measured, callbacks=[])
     shown, now = progress.ShowProgress("a run"), 100.0
     monkeypatch.setattr(progress.time, "perf_counter", lambda: now)
+    told = []
+    monkeypatch.setattr(standing, "listener", told.append)
     shown.on_train_start(trainer, None)
     now += 10
-    shown.on_train_epoch_end(trainer, None)
-    assert capsys.readouterr().out.endswith("epoch 9/12 · val acc_end 0.500 · loss 1.000 · 10.00 s/epoch · 30 s left\n")
+    shown.on_train_epoch_end(trainer, SimpleNamespace(diverged=False))
+    assert capsys.readouterr().out == "a run · epoch 9/12 · val ACC_end 0.500 · 30 s left · loss 1.000\n"
+    assert told == [Standing(8, 12), Standing(9, 12, 0.5, left=30.0)]
+    trainer.callback_metrics["val/loss"], trainer.current_epoch = float("nan"), 9
+    shown.on_train_epoch_end(trainer, SimpleNamespace(diverged=True))
+    assert capsys.readouterr().out == "a run · epoch 10/12 · val ACC_end 0.500 · loss nan\n"
+    assert told[2:] == []  # at once after the last word: the launcher may be busy
 
 
 def test_a_damaged_checkpoint_is_said_and_the_run_starts_from_its_beginning(lab, runs, outputs, monkeypatch):
@@ -427,6 +441,7 @@ def test_what_follows_a_journal_that_lost_its_end_is_delivered(outputs, runs):
 def test_a_run_that_stops_being_a_number_is_diverged_and_keeps_its_metrics(lab, runs):
     code, out, _ = lab(*SMOKE, "trainer.max_epochs=5", "-m", "lr=1e30,1e-3")
     assert code == 0 and "1 diverged, 1 finished" in out
+    assert " · lr=1e+30 · diverged: a loss or a weight is no number any more · " in out
     by_lr = {lr: rows for lr, rows in runs("adhoc").groupby("lr")}
     assert set(by_lr[1e30]["state"]) == {"diverged"} and set(by_lr[1e30]["status"]) == {"FINISHED"}
     assert by_lr[1e30]["train/loss"].isna().all() and by_lr[1e30]["val/acc_end"].notna().all()

@@ -6,18 +6,31 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import SMOKE
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from hydra_plugins.inn_lab_grid import sweeper
+from hydra_plugins.inn_lab_grid.compose import Composer
 from hydra_plugins.inn_lab_grid.sweeper import combine
-from hydra_plugins.inn_lab_local import launcher
-from inn_lab import signals, tracking
+from hydra_plugins.inn_lab_local import board, launcher
+from inn_lab import schema, signals, tracking
+from inn_lab.__main__ import CONF
+from inn_lab.config import explain
+from inn_lab.identity import Code
 from inn_lab.records import Outcome
+from inn_lab.standing import Standing
 
 GRIDS = [
     {"model": "model=inn", "n_weights": "n_weights=100,50", "R": "R=0.1,0.2,0.4"},
@@ -66,6 +79,7 @@ def test_an_interval_is_no_list(lab):
 def test_a_sweep_is_a_parent_run_with_its_jobs_as_children(lab, runs, outputs):
     code, out, _ = lab("experiment=sparsity_fixed_params", *SMOKE, "-m", "n_weights=100000,200000,10")
     assert code == 0
+    assert out.startswith("checking 3 jobs\n")
     assert "1 of the 3 jobs cannot be defined" in out and "2 finished, 1 undefined" in out
     found = runs("sparsity_fixed_params")
     by_job = found.groupby("job").last()
@@ -73,7 +87,7 @@ def test_a_sweep_is_a_parent_run_with_its_jobs_as_children(lab, runs, outputs):
     assert set(by_job["status"]) == {"FINISHED"}
     assert "cannot be defined" in by_job["reason"][2]
     (log,) = outputs.glob("sweeps/*/2/output.log")
-    assert log.read_text().startswith("job 2 ")  # as the launcher calls it
+    assert log.read_text().startswith("job 2 · n_weights=10 · undefined: ")  # as the launcher calls it
     assert set(found["source"]) == {"digits"} and set(found["scale"]) == {"smoke"}
     assert set(by_job["device"][:2]) == {"cpu"} or by_job["device"][:2].str.startswith("cuda").all()
     for column in ("val/acc_end", "val/acc_seq", "val/loss", "train/loss", "time/epoch_s", "test/acc_end", "model/depth"):
@@ -89,7 +103,10 @@ def test_a_sweep_is_a_parent_run_with_its_jobs_as_children(lab, runs, outputs):
     assert parent.info.status == "FINISHED" and parent.data.tags["jobs"] == "3"
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
     assert {run.data.tags["sweep"] for run in everything} == {parent.data.tags["sweep"]}
+    assert out.endswith(f"figure: python -m experiments sparsity_fixed_params sweep={parent.data.tags['sweep']}\n")
+    assert parent.info.run_name == "sparsity_fixed_params · n_weights · 3 jobs"
     finished = next(run for run in children if run.data.tags["job"] == "0")
+    assert finished.info.run_name == f"n_weights=100000 · {' '.join(SMOKE)}"
     assert {file.path for file in client.list_artifacts(finished.info.run_id)} == {
         "config.yaml",
         "confusion.csv",
@@ -207,39 +224,114 @@ def test_as_many_jobs_at_a_time_as_there_are_of_the_devices_that_they_take(devic
 
 
 @pytest.fixture
-def board(monkeypatch, capsys):
-    """`ended(task, running, waiting)`: what is printed when a task ends. It is 100 o'clock."""
-    monkeypatch.setattr(launcher, "time", SimpleNamespace(monotonic=lambda: 100.0))
-    board = launcher.Board(n_jobs=2)
+def clock(monkeypatch) -> SimpleNamespace:
+    """The board's. It is 100 o'clock."""
+    clock = SimpleNamespace(now=100.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(board, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def ended(clock, capsys):
+    """`ended(seconds, outcome, running, waiting)`: how it is said that the sweep stands when a job has ended."""
+    shown = board.Board(n_jobs=2, total=10)
 
     def ended(seconds: float, outcome: Outcome, running: list[launcher.Task], waiting: list[launcher.Task]) -> str:
-        board.line(launcher.Task(0, ["R=0.1"], outcome=outcome, started=100 - seconds), running, waiting)
-        return capsys.readouterr().out.partition(" | ")[0]
+        shown.ended(launcher.Task(0, [], "job 0", outcome=outcome, started=100 - seconds), running, waiting)
+        return capsys.readouterr().out.rpartition(" | ")[2].strip()
 
     return ended
 
 
 def task(runs_for: float = 0, **more: object) -> launcher.Task:
-    return launcher.Task(1, [], started=100 - runs_for, **more)
+    return launcher.Task(1, [], "job 1 · R=0.1", started=100 - runs_for, **more)
 
 
-def test_the_time_left_is_reckoned_from_jobs_that_were_run_here(board):
+def test_the_time_left_is_reckoned_from_jobs_that_were_run_here(ended):
     waiting, done = [task(), task()], Outcome("finished")
-    assert board(0.1, Outcome("finished", already=True), [task()], waiting) == "1 done, 1 running, 2 waiting"
-    assert board(0.1, Outcome("undefined"), [task()], waiting) == "2 done, 1 running, 2 waiting"
-    assert board(0.1, Outcome("failed"), [task()], waiting) == "3 done, 1 running, 2 waiting"
-    assert board(10, done, [task()], waiting) == "4 done, 1 running, 2 waiting · 15 s left"
-    assert board(0.1, Outcome("finished", already=True), [task()], waiting) == "5 done, 1 running, 2 waiting · 15 s left"
-    assert board(20, Outcome("diverged"), [task()], waiting) == "6 done, 1 running, 2 waiting · 22 s left"
+    assert ended(0.1, Outcome("finished", already=True), [task()], waiting) == "1 of 10 done, 1 running, 2 waiting"
+    assert ended(0.1, Outcome("undefined"), [task()], waiting) == "2 of 10 done, 1 running, 2 waiting"
+    assert ended(0.1, Outcome("failed"), [task()], waiting) == "3 of 10 done, 1 running, 2 waiting"
+    assert ended(10, done, [task()], waiting) == "4 of 10 done, 1 running, 2 waiting, 20 s left"
+    assert ended(0.1, Outcome("finished", already=True), [], waiting) == "5 of 10 done, 0 running, 2 waiting, 10 s left"
+    assert ended(20, Outcome("diverged"), [task()], waiting) == "6 of 10 done, 1 running, 2 waiting, 30 s left"
 
 
-def test_the_time_left_counts_what_running_jobs_have_had_and_no_undefined_ones(board):
+def test_the_time_left_counts_what_running_jobs_have_had_and_none_that_take_no_time(ended):
     done = Outcome("finished")
-    assert board(10, done, [task(4)], [task(), task(undefined=True)]) == "1 done, 1 running, 2 waiting · 8 s left"
-    assert board(10, done, [task(4)], []) == "2 done, 1 running, 0 waiting · 6 s left"  # the last one has no company
-    assert board(10, done, [task(40)], [task(7)]) == "3 done, 1 running, 1 waiting · 5 s left"  # 7: a try that failed
-    assert board(10, done, [], [task(undefined=True)]) == "4 done, 0 running, 1 waiting"
-    assert board(10, done, [], []) == "5 done, 0 running, 0 waiting"
+    assert ended(10, done, [task(4)], [task(), task(quick=True)]) == "1 of 10 done, 1 running, 2 waiting, 10 s left"
+    assert ended(10, done, [task(4)], []) == "2 of 10 done, 1 running, 0 waiting, 6 s left"
+    assert ended(10, done, [task(40)], [task(7)]) == "3 of 10 done, 1 running, 1 waiting, 10 s left"  # 7: a try that failed
+    assert ended(10, done, [], [task(quick=True)]) == "4 of 10 done, 0 running, 1 waiting"
+    assert ended(10, done, [], []) == "5 of 10 done, 0 running, 0 waiting"
+
+
+def test_what_running_jobs_tell_is_shown_at_least_every_half_minute(clock, capsys):
+    shown, at_work = board.Board(n_jobs=2, total=4), [task(5), task(20, standing=Standing(10, 40, 0.25, left=60), heard=100)]
+    shown.tick(at_work, [task()])
+    assert capsys.readouterr().out == ""
+    clock.now += 30
+    shown.tick(at_work, [task()])
+    assert capsys.readouterr().out.splitlines() == [
+        "0 of 4 done, 2 running, 1 waiting, 1 min 50 s left",  # a job takes 50 + 30 s, and the next place is free in 30 s
+        "  job 1 · R=0.1 · for 35 s",
+        "  job 1 · R=0.1 · epoch 10/40 · val ACC_end 0.250 · 30 s left",
+    ]
+
+
+def test_the_table_at_the_end_is_not_cut_where_the_terminal_is_narrow(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    words = "model.hidden=[512,256,128] trainer.gradient_clip_val=0.25 data.transforms=perspective seed=3"
+    reason = "R=0.4 with n_weights=10000 cannot be defined: the weight space would be smaller than the images"
+    ends = [Outcome("finished", 0.8125, 3725.0), Outcome("undefined", reason=reason)]
+    sweeper.show([words, "R=0.4"], ends, [Code("a", "a")] * 2)
+    out = capsys.readouterr().out
+    table, _, notes = out.partition("job 1 · ")
+    assert max(map(len, table.splitlines())) <= 80 and "…" not in out
+    assert all(word in table for word in ("seed=3", "R=0.4", "finished", "undefined", "0.812", "1 h 02 min"))
+    assert notes == f"R=0.4 · undefined: {reason}\n1 finished, 1 undefined\n"
+
+
+COMPOSED = [
+    "seed=2 model=lstm n_weights=130 n_weights=140",
+    "experiment=structure model.hidden=[3,4] trainer.max_time=3.5",
+    "model.R=${lr} source.root='a b' pruning=magnitude pruning.amount=0.9",
+    "+model.foo=2",
+    "data={n_train:3}",
+    "R=much",
+    "model.width=3",
+]
+
+
+def test_jobs_are_composed_as_hydra_composes_them_and_each_set_of_choices_once(monkeypatch):
+    schema.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        words = ["hydra.launcher.n_jobs=2", "hydra.job.name=a", *SMOKE]
+        master = loader.load_configuration("config", words, RunMode.MULTIRUN)
+        assert str(master.hydra.sweep.dir)  # it holds the time, which is the same for all jobs
+        composer = Composer(loader, master)
+        for job in map(str.split, COMPOSED):
+            assert seen(composer, [*SMOKE, *job]) == seen(partial(loader.load_sweep_config, master), [*SMOKE, *job])
+        monkeypatch.setattr(loader, "load_sweep_config", None)
+        assert [composer([*SMOKE, f"seed={seed}", "R=0.1"]).seed for seed in range(3)] == [0, 1, 2]
+
+
+def seen(compose, job: list[str]) -> object:
+    """All that a configuration is: values, types, flags, and what its resolvers gave; or the error instead."""
+    try:
+        config = compose(job)
+    except (HydraException, OmegaConfBaseException) as error:
+        return explain(error)
+
+    def nodes(node):
+        meta = node._metadata
+        yield type(node), meta.flags, meta.ref_type, meta.optional, meta.object_type, getattr(meta, "resolver_cache", None)
+        for child in node._content.values() if isinstance(node._content, dict) else ():
+            yield from nodes(child) if OmegaConf.is_dict(child) else [(type(child), child._metadata.ref_type)]
+
+    return OmegaConf.to_container(config), str(config.hydra.sweep.dir), list(nodes(config))
 
 
 @pytest.mark.parametrize("words", ["hydra/sweeper=basic", "hydra/launcher=basic", "hydra/launcher=submitit_local"])

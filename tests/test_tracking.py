@@ -159,7 +159,7 @@ def test_a_new_database_is_told_of_what_is_done(lab, runs, outputs):
     assert code == 0 and f"MLflow at {tracking.uri(outputs)} has not heard of {record}; it is told now\n" in out
     pd.testing.assert_frame_equal(runs("adhoc").drop(columns="run_id"), expected, check_exact=True)  # told, not run again
     assert f"MLflow at {tracking.uri(outputs)} has no adhoc yet: it is told what {outputs}/jobs/adhoc holds\n" in out
-    assert "MLflow" not in lab(*SMOKE)[1]
+    assert "MLflow at" not in lab(*SMOKE)[1]
 
 
 def test_in_a_new_database_a_job_that_is_done_has_the_sweep_s_new_run_as_its_parent(outputs, capsys):

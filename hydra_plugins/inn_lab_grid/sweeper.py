@@ -2,7 +2,9 @@
 
 import itertools
 import sys
+import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from inn_lab.config import ConfigError, NotHere, check, check_choices, explain, is_timed
+from hydra_plugins.inn_lab_grid.compose import Composer
+from inn_lab.config import ConfigError, NotHere, check, check_choices, explain, is_timed, title
+from inn_lab.standing import duration
 
 if TYPE_CHECKING:
     from inn_lab.identity import Code
@@ -38,12 +42,15 @@ ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridSweepe
 class Foreseen:
     """What the launcher hears of the jobs before they run."""
 
+    compose: Callable[[Sequence[str]], DictConfig]  # a job's configuration, from its overrides
+    axes: list[str]  # the keys that vary among them, by which they are named
     timed: bool = False  # they time the machine, and one has it for itself
     devices: set[Any] = field(default_factory=set)  # the torch.devices that they take; none where they run elsewhere
-    undefined: set[int] = field(default_factory=set)  # the numbers of those that cannot be defined
+    quick: set[int] = field(default_factory=set)  # the numbers of those that take no time: undefined, or finished already
 
 
 REPEATS = "seed"  # sweeping over this key repeats a grid rather than taking its place
+WORD = 10  # seconds of looking at jobs after which it is said how far it has come
 
 
 class GridSweeper(Sweeper):
@@ -66,23 +73,30 @@ class GridSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
-        from inn_lab import tracking
-
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        loader = self.hydra_context.config_loader
+        parser = OverridesParser.create(config_loader=loader)
         jobs = combine([{k: f"{k}={v}" for k, v in grid.items()} for grid in self.grids], arguments, parser)
+        print(f"checking {of(len(jobs))}", flush=True)
+        self.foreseen = self.launcher.foreseen = Foreseen(Composer(loader, self.config), axes(jobs))
+
+        from inn_lab import runner, tracking
+
         checked = self._check(jobs)
+        print(f"recording in {tracking.place(self.config.outputs)}", flush=True)  # MLflow takes seconds to open
         tracking.recover(self.config.outputs)
         self._tell(checked)
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
-        with tracking.sweep(self.config, checked) as run:
+        with tracking.sweep(self.config, checked, self.foreseen.axes) as run:
             results = list(self.launcher.launch(jobs, initial_job_idx=0))
             tracking.recover(self.config.outputs)  # the runs of jobs that died
             outcomes = [outcome(result) for result in results]
             lost = sum(o.state in ("failed", "killed") for o in outcomes)
             run.end("FINISHED", "finished", f"{lost} of {len(jobs)} jobs failed" if lost else None)
-        show(jobs, outcomes, [code for _, code in checked])
+        show([title(job, self.foreseen.axes) for job in jobs], outcomes, [code for _, code in checked])
+        if command := runner.drawn_by(self.config.outputs, tracking.experiment_name(self.config.hydra), sweep=folder.name):
+            print(f"figure: {command}", flush=True)
         if lost:
             sys.exit(1)
         return results
@@ -95,10 +109,12 @@ class GridSweeper(Sweeper):
 
         outputs, resume, total = self.config.outputs, self.config.resume, len(checked)
         experiment, done, going, by = tracking.experiment_name(self.config.hydra), 0, 0, []
-        for identity, code in checked:
+        for number, (identity, code) in enumerate(checked):
             mine = look(outputs, experiment, identity, code.digest, resume)
             outcome = mine and mine.outcome
-            done += outcome is not None
+            if outcome is not None:
+                done += 1
+                self.foreseen.quick.add(number)
             going += mine is not None and outcome is None and mine.checkpoint.exists()
             if outcome is None:
                 outcome = finished_by_other(outputs, experiment, identity, code.digest)
@@ -125,12 +141,14 @@ class GridSweeper(Sweeper):
         from inn_lab.identity import code
 
         checked, wrong, undefined, data = [], [], [], {}
-        here, foreseen = not self.launcher.elsewhere, Foreseen()
-        self.launcher.foreseen = foreseen
+        here, foreseen, said = not self.launcher.elsewhere, self.foreseen, time.monotonic()
         for number, overrides in enumerate(jobs):
-            words = f"job {number} {' '.join(overrides)}"
+            if time.monotonic() - said > WORD:
+                said = time.monotonic()
+                print(f"{number} of {of(len(jobs))} checked", flush=True)
+            words = f"job {number} · {title(overrides, foreseen.axes)}"
             try:
-                cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+                cfg = foreseen.compose(overrides)
                 check_choices(cfg.hydra.runtime.choices)
                 if cfg.outputs != self.config.outputs:
                     raise ConfigError(f"outputs={cfg.outputs}: a sweep has one folder; run a command for each")
@@ -152,14 +170,10 @@ class GridSweeper(Sweeper):
                     wrong.append(f"{words} · {error}")
             except ConfigError as error:
                 undefined.append(f"{words} · {error}")
-                foreseen.undefined.add(number)
+                foreseen.quick.add(number)
         if wrong or len(undefined) == len(jobs):
-            found = wrong or undefined
-            what = (
-                f"{len(wrong)} of the {len(jobs)} jobs are not valid"
-                if wrong
-                else f"none of the {len(jobs)} jobs can be defined"
-            )
+            found, which = wrong or undefined, f"the {len(jobs)} jobs"
+            what = f"{len(wrong)} of {which} are not valid" if wrong else f"none of {which} can be defined"
             raise ConfigError("\n  ".join([f"{what}; nothing was run", *found]))
         if undefined:
             print(f"{len(undefined)} of the {len(jobs)} jobs cannot be defined, and will be recorded as undefined:", flush=True)
@@ -177,24 +191,35 @@ def outcome(result: JobReturn) -> "Outcome":
         return Outcome("failed", reason=f"{type(error).__name__}: {error}".splitlines()[0])
 
 
-def show(jobs: list[list[str]], outcomes: list["Outcome"], codes: list["Code"]) -> None:
-    """The table at the end of a sweep."""
-    from rich.console import Console
-    from rich.table import Table
+def of(jobs: int) -> str:
+    return "1 job" if jobs == 1 else f"{jobs} jobs"
 
-    table = Table("job", "overrides", "state", "ACC_end", "time", "why", box=None, pad_edge=False)
-    common = set.intersection(*(set(job) for job in jobs)) if len(jobs) > 1 else set()
-    for number, (job, ended, code) in enumerate(zip(jobs, outcomes, codes, strict=True)):
+
+def axes(jobs: list[list[str]]) -> list[str]:
+    """The keys that vary among jobs, in the order of their overrides."""
+    common = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set(itertools.chain(*jobs))
+    return list(dict.fromkeys(word.partition("=")[0] for job in jobs for word in job if word not in common))
+
+
+def show(titles: list[str], outcomes: list["Outcome"], codes: list["Code"]) -> None:
+    """The table at the end of a sweep, and below it what there is to say of single jobs. A narrow terminal cuts nothing."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    columns = [Column(name, no_wrap=True) for name in ("job", "state", "ACC_end", "time")]
+    table = Table(columns[0], Column(overflow="fold"), *columns[1:], box=None, pad_edge=False)
+    notes = []
+    for number, (words, ended, code) in enumerate(zip(titles, outcomes, codes, strict=True)):
         accuracy = "" if ended.acc_end is None else f"{ended.acc_end:.3f}"
-        took = "" if ended.seconds is None else f"{ended.seconds:.1f} s"
-        words = " ".join(word for word in job if word not in common)
-        state = f"{ended.state} already{ended.by_other(code)}" if ended.already else ended.state
-        table.add_row(str(number), words, state, accuracy, took, ended.reason or "")
-    wide = None if sys.stdout.isatty() else 160
-    Console(file=sys.stdout, width=wide, highlight=False, markup=False).print(table)
+        took = "" if ended.seconds is None else duration(ended.seconds)
+        table.add_row(str(number), words, ended.state + " already" * ended.already, accuracy, took)
+        if ended.reason or (ended.already and ended.code != code.digest):
+            notes.append(f"job {number} · {words} · {ended.words(code)}")
+    Console(file=sys.stdout, highlight=False, markup=False).print(table)
     counts = Counter(ended.state for ended in outcomes)
     before = sum(ended.already for ended in outcomes)
-    print(", ".join(f"{count} {state}" for state, count in counts.items()) + f" ({before} already)" * bool(before), flush=True)
+    total = ", ".join(f"{count} {state}" for state, count in counts.items()) + f" ({before} already)" * bool(before)
+    print(*notes, total, sep="\n", flush=True)
 
 
 def combine(grids: list[dict[str, str]], arguments: list[str], parser: OverridesParser) -> list[list[str]]:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from hydra_plugins.inn_lab_local.board import TICK, Board
 from inn_lab import signals
 from inn_lab.config import ConfigError, title
+from inn_lab.standing import Standing
 
 if TYPE_CHECKING:
     from hydra_plugins.inn_lab_grid.sweeper import Foreseen
@@ -46,60 +48,17 @@ class Task:
 
     number: int
     overrides: list[str]
-    undefined: bool = False  # it will be recorded as such, which takes no time
+    title: str
+    quick: bool = False  # it is undefined or finished already, and takes no time
     config: DictConfig | None = None
     attempts: int = 0
     slot: int = 0
     process: Any = None
     answers: Connection | None = None
+    standing: Standing | None = None  # the last that it told
+    heard: float = 0.0  # when that was
     outcome: Any = None
     started: float = 0.0
-
-    @property
-    def title(self) -> str:
-        return title(self.overrides)
-
-
-@dataclass
-class Board:
-    """What a person sees while the sweep runs: a line for each job that ends, readable in a file too."""
-
-    n_jobs: int
-    done: int = 0
-    worked: list[float] = field(default_factory=list)  # seconds of the jobs that were run here
-
-    def line(self, task: Task, running: Collection[Task], waiting: Collection[Task]) -> None:
-        self.done += 1
-        outcome, took = task.outcome, time.monotonic() - task.started
-        if outcome.state in ("finished", "diverged") and not outcome.already:
-            self.worked.append(took)
-        seconds = self.left(running, waiting)
-        left = f" · {duration(seconds)} left" if seconds else ""
-        what = outcome.state if outcome.acc_end is None else f"{outcome.state}, ACC_end {outcome.acc_end:.3f}"
-        why = f": {outcome.reason}" if outcome.reason else ""
-        print(
-            f"{self.done} done, {len(running)} running, {len(waiting)} waiting{left} | job {task.number} {task.title} · {what}"
-            f"{why} · {duration(took)}",
-            flush=True,
-        )
-
-    def left(self, running: Collection[Task], waiting: Collection[Task]) -> float | None:
-        """The seconds until the last job ends, if each takes as long as those that were run here did on average.
-
-        None as long as none was run, and where none is left.
-        """
-        waits, runs = ([task for task in tasks if not task.undefined] for tasks in (waiting, running))
-        if not self.worked or not waits + runs:
-            return None
-        each, now = sum(self.worked) / len(self.worked), time.monotonic()
-        work = each * len(waits) + sum(max(0.0, each - (now - task.started)) for task in runs)
-        return work / min(self.n_jobs, len(waits) + len(runs))
-
-
-def duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
 
 
 class LocalLauncher(Launcher):
@@ -120,7 +79,7 @@ class LocalLauncher(Launcher):
         self.n_jobs, self.retries, self.fail_fast = n_jobs, retries, fail_fast
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context, self.config = hydra_context, config  # the task is always the lab's own
+        self.config = config  # the task is always the lab's own
         fork = "forkserver" in multiprocessing.get_all_start_methods()
         self._processes = multiprocessing.get_context("forkserver" if fork else "spawn")
         if fork:  # it imports while this process looks at the jobs
@@ -132,41 +91,44 @@ class LocalLauncher(Launcher):
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        numbered = enumerate(job_overrides, initial_job_idx)
-        tasks = [Task(number, list(overrides), number in self.foreseen.undefined) for number, overrides in numbered]
+        foreseen = self.foreseen
+        tasks = [
+            Task(number, list(overrides), f"job {number} · {title(overrides, foreseen.axes)}", number in foreseen.quick)
+            for number, overrides in enumerate(job_overrides, initial_job_idx)
+        ]
         gpus, cores = torch.cuda.device_count(), available_cores()
-        n_jobs = 1 if self.foreseen.timed else self.n_jobs or at_a_time(self.foreseen.devices, gpus, cores)
+        n_jobs = 1 if foreseen.timed else self.n_jobs or at_a_time(foreseen.devices, gpus, cores)
         n_jobs = min(n_jobs, len(tasks))
         threads = threads_each(cores, n_jobs)
-        folder = self.config.hydra.sweep.dir
-        print(
-            f"{len(tasks)} jobs, {n_jobs} at a time, {threads} thread(s) each; their output: {folder}/*/output.log", flush=True
-        )
-        board = Board(n_jobs)
+        print(f"{n_jobs} at a time, {threads} thread{'s' * (threads > 1)} each; what they print:", flush=True)
+        print(f"  {self.config.hydra.sweep.dir}/*/output.log", flush=True)
         waiting, running, slots = deque(tasks), [], list(range(n_jobs))
         try:
-            while waiting or running:
-                while waiting and slots:
-                    with signals.held():  # or one that was started just now would not be ended with the others
-                        task = waiting.popleft()
-                        task.slot = slots.pop(0)
-                        self._start(task, threads, gpus)
-                        running.append(task)
-                ready = wait([task.process.sentinel for task in running])
-                for task in [t for t in running if t.process.sentinel in ready]:
-                    running.remove(task)
-                    slots.append(task.slot)
-                    self._end(task)
-                    if task.outcome.state in ("failed", "killed") and task.attempts <= self.retries:
-                        print(
-                            f"job {task.number} {task.title} · {task.outcome.state}: {task.outcome.reason}; once more",
-                            flush=True,
-                        )
-                        waiting.appendleft(task)
-                        continue
-                    board.line(task, running, waiting)
-                    if self.fail_fast and task.outcome.state in ("failed", "killed"):
-                        raise FailedFast
+            with Board(n_jobs, len(tasks)) as board:
+                board.tick(running, waiting)
+                while waiting or running:
+                    while waiting and slots:
+                        with signals.held():  # or one that was started just now would not be ended with the others
+                            task = waiting.popleft()
+                            task.slot = slots.pop(0)
+                            self._start(task, threads, gpus)
+                            running.append(task)
+                    ready = wait([task.process.sentinel for task in running], TICK)
+                    for task in running:
+                        self._listen(task)
+                    for task in [t for t in running if t.process.sentinel in ready]:
+                        running.remove(task)
+                        slots.append(task.slot)
+                        self._end(task)
+                        lost = task.outcome.state in ("failed", "killed")
+                        if lost and task.attempts <= self.retries:
+                            print(f"{task.title} · {task.outcome.words()}; once more", flush=True)
+                            waiting.appendleft(task)
+                            continue
+                        board.ended(task, running, waiting)
+                        if self.fail_fast and lost:
+                            raise FailedFast
+                    board.tick(running, waiting)
         except FailedFast:
             self._stop(running)
         except BaseException:
@@ -175,7 +137,7 @@ class LocalLauncher(Launcher):
         return [returned(task) for task in tasks]
 
     def _compose(self, task: Task) -> DictConfig:
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, task.overrides)
+        config = self.foreseen.compose(task.overrides)
         with open_dict(config):
             config.hydra.job.id = config.hydra.job.num = task.number
             config.hydra.sweep.dir = str(self.config.hydra.sweep.dir)  # as it is now: it holds the time
@@ -183,7 +145,7 @@ class LocalLauncher(Launcher):
 
     def _start(self, task: Task, threads: int, gpus: int) -> None:
         task.config = task.config or self._compose(task)
-        task.attempts += 1
+        task.attempts, task.standing, task.outcome = task.attempts + 1, None, None
         task.answers, theirs = self._processes.Pipe(duplex=False)
         dealt = task.slot % gpus if gpus > 1 and task.config.trainer.device == 0 else None
         arguments = (theirs, task.config, dict(os.environ), threads, dealt)
@@ -192,14 +154,23 @@ class LocalLauncher(Launcher):
         task.process.start()
         theirs.close()
 
+    def _listen(self, task: Task) -> None:
+        """Takes what a job has told: where it stands, and at last how it ended."""
+        with contextlib.suppress(EOFError, OSError):
+            while task.answers.poll():
+                said = task.answers.recv()
+                if isinstance(said, Standing):
+                    task.standing, task.heard = said, time.monotonic()
+                else:
+                    task.outcome = said
+
     def _end(self, task: Task) -> None:
-        """Takes a job's answer; one that gave none is recorded as killed."""
+        """One that has not told how it ended is recorded as killed."""
         from inn_lab import tracking
         from inn_lab.records import Outcome
 
-        try:
-            task.outcome = task.answers.recv()
-        except (EOFError, OSError):
+        self._listen(task)
+        if task.outcome is None:
             task.process.join()
             code = task.process.exitcode
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
@@ -212,6 +183,8 @@ class LocalLauncher(Launcher):
         """Ends what runs: by SIGTERM, upon which jobs write their checkpoints, and at last by force."""
         from inn_lab import tracking
 
+        if running:
+            print(f"{len(running)} running: they write their checkpoints and stop", flush=True)
         deadline = time.monotonic() + GRACE
         with contextlib.suppress(BaseException):  # a second Ctrl-C: no more patience
             with signals.held():
@@ -278,11 +251,12 @@ def work(answers: Connection, config: DictConfig, environment: dict[str, str], t
     from hydra._internal.callbacks import Callbacks
     from hydra.core.utils import run_job
 
-    from inn_lab import schema
+    from inn_lab import schema, standing
     from inn_lab.__main__ import job
     from inn_lab.records import Outcome
     from inn_lab.signals import Interrupted
 
+    standing.listener = answers.send
     schema.register()
     setup_globals()
     try:

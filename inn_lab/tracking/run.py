@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
@@ -143,10 +143,11 @@ def take_over(outputs: str | Path, record: Record, tags: Mapping[str, str | None
 
 
 @contextmanager
-def sweep(cfg: DictConfig, jobs: Sequence[tuple[str, Code]]) -> Iterator[Run]:
+def sweep(cfg: DictConfig, jobs: Sequence[tuple[str, Code]], axes: Sequence[str] = ()) -> Iterator[Run]:
     """The parent run of a sweep, opened before its first job (and with it the database, so that no two jobs make it).
 
     jobs: each job's identity and code. The same jobs by the same code are the same sweep, and go on under the same run.
+    axes: the keys that vary among the jobs, by which the runs are named.
 
     Raises ConfigError while it is running elsewhere.
     """
@@ -163,12 +164,14 @@ def sweep(cfg: DictConfig, jobs: Sequence[tuple[str, Code]]) -> Iterator[Run]:
             raise ConfigError(
                 f"this sweep is running already (its record is {record.folder}); wait for it, or set resume=false"
             )
-        with Run(record, cfg.outputs, experiment, f"sweep of {len(jobs)}: {overrides}"[:200], tags) as run:
-            parent = {"run_id": run.id, "command": uuid.uuid4().hex}
+        name = " · ".join(filter(None, [experiment, " × ".join(axes), f"{len(jobs)} job{'s' * (len(jobs) != 1)}"]))
+        with Run(record, cfg.outputs, experiment, name, tags) as run:
+            parent = {"run_id": run.id, "command": uuid.uuid4().hex, "axes": list(axes)}
             write_atomically(folder / "parent.json", json.dumps(parent).encode())
             yield run
 
 
-def parent(sweep_folder: str | Path) -> dict[str, str]:
-    """From a sweep's folder: `run_id`, of its parent run, and `command`, a name that no other command has."""
+def parent(sweep_folder: str | Path) -> dict[str, Any]:
+    """From a sweep's folder: `run_id`, of its parent run; `command`, a name that no other command has; and `axes`, the keys
+    that vary among its jobs."""
     return json.loads((Path(sweep_folder) / "parent.json").read_text())

@@ -1,44 +1,66 @@
-"""What a person sees while a run trains: a bar in a terminal, else a line now and then."""
+"""What a person sees while a run trains: a bar in a terminal, else a line now and then. A sweep's launcher hears it too."""
 
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 from inn_lab import _torchvision  # noqa: F401  (before Lightning)
 
 # isort: split
 import pytorch_lightning as L
+from pytorch_lightning.callbacks import Timer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
-LINES = 10  # how many lines a run prints where there is no terminal
+from inn_lab import standing
+from inn_lab.standing import Standing
+
+LINES = 10  # how many lines a run prints where there is no terminal; more where they were further apart than
+SILENT = 30  # seconds
+TOLD = 0.3  # seconds between two words to the launcher, which may be busy: a pipe that is full would stop the training
 
 
 class ShowProgress(L.Callback):
-    """`job 2 · R=0.05  ━━━━━━  epoch 12/60 · val acc_end 0.41 · loss 1.62 · 1.2 s/epoch · 0:00:57 left`."""
+    """`━━━━━━ epoch 12/60 · val ACC_end 0.412 · 57 s left · loss 1.620`."""
 
     def __init__(self, title: str) -> None:
         self.title = title
         self.bar: Progress | None = None
+        self.told = self.printed = 0.0
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         self.started, self.before = time.perf_counter(), trainer.current_epoch  # epochs of earlier attempts
+        self.clock = next((callback for callback in trainer.callbacks if isinstance(callback, Timer)), None)
+        self.printed = self.started
+        now = Standing(self.before, None if self.clock else trainer.max_epochs)
         if sys.stdout.isatty():
-            columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn()]
+            columns = [BarColumn(bar_width=12), TextColumn("{task.description}")]
             self.bar = Progress(*columns, console=Console(file=sys.stdout))
-            self.task = self.bar.add_task(self.title, total=trainer.max_epochs, completed=self.before, note="")
+            self.task = self.bar.add_task(str(now), total=trainer.max_epochs, completed=self.before)
             self.bar.start()
+        self.tell(now)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
-        done, total = trainer.current_epoch + 1, trainer.max_epochs
+        done, total, time_now = trainer.current_epoch + 1, trainer.max_epochs, time.perf_counter()
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        note = f"epoch {done}/{total} · val acc_end {values['val/acc_end']:.3f} · loss {values['val/loss']:.3f}"
-        note += f" · {values['time/epoch_s']:.2f} s/epoch"
+        left, loss = None, f"loss {values['val/loss']:.3f}"
+        if not module.diverged:  # then it ends here
+            left = (time_now - self.started) / (done - self.before) * (total - done)
+            left = min(left, self.clock.time_remaining()) if self.clock else left
+        now = Standing(done, None if self.clock else total, values["val/acc_end"], left)
         if self.bar:
-            self.bar.update(self.task, completed=done, note=note)
-        elif done == total or done % max(1, total // LINES) == 0:
-            left = (time.perf_counter() - self.started) / (done - self.before) * (total - done)
-            print(f"{self.title} · {note} · {left:.0f} s left", flush=True)
+            self.bar.update(self.task, completed=done, description=f"{now} · {loss}")
+        elif done == total or done % max(1, total // LINES) == 0 or time_now - self.printed >= SILENT:
+            self.printed = time_now
+            print(f"{self.title} · {now} · {loss}", flush=True)
+        self.tell(now)
+
+    def tell(self, now: Standing) -> None:
+        if standing.listener and time.perf_counter() - self.told >= TOLD:
+            self.told = time.perf_counter()
+            with suppress(OSError):  # a launcher that is gone takes its jobs with it, in order
+                standing.listener(now)
 
     def stop(self) -> None:
         if self.bar:
