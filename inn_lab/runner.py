@@ -89,11 +89,13 @@ def run(cfg: DictConfig) -> Outcome:
         with tracking.Run(record, cfg.outputs, experiment, name, tags) as job.run:
             try:
                 job.run.params(cfg)
+                if job.digest:
+                    job.run.data(f"{tags['data']}/{tags['source']}", job.digest, cfg.data._target_)
                 if job.model:
                     if isinstance(job.model, Model):
                         job.run.tag(**job.model.tags())
                     size = job.model.size(job.data.steps)
-                    job.run.metrics({key if "/" in key else f"model/{key}": value for key, value in size.items()})
+                    job.run.sizes({key if "/" in key else f"model/{key}": value for key, value in size.items()})
                 seed_globals(cfg.seed, "study")
                 state = _made(cfg.study)(job) or "finished"
                 reason = "a loss or a weight is no number any more" if state == "diverged" else None
@@ -133,7 +135,8 @@ def describe(cfg: DictConfig, hydra: DictConfig) -> dict[str, str]:
     choices = {group: hydra.runtime.choices[group] or "none" for group in ("model", "data", "study")}
     paths = {key: path for key in sorted(identity.FILES) if (path := OmegaConf.select(cfg, key))}
     files = {f"{key.partition('.')[0]}.content": identity.content(path)[:12] for key, path in paths.items()}
-    return {**choices, **files, "source": config.source(cfg), "scale": cfg.scale.name, "job": "0"}
+    more = {"source": config.source(cfg), "scale": cfg.scale.name, "job": "0"}
+    return {**choices, **files, **more, **tracking.source(hydra.overrides.task)}
 
 
 def identify(cfg: DictConfig, device: torch.device | None) -> str:
@@ -147,12 +150,12 @@ def build(cfg: DictConfig, title: str) -> Job:
     config.check(cfg)
     device = pick_device(cfg.trainer)
     seed_globals(cfg.seed, "data")
-    data = build_data(cfg, device) if OmegaConf.select(cfg, "data._target_") else None
+    data, digest = build_data(cfg, device) if OmegaConf.select(cfg, "data._target_") else (None, None)
     if OmegaConf.select(cfg, "model._target_") is None:
-        return Job(cfg, title, device, data)
+        return Job(cfg, title, device, data, digest)
     make = maker(cfg, data, device)
     seed_globals(cfg.seed, "model")
-    return Job(cfg, title, device, data, make(generator=generator(cfg.seed, "model")), make, _made(cfg.objective)())
+    return Job(cfg, title, device, data, digest, make(generator=generator(cfg.seed, "model")), make, _made(cfg.objective)())
 
 
 def define(cfg: DictConfig, made: dict[str, Any]) -> None:
@@ -161,7 +164,7 @@ def define(cfg: DictConfig, made: dict[str, Any]) -> None:
         return
     device = torch.device("cpu")
     key = OmegaConf.to_yaml(cfg.data, resolve=True) + OmegaConf.to_yaml(cfg.source, resolve=True)
-    data = made[key] = made.get(key) or build_data(cfg, device)
+    data = made[key] = made.get(key) or build_data(cfg, device)[0]
     if OmegaConf.select(cfg, "model._target_"):
         maker(cfg, data, device)(generator=None)
         _made(cfg.objective)()
@@ -177,15 +180,15 @@ def maker(cfg: DictConfig, data: Any, device: torch.device) -> Callable[..., tor
     return partial(_made(cfg.model), data.n_inputs, data.n_outputs, **more)
 
 
-def build_data(cfg: DictConfig, device: torch.device) -> Any:
-    """The data group, with a source's images if it is made of such."""
+def build_data(cfg: DictConfig, device: torch.device) -> tuple[Any, str]:
+    """The data group, with a source's images if it is made of such; and a hash of all that its tensors follow from."""
     made_of, what = {}, [OmegaConf.to_yaml(cfg.data, resolve=True), str(cfg.seed), *identity.own([cfg.data._target_]).values()]
     if config.of_images(cfg):
         images, look = load(cfg.source.name, cfg.source.root), OmegaConf.masked_copy(cfg.source, ["image_size", "mean", "std"])
         made_of = {"images": images, **look}
         what += [OmegaConf.to_yaml(look, resolve=True), *vars(images).values()]
     shared = Shared(Path(cfg.outputs) / "data", device, *what)
-    return _made(cfg.data)(**made_of, seed=cfg.seed, device=device, once=shared.once)
+    return _made(cfg.data)(**made_of, seed=cfg.seed, device=device, once=shared.once), shared.folder.name
 
 
 def _made(node: DictConfig) -> Callable[..., Any]:

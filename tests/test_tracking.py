@@ -43,6 +43,60 @@ def in_mlflow(outputs: Path, run: tracking.Run) -> MlflowRun:
     return tracking.client(outputs).get_run(run.id)
 
 
+# What MLflow shows of a run
+
+
+def test_a_run_says_who_started_it_by_which_command_on_which_data(lab, outputs, runs):
+    """In MLflow's own tags and inputs; and its sizes are params, of which MLflow draws no charts."""
+    assert lab(*SMOKE, "trainer.max_epochs=1")[0] == 0
+    (run_id,) = runs("adhoc")["run_id"]
+    (kept,) = (outputs / "data").iterdir()
+    for emptied_database in (False, True):
+        if emptied_database:  # what waits on disk says the same
+            emptied(outputs)
+            assert lab(*SMOKE, "trainer.max_epochs=1")[0] == 0
+            (run_id,) = runs("adhoc")["run_id"]
+        found = tracking.client(outputs).get_run(run_id)
+        assert found.data.tags["mlflow.source.name"] == f"python -m inn_lab {' '.join(SMOKE)} trainer.max_epochs=1"
+        assert found.data.tags["mlflow.source.type"] == "LOCAL" and found.data.tags["mlflow.user"] == tracking.user()
+        (used,) = found.inputs.dataset_inputs
+        assert (used.dataset.name, used.dataset.digest) == ("random_anomaly/digits", kept.name)
+        assert found.data.params["model/weights"] == "4000" and not [key for key in found.data.metrics if "model/" in key]
+        assert runs("adhoc")["model/weights"].tolist() == [4000]
+
+
+def test_sizes_of_old_runs_and_new_ones_are_one_column_of_numbers(outputs):
+    with begun(outputs, "old") as old:
+        old.metrics({"model/density": 0.25, "graph/diameter": float("nan")})
+    for _ in range(2):  # an attempt that goes on says it no second time
+        with begun(outputs, "new") as new:
+            new.sizes({"model/density": 0.1, "graph/diameter": float("nan")})
+    found = tracking.read(outputs, "adhoc").set_index("run_id")
+    assert found["model/density"].to_dict() == {old.id: 0.25, new.id: 0.1} and found["graph/diameter"].isna().all()
+    assert new.record.journal.read_text().count("model/density") == 1
+
+
+def test_two_jobs_that_name_new_data_at_once_both_have_it(outputs, capsys, monkeypatch):
+    """Both make it; the database takes one, and the other asks again."""
+    whole, late = MlflowClient.log_inputs, [MlflowException("UNIQUE constraint failed", codes.BAD_REQUEST)]
+
+    def log_inputs(*arguments):
+        if late:
+            raise late.pop()
+        return whole(*arguments)
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", log_inputs)
+    with begun(outputs) as run:
+        run.data("random_anomaly/digits", "0123", "inn_lab.data.RandomAnomaly")
+    (used,) = in_mlflow(outputs, run).inputs.dataset_inputs
+    assert used.dataset.digest == "0123" and capsys.readouterr().out == ""
+
+
+def test_a_user_without_a_name_is_a_number(monkeypatch):
+    monkeypatch.setattr("getpass.getuser", lambda: {}["no such uid"])
+    assert tracking.user() == str(os.getuid())
+
+
 # What MLflow refuses
 
 
@@ -369,9 +423,10 @@ def test_a_password_is_not_printed(lab, outputs, capsys, monkeypatch):
     code, out, err = lab(*SMOKE)
     assert code == 2 and "MLflow at http://127.0.0.1:9 does not answer" in err
     doctor.main()
-    ui.main()
-    said = out + err + capsys.readouterr().out
-    assert "MLflow: http://127.0.0.1:9 " in said and "secret" not in said and "me:" not in said
+    with pytest.raises(SystemExit, match="2"):
+        ui.main()
+    said = out + err + "".join(capsys.readouterr())
+    assert said.count("MLflow at http://127.0.0.1:9 does not answer") == 3 and "secret" not in said and "me:" not in said
 
 
 def test_a_password_is_not_stored_and_another_one_is_the_same_mlflow(outputs, monkeypatch):

@@ -18,14 +18,16 @@ from inn_lab.tracking import Run
 class Job:
     """What a study gets: the parts that the runner has built, and the MLflow run to log to.
 
-    `title` is how the job is called on the screen and in pictures. `make(generator=…)` builds the model again. In a study that
-    brings its own objects (`model: null` in its experiment) there is no data, model, make or objective.
+    `title` is how the job is called on the screen and in pictures; data of one `digest` are the same. `make(generator=…)`
+    builds the model again. In a study that brings its own objects (`model: null` in its experiment) there is no data, model,
+    make or objective.
     """
 
     cfg: DictConfig
     title: str
     device: torch.device
     data: Any = None
+    digest: str | None = None
     model: torch.nn.Module | None = None
     make: Callable[..., torch.nn.Module] | None = None
     objective: Any = None

@@ -1,7 +1,7 @@
 """All that touches MLflow: a run is written here, and read back as a DataFrame."""
 
 from inn_lab.tracking.journal import record_of, recover
-from inn_lab.tracking.run import PARENT, Run, parent, sweep, take_over
+from inn_lab.tracking.run import PARENT, Run, parent, source, sweep, take_over, user
 from inn_lab.tracking.store import asking, client, experiment_id, experiment_name, place, reader, uri
 from inn_lab.tracking.table import read, table
 
@@ -18,8 +18,10 @@ __all__ = [
     "reader",
     "record_of",
     "recover",
+    "source",
     "sweep",
     "table",
     "take_over",
     "uri",
+    "user",
 ]

@@ -134,7 +134,10 @@ class Journal:
                 self._start(entry)
             case "params":
                 self._log("params", [Param(key, value) for key, value in entry["values"].items()])
-                self._offer("file config.yaml", lambda: to.log_text(self.run_id, entry["text"], "config.yaml"))
+                if "text" in entry:
+                    self._offer("file config.yaml", lambda: to.log_text(self.run_id, entry["text"], "config.yaml"))
+            case "data":
+                self._offer(f"data set {entry['name']}", lambda: self._log_data(entry))
             case "metrics":
                 now, epoch = entry["time"], entry["epoch"]
                 self._log("metrics", [Metric(key, value, now, epoch) for key, value in entry["values"].items()])
@@ -182,6 +185,19 @@ class Journal:
         half = len(items) // 2
         self._log(kind, items[:half])
         self._log(kind, items[half:])
+
+    def _log_data(self, entry: dict) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source = json.dumps({"tags": {"mlflow.source.name": entry["drawn_by"]}})  # as MLflow's CodeDatasetSource writes it
+        used = DatasetInput(Dataset(entry["name"], entry["digest"], "code", source), [InputTag("mlflow.data.context", "data")])
+        to = client(self._outputs)
+        try:
+            to.log_inputs(self.run_id, [used])
+        except Exception as error:
+            if not refused(error):
+                raise
+            to.log_inputs(self.run_id, [used])  # two jobs that name a new one at once are in each other's way, but not twice
 
     def _offer(self, what: str, send: Callable[[], object]) -> None:
         try:

@@ -1,10 +1,14 @@
 """A job's run, and a sweep's, as the rest of the lab logs to them."""
 
+import getpass
 import hashlib
 import json
+import math
+import os
+import shlex
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +35,7 @@ class Run:
     goes on and the journal waits (see `recover`). A run that was cut off goes on under the same id: what it has logged before,
     an epoch's metrics for instance, is not logged again.
 
-    The tag `state` says how the job ended in the lab's words; see `records.Outcome`.
+    The tag `state` says how the job ended in the lab's words; see `records.Outcome`. MLflow's own tags say who started it.
     """
 
     def __init__(self, record: Record, outputs: str | Path, experiment: str, name: str, tags: Mapping[str, str | None]) -> None:
@@ -45,7 +49,8 @@ class Run:
                 self.latest |= entry["values"]
                 self._logged |= {(key, entry["epoch"]) for key in entry["values"]}
         attempts = 1 + sum(entry["do"] == "start" for entry in self._journal.entries)
-        self._write("start", name=name, tags={**of_all_sweeps(tags, self._journal), "attempts": str(attempts)})
+        more = {"attempts": str(attempts), "mlflow.user": user()}
+        self._write("start", name=name, tags={**of_all_sweeps(tags, self._journal), **more})
 
     def _write(self, what: str, patience: float = 0, **entry: object) -> None:
         self._journal.write(what, **entry)
@@ -72,6 +77,18 @@ class Run:
             return
         values = {key: "null" if value is None else str(value) for key, value in flat(cfg).items()}
         self._write("params", values=values, text=OmegaConf.to_yaml(cfg, resolve=True))
+
+    def sizes(self, values: Mapping[str, float]) -> None:
+        """Logs what is known of a model before it is trained: as params, for MLflow draws a chart of every metric. Once, as
+        `params`."""
+        if not any(entry["do"] == "params" and values.keys() <= entry["values"].keys() for entry in self._journal.entries):
+            self._write("params", values={key: _plain(value) for key, value in values.items()})
+
+    def data(self, name: str, digest: str, drawn_by: str) -> None:
+        """Logs the data set of the job. digest: a hash of at most 36 characters, which the same data have in common; drawn_by:
+        the class that draws them. Once, as `params`."""
+        if not any(entry["do"] == "data" for entry in self._journal.entries):
+            self._write("data", name=name, digest=digest, drawn_by=drawn_by)
 
     def metrics(self, values: Mapping[str, float], epoch: int = 0) -> None:
         new = {key: float(value) for key, value in values.items() if (key, epoch) not in self._logged}
@@ -123,6 +140,25 @@ class Run:
             self.failed(error)
 
 
+def user() -> str:
+    """Who runs the lab; a number where the machine knows no name, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # which one depends on Python's version
+        return str(os.getuid())
+
+
+def source(words: Iterable[str]) -> dict[str, str]:
+    """MLflow's tags for where a run comes from: the command, of whose words these are the lab's."""
+    return {"mlflow.source.name": shlex.join(["python", "-m", "inn_lab", *words]), "mlflow.source.type": "LOCAL"}
+
+
+def _plain(value: float) -> str:
+    """A number as text: a whole one without a point, and what is none as null, which reads back as missing."""
+    number = float(value)
+    return "null" if math.isnan(number) else str(int(number)) if number.is_integer() else str(number)
+
+
 def of_all_sweeps(tags: Mapping[str, str | None], journal: Journal) -> dict[str, str]:
     """Tags, of which `sweep` names all sweeps that the job has been in, the first one first. None is left out: the parent run's
     id, where MLflow has refused that run."""
@@ -159,6 +195,7 @@ def sweep(cfg: DictConfig, jobs: Sequence[tuple[str, Code]], axes: Sequence[str]
     digest = hashlib.sha256("".join(identity for identity, _ in jobs).encode()).hexdigest()[:12]
     record = record_of(cfg.outputs, experiment, f"sweep-{digest}", cfg.resume, code)
     tags = {"sweep": folder.name, "jobs": str(len(jobs)), "commit": code.name, "overrides": overrides}
+    tags |= source([*cfg.hydra.overrides.task, "-m"])
     with record.mine() as mine:
         if not mine:
             raise ConfigError(
