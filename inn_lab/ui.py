@@ -1,22 +1,29 @@
 """`python -m inn_lab.ui` (`make ui`): MLflow's pages on the lab's runs, and how to reach them."""
 
-import getpass
 import os
 import socket
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from inn_lab import config
+from inn_lab.config import ConfigError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 FIRST = 5000
+NEWEST = 5  # experiments that are named
+# Without it MLflow opens its pages on language models, where no run is to be seen. Neither the server nor a tag changes that.
+PAGE = "workflowType=machine_learning"
 
 
-def address() -> str | None:
-    """Of the MLflow server that holds the runs; None where they are in a file."""
-    where = os.environ.get("MLFLOW_TRACKING_URI", "")
-    return where if where.startswith(("http://", "https://")) else None
+def server() -> bool:
+    """Whether an MLflow server holds the runs, and not a file."""
+    return os.environ.get("MLFLOW_TRACKING_URI", "").startswith(("http://", "https://"))
 
 
 def free_port(first: int = FIRST) -> int:
-    """The first port from `first` on that nobody listens on."""
+    """The first port from `first` on that nobody listens on. Raises ConfigError where a hundred are taken."""
     for port in range(first, first + 100):
         with socket.socket() as trial:
             try:
@@ -24,38 +31,66 @@ def free_port(first: int = FIRST) -> int:
                 return port
             except OSError:
                 continue
-    raise OSError(f"no port is free from {first} to {first + 99}")
+    raise ConfigError(f"no port is free from {first} to {first + 99}; end one of the programs that listen there")
 
 
-def announce(port: int) -> str:
-    lines = [f"MLflow: http://127.0.0.1:{port}  (Ctrl-C ends it)"]
-    if "SSH_CONNECTION" in os.environ:
-        machine = os.environ["SSH_CONNECTION"].split()[2]
-        lines += [
-            "This machine is a remote one; on yours, run",
-            f"    ssh -N -L {port}:127.0.0.1:{port} {getpass.getuser()}@{machine}",
-        ]
-        lines += ["and open the same address there."]
-    return "\n".join(lines)
+def runs(address: str, there: "MlflowClient") -> list[str]:
+    """Links to the runs of the experiments that ran last, the newest first, and how many others there are."""
+    newest = [
+        (run.info.start_time, experiment)
+        for experiment in there.search_experiments()
+        for run in there.search_runs([experiment.experiment_id], max_results=1)
+    ]
+    newest.sort(key=lambda found: found[0], reverse=True)
+    named = [experiment for _, experiment in newest[:NEWEST]]
+    width = max((len(experiment.name) for experiment in named), default=0)
+    lines = [f"    {it.name:{width}}  {address}/#/experiments/{it.experiment_id}/runs?{PAGE}" for it in named]
+    if more := len(newest) - len(named):
+        lines.append(f"    and {more} more: {address}/#/experiments, once Model training is clicked there")
+    return lines or ["    no runs yet; run one: python -m inn_lab"]
+
+
+def tunnel(port: int) -> list[str]:
+    """How to come to this machine, where it is a remote one."""
+    from inn_lab import tracking
+
+    if "SSH_CONNECTION" not in os.environ:
+        return []
+    machine = os.environ["SSH_CONNECTION"].split()[2]
+    return [
+        "This machine is a remote one; on yours, run",
+        f"    ssh -N -L {port}:127.0.0.1:{port} {tracking.user()}@{machine}",
+        "and open the same addresses there.",
+    ]
 
 
 def main() -> None:
-    from inn_lab import config, tracking
+    """Says where the runs are to be seen and, where they are in a file, starts a server. Exit code 2 where MLflow does not
+    answer (a line says why)."""
+    from inn_lab import tracking
 
-    if address():
-        print(f"MLflow: {tracking.place('')}  (MLFLOW_TRACKING_URI)")
-        return
     try:
         outputs = config.outputs()
-        tracking.client(outputs)  # makes the database where there is none
-    except config.ConfigError as error:
-        sys.exit(f"ui: {error}")
-    port = free_port()
-    print(announce(port), flush=True)
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # seven more processes that the lab has no use for
-    mlflow = str(Path(sys.executable).with_name("mlflow"))
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = tracking.uri(outputs)  # not as an argument, which all can see: a password is in it
-    os.execv(mlflow, [mlflow, "ui", "--port", str(port)])
+        there = tracking.client(outputs)  # makes the database where there is none
+        port = None if server() else free_port()
+        address = f"http://127.0.0.1:{port}" if port else tracking.place(outputs).rstrip("/")
+        with tracking.asking(outputs):
+            lines = [f"MLflow: {address}  ({'Ctrl-C ends it' if port else 'MLFLOW_TRACKING_URI'})", *runs(address, there)]
+    except ConfigError as error:
+        stop(str(error))
+    except OSError as error:
+        stop(f"outputs cannot be written: {error}; make room, change the permissions, or set INN_LAB_OUTPUTS")
+    print("\n".join([*lines, *(tunnel(port) if port else [])]), flush=True)
+    if port:
+        os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # seven more processes that the lab has no use for
+        os.environ["MLFLOW_BACKEND_STORE_URI"] = tracking.uri(outputs)  # as an argument all could see the password in it
+        mlflow = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--port", str(port)]
+        os.execv(sys.executable, mlflow)
+
+
+def stop(what: str) -> NoReturn:
+    print(f"ui: {what}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """What tells a person about the machine: the doctor, and the line that `make ui` prints."""
 
+import os
 import re
 import shutil
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from inn_lab import doctor, ui
+from inn_lab import doctor, tracking, ui
 
 
 def test_the_doctor_says_what_there_is(outputs, capsys, monkeypatch):
@@ -49,19 +51,63 @@ def test_the_ui_takes_a_free_port_and_tells_the_way_to_a_remote_machine(monkeypa
         port = taken.getsockname()[1]
         assert ui.free_port(port) > port
     monkeypatch.delenv("SSH_CONNECTION", raising=False)
-    assert ui.announce(5000) == "MLflow: http://127.0.0.1:5000  (Ctrl-C ends it)"
+    assert ui.tunnel(5000) == []
     monkeypatch.setenv("SSH_CONNECTION", "10.0.0.1 50000 10.0.0.2 22")
-    assert re.search(r"ssh -N -L 5001:127\.0\.0\.1:5001 \w+@10\.0\.0\.2", ui.announce(5001))
+    assert re.search(r"ssh -N -L 5001:127\.0\.0\.1:5001 \w+@10\.0\.0\.2", "\n".join(ui.tunnel(5001)))
 
 
-def test_a_database_that_is_none_is_one_line(outputs):
-    outputs.mkdir()
-    (outputs / "mlflow.db").write_bytes(b"no database" * 100)
-    with pytest.raises(SystemExit, match=r"^ui: MLflow at .* does not answer .file is not a database"):
+def test_the_ui_opens_on_the_runs(outputs, monkeypatch, capsys):
+    """The newest experiments, the newest first; the server is started on the database."""
+    monkeypatch.delenv("SSH_CONNECTION", raising=False)
+    for number in range(7):
+        there = tracking.experiment_id(outputs, f"e{number}")
+        if number:  # e0 has no runs
+            tracking.client(outputs).create_run(there, start_time=10 - number)
+    started = []
+    monkeypatch.setattr(os, "execv", lambda *what: started.append(what))
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(ui, "free_port", lambda: 5003)
+    ui.main()
+    first, *lines, last = capsys.readouterr().out.splitlines()
+    assert first == "MLflow: http://127.0.0.1:5003  (Ctrl-C ends it)"
+    assert [line.split()[0] for line in lines] == ["e1", "e2", "e3", "e4", "e5"]
+    assert lines[0].endswith("  http://127.0.0.1:5003/#/experiments/2/runs?workflowType=machine_learning")
+    assert last.startswith("    and 1 more: http://127.0.0.1:5003/#/experiments, ")
+    assert started[0][1][1:] == ["-m", "mlflow", "ui", "--workers", "1", "--port", "5003"]
+    assert os.environ["MLFLOW_BACKEND_STORE_URI"] == tracking.uri(outputs)
+
+
+NOWHERE = "http://127.0.0.1:9"  # nobody listens there
+
+
+@pytest.mark.parametrize(
+    "ill, message",
+    [
+        ("no database", r"MLflow at sqlite.* does not answer \(file is not a database\)"),
+        ("a file", r"outputs cannot be written: \[Errno 17\] File exists: "),
+        ("no server", f"MLflow at {NOWHERE} does not answer"),
+        ("no port", "no port is free from 5000 to 5099"),
+    ],
+)
+def test_what_the_ui_cannot_show_is_one_line(outputs, monkeypatch, capsys, ill, message):
+    match ill:
+        case "no database":
+            outputs.mkdir()
+            (outputs / "mlflow.db").write_bytes(b"no database" * 100)
+        case "a file":
+            outputs.write_text("")
+        case "no server":
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
+        case "no port":
+            monkeypatch.setattr(socket.socket, "bind", lambda *_: (_ for _ in ()).throw(OSError("taken")))
+    with pytest.raises(SystemExit, match="2"):
         ui.main()
+    assert re.fullmatch(rf"ui: {message}.*\n", capsys.readouterr().err)
 
 
 def test_with_a_server_the_ui_is_the_server_s(monkeypatch, capsys):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://lab:5000")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@lab:5000/")
+    monkeypatch.setattr(tracking, "client", lambda _: SimpleNamespace(search_experiments=list))
     ui.main()
-    assert capsys.readouterr().out == "MLflow: http://lab:5000  (MLFLOW_TRACKING_URI)\n"
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "MLflow: http://lab:5000  (MLFLOW_TRACKING_URI)" and "no runs yet" in second
