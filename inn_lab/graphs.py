@@ -11,6 +11,7 @@ from inn_lab.config import ConfigError, near
 from inn_lab.seeding import generator
 
 KINDS = ("watts_strogatz", "barabasi_albert")
+MOST = 500  # nodes of a graph, and ten times as many edges; its properties take seconds then
 NODES = (10, 50)  # a drawn graph has so many, both included
 SPREADS = ("eccentricity", "degree", "closeness", "nodes_betweenness", "edge_betweenness")
 PROPERTIES = (
@@ -79,6 +80,9 @@ def read(path: str | Path) -> nx.Graph:
 
 def check(graph: nx.Graph, name: str) -> None:
     """Raises ConfigError unless the graph is one of which a network can be made and all properties are defined."""
+    if len(graph) > MOST or graph.number_of_edges() > 10 * MOST:
+        of = f"{len(graph)} nodes and {graph.number_of_edges()} edges"
+        raise ConfigError(f"{name}: {of}; give a graph of at most {MOST} nodes and {10 * MOST} edges")
     if graph.is_directed() or graph.is_multigraph():
         raise ConfigError(f"{name}: {'directed' if graph.is_directed() else 'parallel'} edges; give a simple, undirected graph")
     if loop := next(nx.selfloop_edges(graph), None):

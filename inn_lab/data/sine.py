@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inn_lab import memory
 from inn_lab.data.sets import Batches
 from inn_lab.seeding import generator
 
@@ -40,6 +41,8 @@ class Sine:
         once: Callable[..., Any] | None = None,
     ) -> None:
         self.sizes = {"train": n_train, "val": n_val, "test": n_test}
+        n = sum(self.sizes.values())
+        memory.fits(f"{n} points", 8 * n, torch.device("cpu"), data__n_train=n_train, data__n_val=n_val, data__n_test=n_test)
         self.cycles, self.batch_size, self.seed, self.device = cycles, batch_size, seed, torch.device(device)
 
     def times(self, part: str) -> Tensor:

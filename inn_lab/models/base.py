@@ -25,7 +25,8 @@ class Weights:
 class Model(torch.nn.Module):
     """A map of (B, T, I) to (B, T, O) that tells its own size.
 
-    Built with `generator=None` it checks its arguments and draws no weights: a sweep asks so whether a job can be defined.
+    Built with `generator=None` it checks its arguments and draws no weights: so the lab asks whether a job can be defined, and
+    whether it fits into the memory. `n_weights`, `n_held` and `units` are known then.
 
     What has been pruned is a part of its state: `masks` holds a buffer for each matrix that has lost entries, named as the
     parameter with "/" for ".", True where an entry is left. A call multiplies by what is left, so that what is gone is exactly
@@ -67,6 +68,13 @@ class Model(torch.nn.Module):
                 pruned = f"{prefix}masks.{place}" in state_dict
                 self.masks.register_buffer(place, torch.ones_like(parameter, dtype=torch.bool) if pruned else None)
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    units = 0  # numbers that a step of a sample leaves for the backward pass, at least
+
+    @property
+    def n_held(self) -> int:
+        """How many numbers hold what trains."""
+        return self.n_weights
 
     @property
     def n_weights(self) -> int:

@@ -9,6 +9,8 @@ from inn_lab.config import ConfigError
 from inn_lab.models.sequential2d import Block, Sequential2D, Trainable
 from inn_lab.sizing import whole
 
+MOST = 400  # components in a row
+
 
 class LayeredINN(Sequential2D):
     """A layered network as an INN: with one iteration a layer it is the network itself; and networks of its parts, rearranged.
@@ -48,6 +50,10 @@ class LayeredINN(Sequential2D):
         if not 0 <= swap <= 1:
             raise ConfigError(f"model.swap={swap}: a probability lies in [0, 1]; e.g. model.swap=0.2")
         layers = [n_inputs, *hidden, n_outputs]
+        parts = sum(-(-units // component) for units in layers)
+        if parts > MOST:
+            least = -(-sum(layers) // (MOST - len(layers)))
+            raise ConfigError(f"model.component={component}: {parts} of them in a row; give model.component={least} or more")
         columns, layer_of = [], []  # of each component's column: its width, and whose output it reads
         for layer, units in enumerate(layers):
             widths = [min(component, units - done) for done in range(0, units, component)]

@@ -36,6 +36,7 @@ class MLP(Model):
         for layer, units in enumerate(hidden):
             whole(f"model.hidden[{layer}]", units)
         self.widths = (n_inputs, *hidden, n_outputs)
+        self.units = sum(hidden)
         layers: list[torch.nn.Module] = []
         for before, after in pairwise(self.widths):
             layers += [linear(before, after, generator), torch.nn.ReLU()]

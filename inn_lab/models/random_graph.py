@@ -54,16 +54,18 @@ class RandomGraph(Model):
         if (graph is None) == (path is None):
             raise ConfigError(f"model.graph={graph} and model.path={path}: give one of them; a file goes with model.graph=null")
         self.graph = graphs.draw(graph, number) if path is None else graphs.read(path)
+        self.units = len(self.graph)
         if generator is None:
             return
         layers = graphs.layers(self.graph)
         widths = [len(layer) for layer in layers]
         links = [Link(-1, 0, torch.ones(widths[0], widths[0], dtype=torch.bool))]
-        for target, nodes in enumerate(layers):
-            for source, before in enumerate(layers[:target]):
-                mask = torch.tensor([[self.graph.has_edge(node, other) for other in before] for node in nodes])
-                if mask.any():  # between neighbours it always does
-                    links.append(Link(source, target, mask))
+        layer = {node: place for place, nodes in enumerate(layers) for node in nodes}
+        for source, target in sorted(
+            {tuple(sorted((layer[a], layer[b]))) for a, b in self.graph.edges}, key=lambda pair: pair[::-1]
+        ):
+            mask = [[self.graph.has_edge(node, other) for other in layers[source]] for node in layers[target]]
+            links.append(Link(source, target, torch.tensor(mask)))
         self.embedding = normal(widths[0], n_inputs, generator)
         self.core = Wavefront(widths, links, cell, generator)
         self.readout = linear(widths[-1], n_outputs, generator)

@@ -57,6 +57,7 @@ class Recurrent(Model):
                 )
             hidden_size = hidden_from(n_inputs, n_outputs, n_weights)
         whole("model.hidden_size", hidden_size)
+        self.units = hidden_size * num_layers
         bound = 1 / math.sqrt(hidden_size)
         self.embedding = None if embedding is None else normal(embedding, n_inputs, generator)
         self.core = drawn(kind, embedding or n_inputs, hidden_size, bound=bound, generator=generator, **options)

@@ -57,6 +57,7 @@ class ResNet(Model):
         for stage, n in enumerate(blocks):
             whole(f"model.blocks[{stage}]", n)
         self.image = image
+        self.units = width * (image[1] // 2) * (image[2] // 2)  # of the first stage, which has most
         planes = [image[0], *(width * 2**stage for stage in range(len(blocks)))]
         with torch.device("meta"):
             self.entries = nn.ModuleList(entry(*pair) for pair in pairwise(planes))

@@ -10,7 +10,19 @@ import torch
 from torch import Tensor
 
 from inn_lab.config import ConfigError, near
-from inn_lab.linear import KINDS, Activation, Fixed, LowRank, Sum, WeightMatrix, check_kind, draw_factors, fitting, from_entries
+from inn_lab.linear import (
+    KINDS,
+    Activation,
+    Fixed,
+    LowRank,
+    Sum,
+    WeightMatrix,
+    check_kind,
+    draw_factors,
+    fastest,
+    fitting,
+    from_entries,
+)
 from inn_lab.models.base import Model, Weights
 from inn_lab.patterns import draw_bernoulli, draw_exact, effective
 
@@ -121,8 +133,14 @@ class Sequential2D(Model):
         if sum(n for _, n in activation) != self.depth:
             raise ValueError(f"the activations {activation} are not for {self.depth} rows")
         self.activation = Activation(*activation)
-        trainable = ((b, height, width) for b, _, _, height, width in placed(rows, columns, grid) if isinstance(b, PATTERNED))
-        check_kind(linear, sum(b.count(height, width) for b, height, width in trainable), self.depth * self.width)
+        blocks, entries = [(b, high, wide) for b, _, _, high, wide in placed(rows, columns, grid)], self.depth * self.width
+        patterned = sum(b.count(high, wide) for b, high, wide in blocks if isinstance(b, PATTERNED))
+        check_kind(linear, patterned, entries)
+        factored = sum(round(b.R * high * wide) for b, high, wide in blocks if isinstance(b, Factored))
+        kind = fastest(patterned, entries, device or torch.device("cpu")) if linear == "auto" else linear
+        self.units, self._planned = self.depth, patterned + factored
+        self.n_held = factored + (patterned if kind == "csr" or not patterned else entries)
+        self.map: WeightMatrix | None = None
         if generator is None:
             return
         self._linear = linear
@@ -134,7 +152,9 @@ class Sequential2D(Model):
     @property
     def n_weights(self) -> int:
         """What trains of the block matrix; biases aside, as in Hershey's Eq. 3.1."""
-        return self.map.n_weights
+        return self._planned if self.map is None else self.map.n_weights
+
+    n_held = 0
 
     def tags(self) -> dict[str, str]:
         """linear: how what trains is held, by name; what "auto" took."""

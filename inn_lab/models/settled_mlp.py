@@ -43,7 +43,7 @@ class SettledMLP(Settled, Model):
         super().__init__(n_inputs)
         whole("model.hidden", hidden)
         self.settlings = [Settling(rtol, atol, max_iter, anderson)] if feedback else []
-        self.n_outputs = n_outputs
+        self.n_outputs, self.units = n_outputs, hidden
         self.step = Step(n_inputs + n_outputs * feedback, hidden, n_outputs, generator)
 
     def matrices(self) -> list[tuple[int, str, nn.Parameter]]:
