@@ -5,6 +5,7 @@ import copy
 import errno
 import gc
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -25,9 +26,7 @@ from inn_lab.config import title
 if TYPE_CHECKING:
     from inn_lab.records import Outcome
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
-
-
+CONF = config.CONF
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 UNREACHABLE = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT}
 MISTAKES = (config.ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
@@ -56,37 +55,75 @@ def lies_in(outputs: str, error: OSError) -> bool:
 
 
 def check_words(words: list[str]) -> None:
-    """Raises ConfigError for what Hydra allows and the lab does not: a group that is null, a key that is taken away."""
+    """Raises ConfigError for what Hydra says in many lines, or allows and the lab does not: a group that is null, a key that is
+    taken away, several values without -m."""
+    from hydra._internal.utils import get_args_parser
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString
 
-    given = [word for word in words if word.startswith("~") or ("=" in word and not word.startswith("-"))]
-    for override in OverridesParser.create().parse_overrides(given):
+    parser = get_args_parser()
+    parser.error = refuse
+    flags, rest = parser.parse_known_args(words)
+    if flags.shell_completion:
+        return
+    if flags.experimental_rerun:
+        raise config.ConfigError(f"--experimental-rerun={flags.experimental_rerun}: give the same command again instead")
+    for word in (*flags.overrides, *rest):
+        if "=" not in word and not word.startswith("~"):
+            what = "there is no such flag; see python -m inn_lab --hydra-help" if word.startswith("-") else LONELY
+            raise config.ConfigError(f"{word}: {what}")
+        if not re.match(r"[+~]{0,2}[A-Za-z_]", word):
+            raise config.ConfigError(f"{word}: no key begins so; write KEY=VALUE, e.g. R=0.2")
+    for override in OverridesParser.create().parse_overrides(flags.overrides):
         word, key = override.input_line, override.key_or_group
         if override.is_delete() and not key.startswith("hydra"):
             raise config.ConfigError(f"{word}: nothing can be taken away, only set; {key}=… (see python -m inn_lab --help)")
+        if override.is_sweep_override() and not flags.multirun:
+            raise config.ConfigError(f"{word}: several values are a sweep; add -m, or give one, or quote it: '{key}=\"…\"'")
         ours = (CONF / key).parent == CONF and (CONF / key).is_dir()
         if not ours and not key.startswith("hydra/"):
             continue  # no group
         values = override.value()
         values = values.list if isinstance(values, ChoiceSweep) else [values]
-        if not all(isinstance(value, str | QuotedString | Glob) for value in values):
+        if not all(isinstance(value, str | QuotedString | Glob) and "$" not in str(value) for value in values):
             usual = "; leave it out for the usual one"
             choices = config.near("", (path.stem for path in (CONF / key).glob("*.yaml"))) if ours else usual
             raise config.ConfigError(f"{word}: {key} is one of its choices{choices}")
+
+
+LONELY = "this is no KEY=VALUE; a list of values has no space after its commas, e.g. R=0.1,0.2"
+
+
+def refuse(message: str) -> NoReturn:
+    """What argparse would say under a page of usage."""
+    raise config.ConfigError(f"{message}; see python -m inn_lab --hydra-help")
+
+
+def readable(word: str) -> str:
+    """A word in Hydra's grammar, which wants letters beyond ASCII in quotes. Raises ConfigError for what is no text."""
+    try:
+        word.encode()
+    except UnicodeEncodeError as error:
+        raise config.ConfigError(f"{word!a}: it is not written in UTF-8; rename what it names") from error
+    key, equals, value = word.partition("=")
+    plain = equals and not word.isascii() and not re.search(r"""['"\\,(){}\[\]$=]""", value)
+    return f"{key}='{value}'" if plain else word
 
 
 class Threshold(Callback):
     """Hydra asks it before it makes a folder (`hydra.callbacks`). What would be made outside `outputs`, or a sweep that others
     than the lab's own would run, is a mistake."""
 
-    def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        check_start(config)
-        name = title(config.hydra.overrides.task) or config.hydra.runtime.choices.experiment or "adhoc"
-        print(f"{name} · starting", flush=True)  # the imports take seconds
+    passed = False  # what goes wrong before is a matter of the words that were typed
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         check_start(config)
+        Threshold.passed = True
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        self.on_multirun_start(config)
+        name = title(config.hydra.overrides.task) or config.hydra.runtime.choices.experiment or "adhoc"
+        print(f"{name} · starting", flush=True)  # the imports take seconds
 
 
 def check_start(cfg: DictConfig) -> None:
@@ -132,9 +169,11 @@ def main() -> None:
     atexit.register(gc.freeze)  # or Python's last collection looks at all that was imported, for up to 2 s
     schema.register()
     signals.listen()
-    # argparse takes the overrides in one piece only; users write them on both sides of -m.
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: not word.startswith("-") and "=" in word)
+    sys.stdout.reconfigure(errors="replace")  # a terminal may not have all letters
+    Threshold.passed = False
     try:
+        # argparse takes the overrides in one piece only; users write them on both sides of -m.
+        sys.argv[1:] = sorted(map(readable, sys.argv[1:]), key=lambda word: not word.startswith("-") and "=" in word)
         check_words(sys.argv[1:])
         hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
     except MISTAKES as error:
@@ -151,6 +190,12 @@ def main() -> None:
         again = "without resume=false the same command" if "resume=false" in sys.argv else "the same command"
         print(f"inn_lab: stopped by {error}; {again} goes on from here", file=sys.stderr)
         sys.exit(error.exit_code)
+    except Exception as error:
+        if Threshold.passed:
+            raise
+        key = re.search(r"full_key: (\S+)", str(error))  # OmegaConf says so under what Python says
+        words, (said, *_) = key[1] if key else " ".join(sys.argv[1:]), str(error).splitlines() or [type(error).__name__]
+        stop(config.ConfigError(f"{words}: {said}; give another value (see python -m inn_lab --help)"))
 
 
 if __name__ == "__main__":

@@ -60,8 +60,10 @@ def identity(cfg: DictConfig, *more: str) -> str:
 def content(path: str | None) -> str | None:
     """What stands for a file that a job reads: its bytes' hash, and its suffix, which says how they are read."""
     try:
-        return path and hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest() + Path(path).suffix
-    except (OSError, RuntimeError):  # no such file, no such home
+        if not path or not (file := Path(path).expanduser()).is_file():  # a device has no end
+            return path
+        return hashlib.sha256(file.read_bytes()).hexdigest() + file.suffix
+    except (OSError, RuntimeError, ValueError):  # not to be read, no such home, no name of a file
         return path  # whoever reads it says what is wrong
 
 

@@ -1,9 +1,10 @@
 """One job, from its configuration to a logged run. The only place that builds objects from the configuration."""
 
+import inspect
 import shlex
 import sys
+import traceback
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from inn_lab import config, identity, signals, tracking
+from inn_lab import config, identity, memory, signals, tracking
 from inn_lab.config import ConfigError, NotHere
 from inn_lab.data import load
 from inn_lab.models.base import Model
@@ -34,6 +35,7 @@ def run(cfg: DictConfig) -> Outcome:
     that fails is recorded as *failed* and does not raise either: the others go on.
     """
     signals.listen()
+    config.check(cfg)
     hydra = HydraConfig.get()
     in_sweep = hydra.mode == RunMode.MULTIRUN
     experiment = tracking.experiment_name(hydra)
@@ -97,7 +99,7 @@ def run(cfg: DictConfig) -> Outcome:
                     size = job.model.size(job.data.steps)
                     job.run.sizes({key if "/" in key else f"model/{key}": value for key, value in size.items()})
                 seed_globals(cfg.seed, "study")
-                state = _made(cfg.study)(job) or "finished"
+                state = _made(cfg, "study")(job) or "finished"
                 reason = "a loss or a weight is no number any more" if state == "diverged" else None
             except Exception as error:
                 if not in_sweep:
@@ -147,27 +149,66 @@ def identify(cfg: DictConfig, device: torch.device | None) -> str:
 
 def build(cfg: DictConfig, title: str) -> Job:
     """The objects of a job. Raises ConfigError where the configuration does not define them."""
-    config.check(cfg)
     device = pick_device(cfg.trainer)
+    check_study(cfg, device)
     seed_globals(cfg.seed, "data")
     data, digest = build_data(cfg, device) if OmegaConf.select(cfg, "data._target_") else (None, None)
     if OmegaConf.select(cfg, "model._target_") is None:
         return Job(cfg, title, device, data, digest)
     make = maker(cfg, data, device)
+    check_model(cfg, make, data, device)
     seed_globals(cfg.seed, "model")
-    return Job(cfg, title, device, data, digest, make(generator=generator(cfg.seed, "model")), make, _made(cfg.objective)())
+    model = make(generator=generator(cfg.seed, "model"))
+    return Job(cfg, title, device, data, digest, model, make, _made(cfg, "objective")())
 
 
-def define(cfg: DictConfig, made: dict[str, Any]) -> None:
-    """Raises ConfigError where `build` would. Draws no weights; keeps the data in `made`, for other jobs that have the same."""
+def define(cfg: DictConfig, made: dict[str, Any], device: torch.device | None = None) -> None:
+    """Raises ConfigError where `build` would. Draws no weights; keeps the data in `made`, for other jobs that have the same.
+
+    device: where the job will run, if that is known: only of the CPU the memory is asked for here.
+    """
+    here = device is not None and device.type == "cpu"
+    device = torch.device("cpu")
+    check_study(cfg, device if here else None)
     if OmegaConf.select(cfg, "data._target_") is None:
         return
-    device = torch.device("cpu")
     key = OmegaConf.to_yaml(cfg.data, resolve=True) + OmegaConf.to_yaml(cfg.source, resolve=True)
     data = made[key] = made.get(key) or build_data(cfg, device)[0]
     if OmegaConf.select(cfg, "model._target_"):
-        maker(cfg, data, device)(generator=None)
-        _made(cfg.objective)()
+        check_model(cfg, maker(cfg, data, device), data, device if here else None)
+        _made(cfg, "objective")()
+
+
+def check_study(cfg: DictConfig, device: torch.device | None) -> None:
+    """Raises ConfigError for a study that is none, NotHere for one that the device's memory is too small for."""
+    fitting(cfg, "study", _made(cfg, "study"), None)
+    if device:
+        for key, numbers in OmegaConf.get_type(cfg.study).numbers(cfg.study).items():
+            memory.fits("the study", numbers, device, **{key.replace(".", "__"): OmegaConf.select(cfg, key)})
+
+
+# What says how large a model is; of these a job's own are named where it is too large.
+SIZES = ("n_weights", "R", "depth", "aspect_ratio", "hidden", "hidden_size", "num_layers", "embedding", "width", "blocks")
+TRAINED = 4  # numbers for each that trains: itself, its derivative, Adam's two
+
+
+def check_model(cfg: DictConfig, make: Callable[..., Any], data: Any, device: torch.device | None) -> None:
+    """Raises ConfigError for a model that cannot be defined, NotHere for one that the device's memory is too small for.
+
+    A model of the user's own that cannot be made without a generator is let pass: making it will tell.
+    """
+    batch, steps = min(data.batch_size, data.sizes["train"]), data.steps
+    rest = {"data__batch_size": data.batch_size, "data__iterations": OmegaConf.select(cfg, "data.iterations")}
+    rest |= {"seq_len": OmegaConf.select(cfg, "data.seq_len")}
+    try:
+        model = make(generator=None)
+    except Raised:
+        return
+    if device and isinstance(model, Model):
+        sizes = {f"model__{key}": OmegaConf.select(cfg.model, key) for key in SIZES}
+        sizes |= {"scale__weights": None if cfg.scale.weights == 1 else cfg.scale.weights}
+        memory.fits("the model", TRAINED * model.n_held, device, **sizes)
+        memory.fits("its states in a batch", batch * (data.n_inputs + steps * model.units), device, **sizes, **rest)
 
 
 def maker(cfg: DictConfig, data: Any, device: torch.device) -> Callable[..., torch.nn.Module]:
@@ -177,7 +218,8 @@ def maker(cfg: DictConfig, data: Any, device: torch.device) -> Callable[..., tor
         more["device"] = device  # which way to hold a matrix is fastest depends on it
     if issubclass(OmegaConf.get_type(cfg.model), ResNet):
         more["image"] = getattr(data, "image", None)
-    return partial(_made(cfg.model), data.n_inputs, data.n_outputs, **more)
+    made = _made(cfg, "model")
+    return lambda **given: made(data.n_inputs, data.n_outputs, **more, **given)
 
 
 def build_data(cfg: DictConfig, device: torch.device) -> tuple[Any, str]:
@@ -188,15 +230,62 @@ def build_data(cfg: DictConfig, device: torch.device) -> tuple[Any, str]:
         made_of = {"images": images, **look}
         what += [OmegaConf.to_yaml(look, resolve=True), *vars(images).values()]
     shared = Shared(Path(cfg.outputs) / "data", device, *what)
-    return _made(cfg.data)(**made_of, seed=cfg.seed, device=device, once=shared.once), shared.folder.name
+    return _made(cfg, "data")(**made_of, seed=cfg.seed, device=device, once=shared.once), shared.folder.name
 
 
-def _made(node: DictConfig) -> Callable[..., Any]:
-    """The class or function that a node names, with the node's values bound: what is passed to it stays a plain object."""
+PARTS = {  # what the lab asks of each
+    "data": ("n_inputs", "n_outputs", "steps", "sizes", "batch_size", "batches"),
+    "model": ("parameters",),
+    "objective": ("read",),
+}
+USUAL = "leave it out for the usual one (docs/architecture.md says how to add another)"
+
+
+class Raised(ConfigError):
+    """A class or a function of the user's own raised something, where it was called to make a part of a job."""
+
+
+def _made(cfg: DictConfig, part: str) -> Callable[..., Any]:
+    """The class or function that a part names, with the part's values bound: what is passed to it stays a plain object.
+
+    It raises ConfigError for a name of nothing, and where it is called: for a class of the user's own that fails, with the
+    place, and for what is no such part.
+    """
+    name = f"{part}._target_={cfg[part]._target_}"
     try:
-        return instantiate(node, _partial_=True)
+        found = instantiate(cfg[part], _partial_=True)
     except InstantiationException as error:
-        raise ConfigError(f"_target_={node._target_}: {str(error).splitlines()[0]}") from error
+        why = str(error.__cause__ or error).partition(", set env var")[0].splitlines()[0].rstrip(":")
+        raise ConfigError(f"{name}: {why}; {USUAL}") from error
+    if part == "study":
+        return found
+    mine = identity.own([cfg[part]._target_])
+
+    def make(*args: Any, **kwargs: Any) -> Any:
+        fitting(cfg, part, found, *args, **kwargs)
+        try:
+            made = found(*args, **kwargs)
+        except Exception as error:
+            if isinstance(error, ConfigError) or not mine:
+                raise
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            raise Raised(f"{name}: it raised {said} ({Path(where.filename).name}, line {where.lineno}); mend it") from error
+        if lacks := [attribute for attribute in PARTS[part] if not hasattr(made, attribute)]:
+            raise ConfigError(f"{name}: what it makes is no {part}, it has no {', '.join(lacks)}; {USUAL}")
+        return made
+
+    return make
+
+
+def fitting(cfg: DictConfig, part: str, found: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Raises ConfigError for what cannot be called so."""
+    try:
+        inspect.signature(found).bind(*args, **kwargs)
+    except (TypeError, ValueError) as error:  # ValueError: it is not Python's, and says nothing of how it is called
+        given = ", ".join(key for key in cfg[part] if key != "_target_")
+        name = f"{part}._target_={cfg[part]._target_}"
+        raise ConfigError(f"{name}: it cannot be called as a {part} is, with {given or 'a job'}; {USUAL}") from error
 
 
 def pick_device(trainer: DictConfig) -> torch.device:

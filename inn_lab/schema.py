@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, IntegerNode, OmegaConf
 
 
 @dataclass
@@ -233,6 +233,11 @@ class SettledMLP(Settled):
 class Study:
     """What a job does. `takes`: of which schema the model and the data must be, and what is said where they are not."""
 
+    @staticmethod
+    def numbers(study: DictConfig) -> dict[str, float]:
+        """How many numbers it holds at least beside the model and the data, by the key that they come from."""
+        return {}
+
     takes = {
         "model": (object, "it works on a model, and there is none; take another study or another experiment"),
         "data": (object, "it works on data, and there are none; take another study or another experiment"),
@@ -288,6 +293,10 @@ class SRUEquivalence(Study):
     sequences: int = MISSING
     counts: list[int] = MISSING
 
+    @staticmethod
+    def numbers(study: DictConfig) -> dict[str, float]:
+        return {"study.sequences": 2 * 4 * study.steps * study.sequences * max(study.sizes)}  # x, h, c and r, in float64
+
 
 @dataclass
 class Timed(Study):
@@ -303,6 +312,13 @@ class TimeProduct(Timed):
     R: float | None = MISSING
     depth: int | None = MISSING
     columns: int = MISSING
+
+    @staticmethod
+    def numbers(study: DictConfig) -> dict[str, float]:
+        return {
+            "study.depth": 3 * study.depth**2 + 8 * study.R * study.depth**2,  # W and its derivative; what is sparse
+            "study.columns": 4 * study.depth * study.columns,
+        }
 
 
 @dataclass
@@ -372,8 +388,17 @@ SCHEMAS = {
 }
 
 
+WHOLE = IntegerNode._validate_and_convert_impl
+
+
+def whole(node: IntegerNode, value: Any) -> int:
+    """n_weights=1e5 is a whole number too. OmegaConf has no hook for it, and it shall hold wherever a value is given."""
+    return WHOLE(node, int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
 def register() -> None:
     """Makes the schemas and resolvers known to Hydra; doing it twice is harmless."""
+    IntegerNode._validate_and_convert_impl = whole
     for name, node in SCHEMAS.items():
         ConfigStore.instance().store(name=name, node=node)
     OmegaConf.register_new_resolver("scaled", lambda n, factor: None if n is None else max(1, round(n * factor)), replace=True)

@@ -125,8 +125,8 @@ def test_a_sweep_of_which_nothing_can_be_defined_is_a_mistake(lab, runs):
 def test_every_job_is_checked_before_the_first_one_starts(lab, runs):
     code, _, err = lab(*SMOKE, "-m", "R=0.1,2.0,much", "data.batch_size=32,0")
     assert code == 2 and err.startswith("inn_lab: 5 of the 6 jobs are not valid; nothing was run\n")
-    assert "job 1 " in err and "data.batch_size=0: at least 1; e.g. data.batch_size=32" in err
-    assert "job 2 " in err and "R=2.0: a density lies in (0, 1]" in err and "job 4 " in err and "Value 'much'" in err
+    assert "job 1 " in err and "data.batch_size=0: a whole number from 1 to 1000000000; e.g. data.batch_size=32" in err
+    assert "job 2 " in err and "R=2.0: a density lies in (0, 1]" in err and "job 4 " in err and "R=much: a density" in err
     assert runs("adhoc").empty
 
 
@@ -348,3 +348,20 @@ def test_sweepers_and_launchers_that_the_lab_s_sweeps_cannot_do_with_are_one_lin
 def test_a_launcher_that_is_not_installed_is_one_line_and_only_what_works_is_offered(lab):
     code, _, err = lab(*SMOKE, "hydra/launcher=jobli", "-m", "seed=0")
     assert (code, err) == (2, "inn_lab: hydra/launcher=jobli: there is no such choice; known are: local, slurm\n")
+
+
+def test_a_model_of_one_s_own_that_cannot_be_made_is_one_job_s_line(lab, runs, tmp_path, monkeypatch):
+    (tmp_path / "falling.py").write_text(
+        "from inn_lab.models import MLP\n"
+        "def make(n_inputs, n_outputs, *, number, generator, **_):\n"
+        "    if number: raise ValueError('seven is too many')\n"
+        "    assert generator, 'this one always draws'\n"
+        "    return MLP(n_inputs, n_outputs, hidden=[5], generator=generator)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = [*SMOKE, "model=random_graph", "model._target_=falling.make", "trainer.max_epochs=1"]
+    code, out, _ = lab(*own, "-m", "model.number=0,7")
+    assert code == 0 and "1 finished, 1 undefined" in out
+    assert "model._target_=falling.make: it raised ValueError: seven is too many (falling.py, line 3); mend it" in out
+    code, _, err = lab(*own, "model.number=7")
+    assert code == 2 and len(err.splitlines()) == 1 and "(falling.py, line 3)" in err

@@ -1,6 +1,7 @@
 """Hydra's sweeper for the lab: an experiment's own grids, and one MLflow parent run over the jobs of a sweep."""
 
 import itertools
+import math
 import sys
 import time
 from collections import Counter
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
@@ -49,6 +50,7 @@ class Foreseen:
     quick: set[int] = field(default_factory=set)  # the numbers of those that take no time: undefined, or finished already
 
 
+MOST = 10_000  # jobs of a sweep
 REPEATS = "seed"  # sweeping over this key repeats a grid rather than taking its place
 WORD = 10  # seconds of looking at jobs after which it is said how far it has come
 
@@ -164,7 +166,7 @@ class GridSweeper(Sweeper):
                 wrong.append(f"{words} · {explain(error)}")
                 continue
             try:
-                runner.define(cfg, data)
+                runner.define(cfg, data, device)
             except NotHere as error:
                 if here:
                     wrong.append(f"{words} · {error}")
@@ -227,14 +229,33 @@ def combine(grids: list[dict[str, str]], arguments: list[str], parser: Overrides
     given = {override.get_key_element(): override for override in parser.parse_overrides(arguments)}
     if not grids or any(override.is_sweep_override() and key != REPEATS for key, override in given.items()):
         grids = [{}]
-    jobs = []
+    jobs, clash, fixed_at = [], set(), set()
     for grid in grids:
         axes = {override.get_key_element(): override for override in parser.parse_overrides(list(grid.values()))}
         fixed = [key for key, axis in axes.items() if not axis.is_sweep_override()]
-        if any(key in given and _values(given[key]) != _values(axes[key]) for key in fixed):
+        if other := [key for key in fixed if key in given and _values(given[key]) != _values(axes[key])]:
+            clash |= {*other}
+            fixed_at |= {axes[key].input_line for key in other}
             continue
-        jobs += itertools.product(*map(_values, {**axes, **given}.values()))
+        found = {**axes, **given}.values()
+        if (n := len(jobs) + math.prod(map(_count, found))) > MOST:
+            words = " ".join(o.input_line for o in found if o.is_sweep_override())
+            raise ConfigError(f"{words}: {n} jobs, and a sweep has at most {MOST}; give fewer values")
+        jobs += itertools.product(*map(_values, found))
+    if not jobs:
+        words, has = " ".join(given[key].input_line for key in sorted(clash)), ", ".join(sorted(fixed_at))
+        raise ConfigError(f"{words}: the experiment's grids are for {has}; take one, or give a sweep, which takes their place")
     return [list(job) for job in dict.fromkeys(jobs)]
+
+
+def _count(override: Override) -> int:
+    """How many overrides one stands for. No list is made: a range may be endless."""
+    values = override.value() if override.is_sweep_override() else None
+    if not isinstance(values, RangeSweep):
+        return len(_values(override))
+    if not values.step:
+        raise ConfigError(f"{override.input_line}: a range's step is not 0; e.g. {override.get_key_element()}=range(0,3)")
+    return max(0, math.ceil((values.stop - values.start) / values.step))
 
 
 def _values(override: Override) -> list[str]:
