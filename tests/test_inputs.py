@@ -1,0 +1,91 @@
+"""Whatever is given to a key at the door: the job is built, or one line says which key it is and what to do."""
+
+import random
+import time
+
+import pytest
+from conftest import SMOKE
+from hydra import compose, initialize_config_dir
+
+from inn_lab import runner, schema
+from inn_lab.config import CONF, flat
+
+SMALL = "n_weights=200000"  # at scale=smoke 8,000 weights, which every model can have
+STILL = "data=mnist_classification"
+BASES = [  # between them they have every key
+    *(f"{SMALL} {STILL} model={path.stem}" for path in sorted((CONF / "model").glob("*.yaml"))),
+    *(f"{SMALL} data={path.stem}" for path in sorted((CONF / "data").glob("*.yaml"))),
+    *(f"{SMALL} {words}" for words in ("pruning=magnitude", "study=time_step", f"study=probe_iterations {STILL}")),
+    *(f"experiment={name}" for name in ("matmul_speed", "sru_equivalence", "dataset_gallery")),
+]
+NASTY = [
+    *("", "null", "???", "${nope}", "${", "abc", "true", "ü", "a=b", "'a b'", "1,2", "[]", "[1]", "[a]", "{a:1}"),
+    *("-1", "0", "0.5", "1e-12", "1e-320", "999999999999", "1e308", "nan", "inf", "1" + "0" * 400),
+    *("/dev/zero", "/dev/null", "os.getcwd", "inn_lab.data.Sine", "inn_lab.models.LSTM"),
+]
+
+
+def keys(bases: list[str]) -> dict[str, str]:
+    """Each key, and words of a job that has it; new keys come in by themselves."""
+    schema.register()
+    found: dict[str, str] = {}
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for base in bases:
+            for key in flat(compose("config", [*SMOKE, *base.split()])):
+                found.setdefault(key, base)
+    return found
+
+
+def test_every_key_of_the_schema_is_tried():
+    known = {field for node in schema.SCHEMAS.values() for field in node.__dataclass_fields__}
+    assert known - {key.rpartition(".")[2] for key in keys(BASES)} <= {
+        *["source", "model", "data", "objective", "study", "pruning", "trainer", "scale"]
+    }
+
+
+@pytest.fixture
+def ask(lab, outputs, tmp_path, monkeypatch):
+    """`ask(key, value, base)`: what is wrong with the answer, or None."""
+    build = runner.build
+
+    def only(*given):
+        build(*given)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(runner, "build", only)
+    monkeypatch.chdir(tmp_path)  # outputs=abc is a folder here
+
+    def ask(key: str, value: str, base: str) -> str | None:
+        start = time.monotonic()
+        try:
+            code, _, err = lab(*SMOKE, *(word for word in base.split() if not word.startswith(f"{key}=")), f"{key}={value}")
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        lines, took = err.splitlines(), time.monotonic() - start
+        if took > 5:
+            return f"{took:.0f} s"
+        if (outputs / "mlflow.db").exists() or (outputs / "jobs").exists():
+            return "something was run"
+        if code == 0 and not lines:
+            return None
+        if code != 2 or len(lines) != 1 or not lines[0].startswith("inn_lab: ") or "Traceback" in err:
+            return f"exit code {code}: {err}"
+        if key.rpartition(".")[2] not in lines[0] or not any(way in lines[0] for way in ("; ", "e.g.", ": give ", ": set ")):
+            return lines[0]
+        return None
+
+    return ask
+
+
+def test_some_of_what_can_be_typed(ask):
+    rng, known = random.Random(0), keys([*BASES[:1], "experiment=matmul_speed"])
+    for key in rng.sample(sorted(known), 8):
+        value = rng.choice(NASTY)
+        assert not (wrong := ask(key, value, known[key])), f"{known[key]} {key}={value}: {wrong}"
+
+
+@pytest.mark.slow
+def test_all_of_it(ask):
+    known = keys(BASES)
+    wrong = {f"{base} {key}={value}": said for key, base in known.items() for value in NASTY if (said := ask(key, value, base))}
+    assert not wrong, f"{len(wrong)} of {len(known) * len(NASTY)}:\n" + "\n".join(f"{k}\n    {v}" for k, v in wrong.items())
