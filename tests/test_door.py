@@ -103,10 +103,10 @@ MISTAKES = {
     "-m seed=range(0,1e9)": "1000000000 jobs, and a sweep has at most 10000; give fewer values",
     "-m seed=range(0,1,0)": r"seed=range\(0,1,0\): a range's step is not 0",
     "experiment=sparsity_fixed_params -m model=gru": "model=gru: the experiment's grids are for model=inn, model=lstm",
-    "model.depth=1e8 model.n_weights=null": "model.depth=100000000: the model would take .* of memory, and this machine",
+    "model.depth=1e7 model.n_weights=null": "model.depth=10000000: the model would take .* of memory, and ",
     "source.image_size=9999": "source.image_size=9999: 1797 images would take .* of memory, and this machine has",
     "model._target_=os.getcwd": "model._target_=os.getcwd: it cannot be called as a model is",
-    "data=reber data.path=/dev/zero": "data.path=/dev/zero: it is no file but a folder or a device; give a CSV file",
+    "data=reber data.path=/dev/zero": "data.path=/dev/zero: it cannot be read as a table \\(it is a folder or a device\\); give a CSV",
     "model.init=xavier": "init=xavier.*normal",
 }
 

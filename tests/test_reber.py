@@ -343,7 +343,7 @@ def test_training_on_strings_takes_no_images_and_says_where_they_come_from(lab, 
     [
         (["data.path=nowhere.csv"], "data.path=nowhere.csv: there is no such file"),
         (["objective.readout=begin"], "objective.readout=begin: "),
-        (["data.pth=x"], "data.pth: there is no such key; did you mean path?"),
+        (["data.pth=x"], "data.pth: there is no such key; did you mean data.path?"),
     ],
 )
 def test_mistakes_are_one_line(lab, words, message) -> None:

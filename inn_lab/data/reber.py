@@ -109,12 +109,10 @@ def read(path: str) -> tuple[list[str], list[int]]:
     wanted = "give a CSV file with the columns string and valid, or data.path=null for strings that are drawn"
     try:
         if (file := Path(path).expanduser()).exists() and not file.is_file():
-            raise ConfigError(f"{where}: it is no file but a folder or a device; {wanted}")
+            raise OSError("it is a folder or a device")
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # a row that is longer than the first line
             table = pd.read_csv(file, dtype=str, keep_default_na=False, skip_blank_lines=False, index_col=False).fillna("")
-    except ConfigError:
-        raise
     except FileNotFoundError:
         raise ConfigError(f"{where}: there is no such file; {wanted}") from None
     except Exception as error:  # a folder, no text, no table, half an archive, nobody's home: almost any error
