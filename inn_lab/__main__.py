@@ -122,7 +122,7 @@ class Threshold(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         self.on_multirun_start(config)
-        name = title(config.hydra.overrides.task) or config.hydra.runtime.choices.experiment or "adhoc"
+        name = title(OmegaConf.to_container(config.hydra.overrides.task)) or config.hydra.runtime.choices.experiment or "adhoc"
         print(f"{name} · starting", flush=True)  # the imports take seconds
 
 
