@@ -45,7 +45,7 @@ def run(cfg: DictConfig) -> Outcome:
     if in_sweep:
         number, folder = str(hydra.job.num), Path(hydra.sweep.dir)
         parent = tracking.parent(folder)
-        axes, command = parent["axes"], parent["command"]
+        axes, command = parent.get("axes", ()), parent["command"]  # a cluster's queue may hold jobs of a lab that wrote none
         place = {tracking.PARENT: parent["run_id"], "sweep": folder.name, "job": number}
         varies = config.title(words, axes) or experiment
         title = f"job {number} · {varies}"
@@ -119,7 +119,7 @@ def show(cfg: DictConfig, experiment: str, outcome: Outcome, record: Record) -> 
     print(f"  record: {record.folder}")
     print(f"  MLflow: {f'run {outcome.run_id} in' if outcome.run_id else 'not heard yet by'} {tracking.place(cfg.outputs)}")
     if command := drawn_by(cfg.outputs, experiment, source=config.source(cfg), scale=cfg.scale.name):
-        print(f"  figure: {command}")
+        print(f"  figures: {command}")
     sys.stdout.flush()
 
 
@@ -163,7 +163,8 @@ def build(cfg: DictConfig, title: str) -> Job:
 
 
 def define(cfg: DictConfig, made: dict[str, Any], device: torch.device | None = None) -> None:
-    """Raises ConfigError where `build` would. Draws no weights; keeps the data in `made`, for other jobs that have the same.
+    """Raises ConfigError where `build` would. Draws no weights; keeps in `made` the data, and what has been defined, for other
+    jobs that have the same.
 
     device: where the job will run, if that is known: only of the CPU the memory is asked for here.
     """
@@ -172,11 +173,14 @@ def define(cfg: DictConfig, made: dict[str, Any], device: torch.device | None = 
     check_study(cfg, device if here else None)
     if OmegaConf.select(cfg, "data._target_") is None:
         return
-    key = OmegaConf.to_yaml(cfg.data, resolve=True) + OmegaConf.to_yaml(cfg.source, resolve=True)
-    data = made[key] = made.get(key) or build_data(cfg, device)[0]
+    data_of = str((config.flat(cfg.data), config.flat(cfg.source)))
+    data = made[data_of] = made.get(data_of) or build_data(cfg, device)[0]
     if OmegaConf.select(cfg, "model._target_"):
-        check_model(cfg, maker(cfg, data, device), data, device if here else None)
-        _made(cfg, "objective")()
+        all_of = data_of + str((config.flat(cfg.model), config.flat(cfg.objective), here))
+        if all_of not in made:
+            check_model(cfg, maker(cfg, data, device), data, device if here else None)
+            _made(cfg, "objective")()
+            made[all_of] = True
 
 
 def check_study(cfg: DictConfig, device: torch.device | None) -> None:

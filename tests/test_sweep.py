@@ -103,7 +103,7 @@ def test_a_sweep_is_a_parent_run_with_its_jobs_as_children(lab, runs, outputs):
     assert parent.info.status == "FINISHED" and parent.data.tags["jobs"] == "3"
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
     assert {run.data.tags["sweep"] for run in everything} == {parent.data.tags["sweep"]}
-    assert out.endswith(f"figure: python -m experiments sparsity_fixed_params sweep={parent.data.tags['sweep']}\n")
+    assert out.endswith(f"its figures:\n  python -m experiments sparsity_fixed_params sweep={parent.data.tags['sweep']}\n")
     assert parent.info.run_name == "sparsity_fixed_params · n_weights · 3 jobs"
     finished = next(run for run in children if run.data.tags["job"] == "0")
     assert finished.info.run_name == f"n_weights=100000 · {' '.join(SMOKE)}"

@@ -98,7 +98,7 @@ class GridSweeper(Sweeper):
             run.end("FINISHED", "finished", f"{lost} of {len(jobs)} jobs failed" if lost else None)
         show([title(job, self.foreseen.axes) for job in jobs], outcomes, [code for _, code in checked])
         if command := runner.drawn_by(self.config.outputs, tracking.experiment_name(self.config.hydra), sweep=folder.name):
-            print(f"figure: {command}", flush=True)
+            print(f"its figures:\n  {command}", flush=True)
         if lost:
             sys.exit(1)
         return results

@@ -156,7 +156,7 @@ class LocalLauncher(Launcher):
 
     def _listen(self, task: Task) -> None:
         """Takes what a job has told: where it stands, and at last how it ended."""
-        with contextlib.suppress(EOFError, OSError):
+        with contextlib.suppress(EOFError, OSError), signals.held():  # half a message would spoil those after it
             while task.answers.poll():
                 said = task.answers.recv()
                 if isinstance(said, Standing):
