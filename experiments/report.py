@@ -7,8 +7,11 @@ the runs. Each comes to `figures` and to every claim's `measure` as a keyword ar
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -31,6 +34,11 @@ if TYPE_CHECKING:
 OTHER_SCALE, OTHER_DATA, SHORT = "other scale", "other data", "cut short"  # why what was measured is not judged
 LENGTHS = ("trainer.max_epochs", "trainer.max_time", "data.n_train", "data.n_val", "data.n_test")  # of which less may tell less
 FEW_EXAMPLES = 200  # where a run does not say how many it was tested on
+NONE_FINISHED = "no such run has finished yet"
+NONE_SHOWN = "none of the runs that its figures show has finished yet"
+NAMES = {"run_id", "start", "record"}  # no two runs have them in common
+ACC_END = "ACC_end: the share of inputs (sequences, images, strings) whose last output is right"
+SHOWN = 10  # values that a message names
 FIXED = {"model.R": "R", "model.n_weights": "n_weights"}  # said under a figure where all its runs have one
 SCALARS = {field.name for field in fields(Config) if field.type is not Any}  # R, lr, …: not the groups
 ACC, TEST = "val/acc_end", "test/acc_end"
@@ -68,24 +76,19 @@ def settings(runs: pd.DataFrame, axes: Iterable[str]) -> list[str]:
 def select(runs: pd.DataFrame, axes: Iterable[str], wanted: Mapping[str, str]) -> tuple[pd.DataFrame, str]:
     """The runs of one figure, alike in all but the axes and the seed, and a sentence on those left out.
 
-    `wanted` names values of columns ("source": "mnist"); in what it leaves, the newest finished run's settings are taken. Where
-    models are an axis, what a model has of its own (an LSTM has no model.init) is compared among its runs, and where data sets
-    are, theirs likewise. Of runs that are the same in everything the newest is kept.
+    `wanted` names values of params and tags ("source": "mnist"), compared as `meaning` reads them; in what it leaves, the
+    newest finished run's settings are taken. Where models are an axis, what a model has of its own (an LSTM has no model.init)
+    is compared among its runs, and where data sets are, theirs likewise. Of runs that are the same in everything the newest is
+    kept.
 
     Raises ConfigError if no finished run is left.
     """
     runs = runs[runs["state"].isin(["finished", "diverged", "undefined"])]
+    if runs.empty:
+        raise ConfigError(NONE_FINISHED)
     runs = runs.assign(**{key: _filled(runs[key], value) for key, value in IMPLIED.items() if key in runs})
     for column, value in wanted.items():
-        if column not in runs:
-            raise ConfigError(f"{column}={value}: the runs have no such column{near(column, runs.columns)}")
-        there = ", ".join(sorted(runs[column].dropna().astype(str).unique()))
-        have = runs[column].astype(str)
-        runs = runs[[value in words.split() for words in have] if column == "sweep" else have == value]
-        if runs.empty:
-            raise ConfigError(f"{column}={value}: no run has it; there are runs with {column}={there}")
-    if not (runs["state"] == "finished").any():
-        raise ConfigError("no such run has finished yet")
+        runs = _chosen(runs, column, value)
     columns = settings(runs, axes)
     owners = {axis: own for axis, own in {"model": ("model.",), "data": ("data.", "objective.")}.items() if axis in axes}
     shared = [column for column in columns if not column.startswith(sum(owners.values(), ()))]
@@ -95,9 +98,44 @@ def select(runs: pd.DataFrame, axes: Iterable[str], wanted: Mapping[str, str]) -
         alike = pd.concat(part[_same(part, own, _newest(part))] for _, part in alike.groupby(owner))
     distinct = [column for column in dict.fromkeys(["model", "seed", *columns, *axes]) if column in alike]
     kept = alike[alike["run_id"].isin(alike.sort_values("start").groupby(distinct, dropna=False)["run_id"].last())]
+    if not (kept["state"] == "finished").any():
+        raise ConfigError(NONE_FINISHED)
     differ = [f"{c}={'|'.join(map(str, runs[c].unique()))}" for c in shared if runs[c].nunique(dropna=False) > 1]
     note = f"{kept['run_id'].nunique()} of {runs['run_id'].nunique()} runs"
     return kept, note + (f"; choose others by {' '.join(differ)}" if differ else "")
+
+
+def _chosen(runs: pd.DataFrame, column: str, value: str) -> pd.DataFrame:
+    known = [name for name in runs if "/" not in name and name != "epoch"]  # a run has one value of each
+    if column not in known:
+        differing = [name for name in known if name not in NAMES and runs[name].nunique(dropna=False) > 1]
+        hint = f"; they differ in {', '.join(differing) or 'nothing'}"
+        hint = near(column, known) if get_close_matches(column, known, cutoff=0.5) else hint
+        raise ConfigError(f"{column}={value}: the runs have no such column{hint}")
+    have = runs[column].map(str)
+    if column == "sweep":
+        found = runs[[value in words.split() for words in have]]
+    else:
+        found = runs[[meaning(text) == meaning(value) for text in have]]
+    if found.empty:
+        there = sorted({"null" if meaning(text) is None else text for text in have})
+        more = f" and {len(there) - SHOWN} more" if len(there) > SHOWN else ""
+        raise ConfigError(f"{column}={value}: no run has it; there are runs with {column}={', '.join(there[:SHOWN])}{more}")
+    return found
+
+
+def meaning(text: str) -> float | str | None:
+    """A value, however it is written: 1e-3 is 0.001, True is true, and null, None and what is not there are nothing."""
+    with suppress(ValueError):
+        value = float(text)
+        return None if math.isnan(value) else value if math.isfinite(value) else text
+    word = text.lower()
+    return None if word in ("null", "none") else word if word in ("true", "false") else text
+
+
+def folder_of(wanted: Mapping[str, str]) -> str:
+    """What is chosen, as a folder's name ("" for no choice): its figures replace no others."""
+    return re.sub(r"[^\w=.,+-]", "_", ",".join(f"{key}={value}" for key, value in sorted(wanted.items())))[:200]
 
 
 def _filled(column: pd.Series, value: object) -> pd.Series:
@@ -126,7 +164,9 @@ def trained(runs: pd.DataFrame, **values: object) -> pd.DataFrame:
 
 
 def grid(panels: int) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels, two in a row, with one scale of accuracy."""
+    """A figure of so many panels, two in a row, with one scale of accuracy. Raises ConfigError for none."""
+    if not panels:
+        raise ConfigError(NONE_SHOWN)
     columns = min(2, panels)
     rows = math.ceil(panels / columns)
     figure = Figure(figsize=(6 * columns, 4.2 * rows), layout="constrained")
@@ -402,12 +442,22 @@ def claims_table(
     return table.assign(measured_on=provenance(runs))
 
 
+def drawn(name: str, folder: Path) -> str | None:
+    """The `provenance` of the figures that `write` has written there; None if there are none."""
+    with suppress(OSError, ValueError, KeyError, IndexError):
+        return pd.read_csv(folder / f"{name}_claims.csv")["measured_on"].iloc[0]
+    return None
+
+
 def write(name: str, figures: Mapping[str, Figure], runs: pd.DataFrame, folder: Path, **tables: pd.DataFrame) -> list[Path]:
-    """FOLDER/FIGURE.png and .pdf, NAME.csv (the runs that are drawn) and a NAME_TABLE.csv for each table."""
+    """FOLDER/FIGURE.png and .pdf, NAME.csv (the runs that are drawn) and a NAME_TABLE.csv for each table. Under a figure stands
+    what its runs used, and what ACC_end is if that is an axis."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for file, figure in figures.items():
-        figure.text(0.5, 0.0, provenance(runs), ha="center", va="top", fontsize=6, color="dimgray")
+        axes = [label for axes in figure.axes for label in (axes.get_xlabel(), axes.get_ylabel())]
+        lines = [provenance(runs), *([ACC_END] if "ACC_end" in " ".join(axes) else [])]
+        figure.text(0.5, 0.0, "\n".join(lines), ha="center", va="top", fontsize=6, color="dimgray")
         for kind in ("png", "pdf"):
             paths.append(folder / f"{file}.{kind}")
             figure.savefig(paths[-1], dpi=150, bbox_inches="tight")

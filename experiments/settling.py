@@ -5,6 +5,7 @@ measurement.
 """
 
 import math
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -54,14 +55,13 @@ def figures(runs: pd.DataFrame, settling: pd.DataFrame) -> dict[str, Figure]:
     by_seconds.set(xlabel="seconds of training (an epoch's median)", ylim=(0, 1), xscale="log")
     iterations.set(xlabel="epoch", ylabel="iterations until settled, validation", ylim=(0, None))
     by_epoch.legend(fontsize=8, loc="lower right")
-    found = {"settling": figure}
-    return found | ({"settling_inputs": of_inputs(runs, settling)} if len(settling) else {})
+    probed = {words: here for model, words in PROBED.items() if len(here := tightest(runs, settling, model))}
+    return {"settling": figure} | ({"settling_inputs": of_inputs(probed)} if probed else {})
 
 
-def of_inputs(runs: pd.DataFrame, settling: pd.DataFrame) -> Figure:
+def of_inputs(probed: Mapping[str, pd.DataFrame]) -> Figure:
     """Of each kind of network the tightest tolerance's: iterations of inputs in tenths by their loss, and by severity with the
     loss beside."""
-    probed = {words: here for model, words in PROBED.items() if len(here := tightest(runs, settling, model))}
     figure = Figure(figsize=(11, 4.2 * len(probed)), layout="constrained")
     rows = figure.subplots(len(probed), 2, squeeze=False, sharey="row")
     for (words, here), (by_loss, by_severity) in zip(probed.items(), rows, strict=True):

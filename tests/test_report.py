@@ -1,14 +1,19 @@
 """Reports on made runs: which are drawn together, and what each claim says to runs that agree, differ or are too few."""
 
+import re
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 from made import run, runs
 
+from experiments import __main__ as door
 from experiments import report
 from experiments import sparsity_fixed_params as study
 from experiments.report import OTHER_DATA, OTHER_SCALE, SHORT, Claim, judge
 from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
+from inn_lab import tracking
 from inn_lab.config import ConfigError
 
 
@@ -144,6 +149,92 @@ def test_a_choice_that_names_no_run(wanted, message):
         report.select(run(), study.AXES, wanted)
 
 
+@pytest.mark.parametrize(
+    "word", ["lr=1e-3", "lr=.001", "seed=0", "seed=0.0", "on=true", "on=True", "limit=null", "limit=None", "source=mnist"]
+)
+def test_a_choice_is_a_value_however_it_is_written(word):
+    meant, other = run(lr=1e-3, on="True", limit="null"), {"lr": 1e-4, "on": "False", "limit": "300", "source": "digits"}
+    frame = runs(meant, run(seed=1, **other), run(seed=np.nan, **other))  # seeds are floats where one is missing
+    kept, _ = report.select(frame, ("lr", "source", "on", "limit"), dict([word.split("=")]))
+    assert set(kept["run_id"]) == set(meant["run_id"])
+
+
+@pytest.mark.parametrize("state", [None, "failed", "undefined", "diverged"])
+def test_while_no_run_has_finished_a_report_says_so(state):
+    with pytest.raises(ConfigError, match=report.NONE_FINISHED):
+        report.select(run(state=state).drop(columns=["val/acc_end", "epoch"]), study.AXES, {})
+
+
+def test_where_the_newest_of_equal_runs_is_undefined_nothing_is_drawn():
+    with pytest.raises(ConfigError, match="no such run has finished yet"):
+        report.select(runs(run(), run(state="undefined")), study.AXES, {})
+    with pytest.raises(ConfigError, match="none of the runs that its figures show"):
+        study.figures(run(model="lstm"))
+
+
+@pytest.fixture
+def reports(outputs, monkeypatch, capsys):
+    """`reports(frame, "R=0.1", …)` is `python -m experiments R=0.1 …`, where `frame` holds the runs of every experiment: (exit
+    code, standard output, standard error)."""
+
+    def call(frame: pd.DataFrame | Exception, *words: str) -> tuple[int, str, str]:
+        def read(*_):
+            if isinstance(frame, Exception):
+                raise frame
+            return frame
+
+        monkeypatch.setattr(tracking, "read", read)
+        monkeypatch.setattr(sys, "argv", ["experiments", *words])
+        code = 0
+        try:
+            door.main()
+        except SystemExit as exit:
+            code = exit.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("recency R=", "R=: a choice is KEY=VALUE"),
+        ("=1", "=1: a choice is KEY=VALUE"),
+        ("nope=1", "dataset_gallery: nope=1: the runs have no such column; they differ in model, lr, "),
+        ("recency epoch=1", "epoch=1: the runs have no such column"),
+        ("recency R=abc", "R=abc: no run has it; there are runs with R=0.1"),
+        ("recency R=[/x]", r"R=\[/x\]: no run has it"),
+        ("recency lr=1 lr=2", "lr=1 lr=2: a figure is of one choice"),
+        ("recency --outputs", "argument --outputs: expected one argument; see python -m experiments --help"),
+        ("recency --nope", "unrecognized arguments: --nope"),
+        ("recencyy", "recencyy: there is no such report; did you mean recency"),
+    ],
+)
+def test_a_mistake_in_the_words_is_one_line(reports, words, message):
+    frame = runs(run(0.1), run(0.1, lr=1e-3), run(0.1, model="lstm"))
+    code, out, err = reports(frame, *words.split())
+    assert code == 2 and out == "" and re.match(f"experiments: {message}", err) and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [tracking.Unanswered("MLflow is away"), OSError(28, "No space left on device")])
+def test_what_stands_in_every_report_s_way_is_one_line(reports, error):
+    code, out, err = reports(error)
+    assert code == 2 and out == "" and str(error) in err and err.count("\n") == 1
+
+
+def test_a_choice_s_figures_replace_no_others_and_what_is_replaced_is_said(reports, outputs):
+    old, new = run(1.0, source="digits"), run(0.1)
+    words = ("sparsity_fixed_params", "source=digits")
+    assert reports(old, words[0])[:1] == (0,)
+    for _ in range(2):
+        code, out, _ = reports(runs(old, new), *words)
+        assert code == 0 and "replaces" not in out
+    code, out, _ = reports(runs(old, new), words[0])
+    assert code == 0 and "replaces what was drawn of: source digits" in out
+    drawn = {path.relative_to(outputs / "figures").as_posix() for path in (outputs / "figures").rglob("*.png")}
+    assert drawn == {"sparsity_fixed_params.png", "source=digits/sparsity_fixed_params.png"}
+
+
 def test_the_band_is_the_seeds_standard_deviation():
     from matplotlib.figure import Figure
 
@@ -166,5 +257,6 @@ def test_figures_say_what_they_show(tmp_path):
     assert {path.name for path in paths} == {f"sparsity_fixed_params{end}" for end in (".png", ".pdf", ".csv", "_claims.csv")}
     assert all(path.stat().st_size > 0 for path in paths)
     footer = figure.texts[0].get_text()
+    assert footer.endswith("\nACC_end: the share of inputs (sequences, images, strings) whose last output is right")
     assert all(word in footer for word in ("source mnist", "scale paper", "1 seed", "cpu", "commit 0123456"))
     assert pd.read_csv(tmp_path / "sparsity_fixed_params.csv")["val/acc_end"].max() == 0.6

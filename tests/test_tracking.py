@@ -92,6 +92,14 @@ def test_two_jobs_that_name_new_data_at_once_both_have_it(outputs, capsys, monke
     assert used.dataset.digest == "0123" and capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("content", ["", 'a,b\n"1'])
+def test_a_table_that_cannot_be_read_is_one_line(outputs, content):
+    with begun(outputs) as run:
+        run.file("probe.csv", lambda path: path.write_text(content))
+    with pytest.raises(ConfigError, match=f"^probe.csv of run {run.id} cannot be read"):
+        tracking.table(outputs, [run.id], "probe.csv")
+
+
 def test_a_user_without_a_name_is_a_number(monkeypatch):
     monkeypatch.setattr("getpass.getuser", lambda: {}["no such uid"])
     assert tracking.user() == str(os.getuid())

@@ -2,12 +2,13 @@
 
 from inn_lab.tracking.journal import record_of, recover
 from inn_lab.tracking.run import PARENT, Run, parent, source, sweep, take_over, user
-from inn_lab.tracking.store import asking, client, experiment_id, experiment_name, place, reader, uri
+from inn_lab.tracking.store import Unanswered, asking, client, experiment_id, experiment_name, place, reader, uri
 from inn_lab.tracking.table import read, table
 
 __all__ = [
     "PARENT",
     "Run",
+    "Unanswered",
     "asking",
     "client",
     "experiment_id",

@@ -115,9 +115,13 @@ def why(error: Exception | str) -> str:
     return without_password(said[0])[:200] if said else type(error).__name__
 
 
-def unanswered(outputs: str | Path, error: Exception) -> ConfigError:
+class Unanswered(ConfigError):
+    """MLflow does not answer, whatever it is asked."""
+
+
+def unanswered(outputs: str | Path, error: Exception) -> Unanswered:
     """What is said of an MLflow that does not answer."""
-    return ConfigError(f"MLflow at {place(outputs)} does not answer ({why(error)}); see MLFLOW_TRACKING_URI and outputs")
+    return Unanswered(f"MLflow at {place(outputs)} does not answer ({why(error)}); see MLFLOW_TRACKING_URI and outputs")
 
 
 @contextlib.contextmanager

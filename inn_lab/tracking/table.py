@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from inn_lab.tracking.store import asking, client, reader
+from inn_lab.config import ConfigError
+from inn_lab.tracking.store import asking, client, reader, why
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -54,13 +55,18 @@ def _rows(there: "MlflowClient", experiment: str) -> Iterator[dict[str, object]]
 
 
 def table(outputs: str | Path, run_ids: Iterable[str], name: str) -> pd.DataFrame:
-    """The CSV file `name` of each run that has one, below each other; the column `run_id` says whose."""
+    """The CSV file `name` of each run that has one, below each other; the column `run_id` says whose. Raises ConfigError if
+    MLflow does not answer, or a file is none."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for each file
     parts = []
     for run_id in run_ids:
         with asking(outputs), tempfile.TemporaryDirectory() as folder:
             if any(file.path == name for file in client(outputs).list_artifacts(run_id)):
-                part = pd.read_csv(client(outputs).download_artifacts(run_id, name, folder))
+                try:
+                    part = pd.read_csv(client(outputs).download_artifacts(run_id, name, folder))
+                except ValueError as error:  # empty, torn, no text
+                    ways = "delete that run in MLflow, and the same command runs it again"
+                    raise ConfigError(f"{name} of run {run_id} cannot be read ({why(error)}); {ways}") from error
                 part.insert(0, "run_id", run_id)
                 parts.append(part)
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["run_id"])
