@@ -5,6 +5,8 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +101,7 @@ def run(cfg: DictConfig) -> Outcome:
                     size = job.model.size(job.data.steps)
                     job.run.sizes({key if "/" in key else f"model/{key}": value for key, value in size.items()})
                 seed_globals(cfg.seed, "study")
-                state = _made(cfg, "study")(job) or "finished"
+                state = _made(cfg, "study").made(job) or "finished"
                 reason = "a loss or a weight is no number any more" if state == "diverged" else None
             except Exception as error:
                 if not in_sweep:
@@ -185,7 +187,7 @@ def define(cfg: DictConfig, made: dict[str, Any], device: torch.device | None = 
 
 def check_study(cfg: DictConfig, device: torch.device | None) -> None:
     """Raises ConfigError for a study that is none, NotHere for one that the device's memory is too small for."""
-    fitting(cfg, "study", _made(cfg, "study"), None)
+    _made(cfg, "study").check(None)
     if device:
         for key, numbers in OmegaConf.get_type(cfg.study).numbers(cfg.study).items():
             memory.fits("the study", numbers, device, **{key.replace(".", "__"): OmegaConf.select(cfg, key)})
@@ -222,8 +224,7 @@ def maker(cfg: DictConfig, data: Any, device: torch.device) -> Callable[..., tor
         more["device"] = device  # which way to hold a matrix is fastest depends on it
     if issubclass(OmegaConf.get_type(cfg.model), ResNet):
         more["image"] = getattr(data, "image", None)
-    made = _made(cfg, "model")
-    return lambda **given: made(data.n_inputs, data.n_outputs, **more, **given)
+    return partial(_made(cfg, "model"), data.n_inputs, data.n_outputs, **more)
 
 
 def build_data(cfg: DictConfig, device: torch.device) -> tuple[Any, str]:
@@ -249,47 +250,52 @@ class Raised(ConfigError):
     """A class or a function of the user's own raised something, where it was called to make a part of a job."""
 
 
-def _made(cfg: DictConfig, part: str) -> Callable[..., Any]:
-    """The class or function that a part names, with the part's values bound: what is passed to it stays a plain object.
+@dataclass(frozen=True)
+class Part:
+    """The class or function that a part of the config names, with the part's values bound. It travels to other processes.
 
-    It raises ConfigError for a name of nothing, and where it is called: for a class of the user's own that fails, with the
+    Raises ConfigError where it is called: for what cannot be called so, for a class of the user's own that fails, with the
     place, and for what is no such part.
     """
-    name = f"{part}._target_={cfg[part]._target_}"
-    try:
-        found = instantiate(cfg[part], _partial_=True)
-    except InstantiationException as error:
-        why = str(error.__cause__ or error).partition(", set env var")[0].splitlines()[0].rstrip(":")
-        raise ConfigError(f"{name}: {why}; {USUAL}") from error
-    if part == "study":
-        return found
-    mine = identity.own([cfg[part]._target_])
 
-    def make(*args: Any, **kwargs: Any) -> Any:
-        fitting(cfg, part, found, *args, **kwargs)
+    kind: str  # data, model, objective
+    name: str  # the key and its value
+    keys: str
+    made: Callable[..., Any]
+    mine: bool  # whether it is the user's own
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.check(*args, **kwargs)
         try:
-            made = found(*args, **kwargs)
+            made = self.made(*args, **kwargs)
         except Exception as error:
-            if isinstance(error, ConfigError) or not mine:
+            if isinstance(error, ConfigError) or not self.mine:
                 raise
             where = traceback.extract_tb(error.__traceback__)[-1]
             said = " ".join(f"{type(error).__name__}: {error}".split())
-            raise Raised(f"{name}: it raised {said} ({Path(where.filename).name}, line {where.lineno}); mend it") from error
-        if lacks := [attribute for attribute in PARTS[part] if not hasattr(made, attribute)]:
-            raise ConfigError(f"{name}: what it makes is no {part}, it has no {', '.join(lacks)}; {USUAL}")
+            place = f"{Path(where.filename).name}, line {where.lineno}"
+            raise Raised(f"{self.name}: it raised {said} ({place}); mend it") from error
+        if lacks := [attribute for attribute in PARTS[self.kind] if not hasattr(made, attribute)]:
+            raise ConfigError(f"{self.name}: what it makes is no {self.kind}, it has no {', '.join(lacks)}; {USUAL}")
         return made
 
-    return make
+    def check(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            inspect.signature(self.made).bind(*args, **kwargs)
+        except (TypeError, ValueError) as error:  # ValueError: it is not Python's, and says nothing of how it is called
+            raise ConfigError(f"{self.name}: it cannot be called as a {self.kind} is, with {self.keys}; {USUAL}") from error
 
 
-def fitting(cfg: DictConfig, part: str, found: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-    """Raises ConfigError for what cannot be called so."""
+def _made(cfg: DictConfig, kind: str) -> Part:
+    """A part of the config: what is passed to it stays a plain object. Raises ConfigError for a name of nothing."""
+    target = cfg[kind]._target_
+    name, keys = f"{kind}._target_={target}", ", ".join(key for key in cfg[kind] if key != "_target_")
     try:
-        inspect.signature(found).bind(*args, **kwargs)
-    except (TypeError, ValueError) as error:  # ValueError: it is not Python's, and says nothing of how it is called
-        given = ", ".join(key for key in cfg[part] if key != "_target_")
-        name = f"{part}._target_={cfg[part]._target_}"
-        raise ConfigError(f"{name}: it cannot be called as a {part} is, with {given or 'a job'}; {USUAL}") from error
+        made = instantiate(cfg[kind], _partial_=True)
+    except InstantiationException as error:
+        why = str(error.__cause__ or error).partition(", set env var")[0].splitlines()[0].rstrip(":")
+        raise ConfigError(f"{name}: {why}; {USUAL}") from error
+    return Part(kind, name, keys or "a job", made, bool(identity.own([target])))
 
 
 def pick_device(trainer: DictConfig) -> torch.device:

@@ -303,7 +303,7 @@ def test_what_cannot_be_cut(model, words, message):
     "words, message",
     [
         (["pruning=magnitud"], "pruning=magnitud: there is no such choice; did you mean magnitude"),
-        (["pruning=magnitude", "pruning.amounts=0.5"], "pruning.amounts: there is no such key; did you mean amount"),
+        (["pruning=magnitude", "pruning.amounts=0.5"], "pruning.amounts: there is no such key; did you mean pruning.amount"),
         (["pruning=magnitude", "model.linear=low_rank"], "a matrix of low rank has no entries"),
     ],
 )

@@ -95,11 +95,11 @@ def test_it_tells_how_long_it_took(lab, runs):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["model.rtol=0"], "model.rtol=0.0: a tolerance is a positive number"),
-        (["model.atol=-1"], "model.atol=-1.0: a tolerance is a positive number"),
-        (["model.tol=1e-3"], "model.tol: there is no such key; did you mean rtol or atol"),
+        (["model.rtol=0"], "model.rtol=0.0: a tolerance lies in (0, 1]"),
+        (["model.atol=-1"], "model.atol=-1.0: a tolerance lies in (0, 1]"),
+        (["model.tol=1e-3"], "model.tol: there is no such key; did you mean model.rtol or model.atol"),
         (["model.max_iter=0"], "model.max_iter=0"),
-        (["model.anderson=-1"], "model.anderson=-1: how many changes are combined"),
+        (["model.anderson=-1"], "model.anderson=-1: a whole number from 0 to 100"),
     ],
 )
 def test_a_mistake_is_one_line(lab, words, message):

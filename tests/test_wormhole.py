@@ -94,10 +94,10 @@ def test_layers_are_counted_as_in_the_name_of_a_resnet():
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["model=resnet", "model.width=6"], "model.width=6: its channels are normalised in 4 groups"),
-        (["model=resnet", "model.blocks=[]"], "model.blocks=[]: at least one stage"),
-        (["model=resnet", "model.blocks=[2,0]"], "model.blocks[1]=0"),
-        (["model=wormhole", "model.rtol=-1"], "model.rtol=-1.0: a tolerance is a positive number"),
+        (["model=resnet", "model.width=6"], "model.width=6: a multiple of 4"),
+        (["model=resnet", "model.blocks=[]"], "model.blocks=[]: 1 to 8 of them"),
+        (["model=resnet", "model.blocks=[2,0]"], "model.blocks=[2, 0]: 1 to 8 of them"),
+        (["model=wormhole", "model.rtol=-1"], "model.rtol=-1.0: a tolerance lies in (0, 1]"),
         (["model=wormhole", "data=sine"], "model: convolutions read images"),
         (["model=settled_mlp", "model.hidden=0"], "model.hidden=0"),
     ],
