@@ -152,6 +152,7 @@ def identify(cfg: DictConfig, device: torch.device | None) -> str:
 def build(cfg: DictConfig, title: str) -> Job:
     """The objects of a job. Raises ConfigError where the configuration does not define them."""
     device = pick_device(cfg.trainer)
+    _made(cfg, "study").check(None)
     check_study(cfg, device)
     seed_globals(cfg.seed, "data")
     data, digest = build_data(cfg, device) if OmegaConf.select(cfg, "data._target_") else (None, None)
@@ -172,6 +173,8 @@ def define(cfg: DictConfig, made: dict[str, Any], device: torch.device | None = 
     """
     here = device is not None and device.type == "cpu"
     device = torch.device("cpu")
+    if not cfg.study._target_.startswith("inn_lab.studies."):  # those bring Lightning, which takes seconds
+        _made(cfg, "study").check(None)
     check_study(cfg, device if here else None)
     if OmegaConf.select(cfg, "data._target_") is None:
         return
@@ -186,8 +189,7 @@ def define(cfg: DictConfig, made: dict[str, Any], device: torch.device | None = 
 
 
 def check_study(cfg: DictConfig, device: torch.device | None) -> None:
-    """Raises ConfigError for a study that is none, NotHere for one that the device's memory is too small for."""
-    _made(cfg, "study").check(None)
+    """Raises NotHere for a study that the device's memory is too small for."""
     if device:
         for key, numbers in OmegaConf.get_type(cfg.study).numbers(cfg.study).items():
             memory.fits("the study", numbers, device, **{key.replace(".", "__"): OmegaConf.select(cfg, key)})
