@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
 from experiments import verdicts
-from experiments.verdicts import SPREAD, Finding, accuracy_spread
+from experiments.verdicts import Finding
 from inn_lab.config import ConfigError, near
 from inn_lab.identity import IMPLIED, NOT_SCIENCE, short
 from inn_lab.schema import Config
@@ -260,8 +260,8 @@ def arms(runs: pd.DataFrame, by: str, values: Callable[[pd.DataFrame], pd.Series
 
 def spread(runs: pd.DataFrame, arms: Iterable[pd.Series], examples: str = "data.n_val") -> float:
     """What is known beforehand of these accuracies' standard deviation, by the number of examples that they are measured on."""
-    arms, many = list(arms), runs[examples].min() if examples in runs else math.nan
-    return accuracy_spread(arms, int(many) if many == many else FEW_EXAMPLES) if arms else SPREAD
+    many = runs[examples].min() if examples in runs else math.nan
+    return verdicts.accuracy_spread(list(arms), int(many) if many == many else FEW_EXAMPLES)
 
 
 def ends(arms: Mapping[Any, pd.Series], spread: float | None = None, name: str = "R", digits: int = 2) -> str:
@@ -339,7 +339,10 @@ class Claim:
 
 
 def judge(measured: str, holds: bool | None) -> Finding:
-    """What chance has no part in. `holds` None says that the runs are not there that it takes, or too few to tell."""
+    """What a report decides by a rule of its own: chance has no part in it, or `verdicts` does not judge it yet.
+
+    `holds` None says that the runs are not there that it takes, or too few to tell.
+    """
     return Finding(measured, 1, 1) if holds is None else Finding(measured, if_false=1 - bool(holds), if_true=bool(holds))
 
 
@@ -402,7 +405,7 @@ def paper(name: str) -> dict[str, object]:
     from hydra import compose, initialize_config_dir
 
     from inn_lab import schema
-    from inn_lab.__main__ import CONF
+    from inn_lab.config import CONF
 
     schema.register()
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -15,13 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
-from scipy.stats import binomtest, norm, rankdata
+from scipy.stats import binomtest, rankdata
 
 AGREES, DIFFERS, TOO_FEW = "agrees", "differs", "not enough runs"
 RARE = 0.025  # how often a verdict may be wrong, each of the two
-SPREAD = (
-    0.03  # standard deviation of an accuracy from seed to seed, on endless test data: what our studies have (docs/verdicts.md)
-)
+# The standard deviation of an anomaly task's accuracy from seed to seed, on endless test data: measured, see docs/verdicts.md.
+SPREAD = 0.03
 TRUSTED = 4  # how many runs more that is worth
 
 
@@ -55,7 +54,6 @@ class Estimate:
     value: float
     error: float
     dof: float
-    unit: str = ""  # what stands behind the numbers in words: " s", " of 3 seeds"
 
     def interval(self) -> tuple[float, float]:
         """The 95 % interval."""
@@ -68,17 +66,15 @@ class Estimate:
             return Finding("no runs", 1, 1)
         shown = f"{self.value:.{digits}f}"
         if not math.isfinite(self.error):
-            return Finding(f"{shown}{self.unit}", 1, 1)
+            return Finding(shown, 1, 1)
         from_low, from_high = (math.copysign(math.inf, d) if self.error == 0 and d else d / (self.error or 1)
                                for d in (self.value - low, self.value - high))  # fmt: skip
         below, above = float(stdtr(self.dof, from_low)), float(stdtr(self.dof, -from_high))
         start, end = self.interval()
-        return Finding(
-            f"{shown} ({start:.{digits}f} to {end:.{digits}f}){self.unit}", max(1 - below, 1 - above), min(below, above)
-        )
+        return Finding(f"{shown} ({start:.{digits}f} to {end:.{digits}f})", max(1 - below, 1 - above), min(below, above))
 
 
-def contrast(arms: Sequence[pd.Series], shares: Sequence[float], spread: float | None = None, unit: str = "") -> Estimate:
+def contrast(arms: Sequence[pd.Series], shares: Sequence[float], spread: float | None = None) -> Estimate:
     """Σ share × arm, its mean over seeds.
 
     Arms that share their seeds share what these draw, images and sequences: then it is taken seed by seed (*paired*). They do
@@ -95,7 +91,7 @@ def contrast(arms: Sequence[pd.Series], shares: Sequence[float], spread: float |
     given = [{seed: value for seed, value in values.items() if value == value} for values in given]
     known, counts = TRUSTED if spread is not None else 0, [len(values) for values in given]
     if not all(counts):
-        return Estimate(math.nan, math.inf, 1, unit)
+        return Estimate(math.nan, math.inf, 1)
     seeds = set.intersection(*map(set, given))
     if len(seeds) == min(counts):  # one sample, of the sum
         each = np.array(
@@ -107,39 +103,39 @@ def contrast(arms: Sequence[pd.Series], shares: Sequence[float], spread: float |
     value = sum(each.mean() for each, _ in samples)
     dofs = [known + len(each) - 1 for each, _ in samples]
     if not all(dofs) or not math.isfinite(value):
-        return Estimate(float(value), math.inf, 1, unit)
+        return Estimate(float(value), math.inf, 1)
     squares = [known * ((spread or 0) * scale) ** 2 + ((each - each.mean()) ** 2).sum() for each, scale in samples]
     errors = [square / dof / len(each) for square, dof, (each, _) in zip(squares, dofs, samples, strict=True)]
     total, spent = sum(errors), sum(error**2 / dof for error, dof in zip(errors, dofs, strict=True))
-    return Estimate(float(value), math.sqrt(total), total**2 / spent if spent else sum(dofs), unit)
+    return Estimate(float(value), math.sqrt(total), total**2 / spent if spent else sum(dofs))
 
 
-def mean(arm: pd.Series, spread: float | None = None, unit: str = "") -> Estimate:
+def mean(arm: pd.Series, spread: float | None = None) -> Estimate:
     """Where the runs of an arm end."""
-    return contrast([arm], [1], spread, unit)
+    return contrast([arm], [1], spread)
 
 
-def difference(arm: pd.Series, other: pd.Series, spread: float | None = None, unit: str = "") -> Estimate:
+def difference(arm: pd.Series, other: pd.Series, spread: float | None = None) -> Estimate:
     """How far an arm ends above another."""
-    return contrast([arm, other], [1, -1], spread, unit)
+    return contrast([arm, other], [1, -1], spread)
 
 
-def trend(arms: Mapping[float, pd.Series], spread: float | None = None, unit: str = "") -> Estimate:
+def trend(arms: Mapping[float, pd.Series], spread: float | None = None) -> Estimate:
     """How much more there is at each arm than at the one before, on average: the slope over the arms in their order.
 
     NaN for fewer than two arms.
     """
     if len(arms) < 2:
-        return Estimate(math.nan, math.inf, 1, unit)
+        return Estimate(math.nan, math.inf, 1)
     places = np.arange(len(arms)) - (len(arms) - 1) / 2
-    return contrast([arms[at] for at in sorted(arms)], list(places / (places**2).sum()), spread, unit)
+    return contrast([arms[at] for at in sorted(arms)], list(places / (places**2).sum()), spread)
 
 
-def accuracy_spread(arms: Sequence[pd.Series], examples: int, spread: float = SPREAD) -> float:
+def accuracy_spread(arms: Sequence[pd.Series], examples: int) -> float:
     """What is known beforehand of an accuracy's standard deviation: from seed to seed, and for so many test examples."""
-    values = np.concatenate([arm.dropna() for arm in arms])
-    p = np.clip(values.mean(), 0.5 / examples, 1 - 0.5 / examples) if len(values) else 0.5
-    return math.sqrt(spread**2 + p * (1 - p) / examples)
+    values = [value for arm in arms for value in arm.dropna()]
+    p = np.clip(np.mean(values), 0.5 / examples, 1 - 0.5 / examples) if values else 0.5
+    return math.sqrt(SPREAD**2 + p * (1 - p) / examples)
 
 
 def share(cases: int, of: int, low: float = 0.0, high: float = 1.0, *, digits: int = 2) -> Finding:
@@ -161,15 +157,9 @@ def correlation(x: pd.Series, y: pd.Series, low: float = -1.0, high: float = 1.0
     if len(both) < 5 or both["x"].nunique() < 2 or both["y"].nunique() < 2:
         return Finding(f"{len(both)} cases", 1, 1)
     r = float(np.corrcoef(rankdata(both["x"]), rankdata(both["y"]))[0, 1])
-    z, error = math.atanh(np.clip(r, -1 + 1e-9, 1 - 1e-9)), math.sqrt((1 + r**2 / 2) / (len(both) - 3))
-    ends = [math.tanh(z + sign * norm.ppf(1 - RARE) * error) for sign in (-1, 1)]
-    from_low, from_high = (z - _z(low)) / error, (z - _z(high)) / error
-    below, above = norm.cdf(from_low), norm.sf(from_high)
-    return Finding(
-        f"{r:+.{digits}f} ({ends[0]:+.{digits}f} to {ends[1]:+.{digits}f}), {len(both)} cases",
-        max(1 - below, 1 - above),
-        min(below, above),
-    )
+    z = Estimate(_z(np.clip(r, -1 + 1e-9, 1 - 1e-9)), math.sqrt((1 + r**2 / 2) / (len(both) - 3)), math.inf)
+    start, end = map(math.tanh, z.interval())
+    return z.within(_z(low), _z(high)).said(f"{r:+.{digits}f} ({start:+.{digits}f} to {end:+.{digits}f}), {len(both)} cases")
 
 
 def _z(r: float) -> float:
@@ -181,11 +171,10 @@ def at_least(k: int, findings: Mapping[str, Finding]) -> Finding:
 
     All of m: each must agree by itself, and one that differs does so m times as clearly as one alone.
     """
-    m = len(findings)
+    m, measured = len(findings), "; ".join(f"{name} {f.measured}" for name, f in findings.items()) or "no runs"
     if not 1 <= k <= m:
-        return Finding("; ".join(f"{name} {f.measured}" for name, f in findings.items()) or "no runs", 1, 1)
+        return Finding(measured, 1, 1)
     if_false, if_true = (sorted(values) for values in zip(*((f.if_false, f.if_true) for f in findings.values()), strict=True))
-    measured = "; ".join(f"{name} {f.measured}" for name, f in findings.items())
     return Finding(measured, min(1.0, (m - k + 1) * if_false[k - 1]), min(1.0, k * if_true[m - k]))
 
 

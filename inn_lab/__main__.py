@@ -26,7 +26,6 @@ from inn_lab.config import title
 if TYPE_CHECKING:
     from inn_lab.records import Outcome
 
-CONF = config.CONF
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 UNREACHABLE = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT}
 MISTAKES = (config.ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
@@ -80,14 +79,14 @@ def check_words(words: list[str]) -> None:
             raise config.ConfigError(f"{word}: nothing can be taken away, only set; {key}=… (see python -m inn_lab --help)")
         if override.is_sweep_override() and not flags.multirun:
             raise config.ConfigError(f"{word}: several values are a sweep; add -m, or give one, or quote it: '{key}=\"…\"'")
-        ours = (CONF / key).parent == CONF and (CONF / key).is_dir()
+        ours = (config.CONF / key).parent == config.CONF and (config.CONF / key).is_dir()
         if not ours and not key.startswith("hydra/"):
             continue  # no group
         values = override.value()
         values = values.list if isinstance(values, ChoiceSweep) else [values]
         if not all(isinstance(value, str | QuotedString | Glob) and "$" not in str(value) for value in values):
             usual = "; leave it out for the usual one"
-            choices = config.near("", (path.stem for path in (CONF / key).glob("*.yaml"))) if ours else usual
+            choices = config.near("", (path.stem for path in (config.CONF / key).glob("*.yaml"))) if ours else usual
             raise config.ConfigError(f"{word}: {key} is one of its choices{choices}")
 
 
@@ -175,7 +174,7 @@ def main() -> None:
         # argparse takes the overrides in one piece only; users write them on both sides of -m.
         sys.argv[1:] = sorted(map(readable, sys.argv[1:]), key=lambda word: not word.startswith("-") and "=" in word)
         check_words(sys.argv[1:])
-        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
+        hydra.main(config_path=str(config.CONF), config_name="config", version_base="1.3")(job)()
     except MISTAKES as error:
         stop(error)
     except OSError as error:

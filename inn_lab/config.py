@@ -63,7 +63,8 @@ def meant(key: str, cfg: DictConfig, choices: Iterable[str] = ()) -> str:
     group, _, name = key.rpartition(".")
     if has := sorted(choices):
         return f"; {group}={', '.join(has)} {'have' if has[1:] else 'has'} it"
-    known = [path for path in _paths(cfg) if path != key and not path.endswith("._target_")]
+    paths = [f"{path}{name}" for path, node in _nodes(cfg) for name in node]
+    known = [path for path in paths if path != key and path.split(".")[0] != "hydra" and not path.endswith("._target_")]
     called = difflib.get_close_matches(name.lower(), CALLED, n=1, cutoff=0.8)
     if found := [path for path in CALLED.get(*called, ()) if path in known] if called else []:
         return f"; did you mean {' or '.join(found)}?"
@@ -72,15 +73,6 @@ def meant(key: str, cfg: DictConfig, choices: Iterable[str] = ()) -> str:
         return f"; did you mean {' or '.join(found)}?"
     there = OmegaConf.select(cfg, group) if group else cfg
     return near(name, (str(k) for k in there)) if there else near(key, known)
-
-
-def _paths(node: DictConfig, path: str = "") -> Iterable[str]:
-    """The full names of all keys and groups but Hydra's own."""
-    for key in node:
-        if path or key != "hydra":
-            yield f"{path}{key}"
-            if OmegaConf.is_dict(node._get_node(key)) and not OmegaConf.is_interpolation(node, key):
-                yield from _paths(node[key], f"{path}{key}.")
 
 
 def title(overrides: Iterable[str], axes: Collection[str] = ()) -> str:

@@ -1,6 +1,7 @@
 """How much memory there is, and whether what a job will hold at least fits into it: asked before any of it is taken."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -22,14 +23,14 @@ def there(device: torch.device) -> int:
     return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *(int(v) for v in limits if v.isdecimal())])
 
 
-def fits(what: str, numbers: float, device: torch.device, **sizes: object) -> None:
+def fits(what: str, numbers: float, device: torch.device, sizes: Mapping[str, object]) -> None:
     """Raises NotHere if so many numbers are more than the device holds.
 
-    sizes: the keys that they come from, "__" for a dot, with their values; those that are None do not count.
+    sizes: the keys that they come from, with their values; those that are None do not count.
     """
     taken, has = numbers * NUMBER, there(device)
     if taken > has:
-        keys = ", ".join(f"{key.replace('__', '.')}={value}" for key, value in sizes.items() if value is not None)
+        keys = ", ".join(f"{key}={value}" for key, value in sizes.items() if value is not None)
         where = "this machine" if device.type == "cpu" else f"trainer.device={device.index}"
         raise NotHere(f"{keys}: {what} would take {told(taken)} of memory, and {where} has {told(has)}; set a smaller size")
 

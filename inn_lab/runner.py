@@ -192,7 +192,7 @@ def check_study(cfg: DictConfig, device: torch.device | None) -> None:
     """Raises NotHere for a study that the device's memory is too small for."""
     if device:
         for key, numbers in OmegaConf.get_type(cfg.study).numbers(cfg.study).items():
-            memory.fits("the study", numbers, device, **{key.replace(".", "__"): OmegaConf.select(cfg, key)})
+            memory.fits("the study", numbers, device, {key: OmegaConf.select(cfg, key)})
 
 
 # What says how large a model is; of these a job's own are named where it is too large.
@@ -206,17 +206,17 @@ def check_model(cfg: DictConfig, make: Callable[..., Any], data: Any, device: to
     A model of the user's own that cannot be made without a generator is let pass: making it will tell.
     """
     batch, steps = min(data.batch_size, data.sizes["train"]), data.steps
-    rest = {"data__batch_size": data.batch_size, "data__iterations": OmegaConf.select(cfg, "data.iterations")}
+    rest = {key: OmegaConf.select(cfg, key) for key in ("data.batch_size", "data.iterations")}
     rest |= {"seq_len": OmegaConf.select(cfg, "data.seq_len")}
     try:
         model = make(generator=None)
     except Raised:
         return
     if device and isinstance(model, Model):
-        sizes = {f"model__{key}": OmegaConf.select(cfg.model, key) for key in SIZES}
-        sizes |= {"scale__weights": None if cfg.scale.weights == 1 else cfg.scale.weights}
-        memory.fits("the model", TRAINED * model.n_held, device, **sizes)
-        memory.fits("its states in a batch", batch * (data.n_inputs + steps * model.units), device, **sizes, **rest)
+        sizes = {f"model.{key}": OmegaConf.select(cfg.model, key) for key in SIZES}
+        sizes |= {"scale.weights": None if cfg.scale.weights == 1 else cfg.scale.weights}
+        memory.fits("the model", TRAINED * model.n_held, device, sizes)
+        memory.fits("its states in a batch", batch * (data.n_inputs + steps * model.units), device, {**sizes, **rest})
 
 
 def maker(cfg: DictConfig, data: Any, device: torch.device) -> Callable[..., torch.nn.Module]:

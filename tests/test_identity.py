@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from experiments import report
 from inn_lab import identity, records, schema, seeding, tracking
-from inn_lab.__main__ import CONF
+from inn_lab.config import CONF
 from inn_lab.shared import Shared
 
 GOLDEN = json.loads((Path(__file__).parent / "identities.json").read_text())

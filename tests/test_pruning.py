@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inn_lab import runner, schema
-from inn_lab.__main__ import CONF
-from inn_lab.config import ConfigError
+from inn_lab.config import CONF, ConfigError
 from inn_lab.data.sets import ImageData
 from inn_lab.linear import CSR, KINDS, Masked
 from inn_lab.models import GRU, INN, LSTM, MLP, RNN, SRU, RandomGraph, ResNet, Sequential2D, SettledMLP

@@ -102,7 +102,7 @@ class ImageData(ABC):
         self.sizes = {"train": n_train, "val": n_val, "test": n_test}
         n = min(sum(self.sizes.values()), sum(len(x) for x in (images.train_labels, images.test_labels) if x is not None))
         held = 2 * n * self.n_inputs  # as they are, and as they are written for other jobs
-        memory.fits(f"{n} images", held, torch.device("cpu"), source__image_size=image_size)
+        memory.fits(f"{n} images", held, torch.device("cpu"), {"source.image_size": image_size})
         parts = dict(zip(PARTS, split(images, n_train, n_val, n_test, seed), strict=True))
         self._labels = {part: labels for part, (_, labels) in parts.items()}  # (n,), on the CPU, where the drawing is done
         self._pixels: dict[str, Tensor] = once(  # (n, size, size) or (n, 3, size, size), on the device
@@ -161,9 +161,9 @@ class Anomaly(ImageData):
     def __init__(self, images: Images, seq_len: int, flag: bool = True, **common):
         super().__init__(images, **common)
         self.seq_len, self.steps, self.n_outputs = seq_len, seq_len + 1, seq_len + flag
-        parts = {f"data__n_{part}": n for part, n in self.sizes.items() if part != "train"}
+        parts = {f"data.n_{part}": n for part, n in self.sizes.items() if part != "train"}
         kept = 2 * sum(parts.values()) * self.steps * self.n_inputs  # and as it is written for other jobs
-        memory.fits("the sequences of validation and test", kept, torch.device("cpu"), **parts, seq_len=seq_len)
+        memory.fits("the sequences of validation and test", kept, torch.device("cpu"), {**parts, "seq_len": seq_len})
         self._counts = {part: labels.bincount(minlength=self.n_classes) for part, labels in self._labels.items()}
         self._members = {}  # (classes, most): the images of each class, padded
         for part, labels in self._labels.items():

@@ -42,7 +42,7 @@ class Sine:
     ) -> None:
         self.sizes = {"train": n_train, "val": n_val, "test": n_test}
         n = sum(self.sizes.values())
-        memory.fits(f"{n} points", 8 * n, torch.device("cpu"), data__n_train=n_train, data__n_val=n_val, data__n_test=n_test)
+        memory.fits(f"{n} points", 8 * n, torch.device("cpu"), {f"data.n_{part}": size for part, size in self.sizes.items()})
         self.cycles, self.batch_size, self.seed, self.device = cycles, batch_size, seed, torch.device(device)
 
     def times(self, part: str) -> Tensor:
