@@ -19,7 +19,7 @@ from rich.text import Text
 from experiments import report
 from experiments.verdicts import AGREES, DIFFERS
 from inn_lab import config, tracking
-from inn_lab.config import ConfigError, near
+from inn_lab.errors import ConfigError, near
 
 HERE = Path(__file__).parent
 

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from experiments.benchmark import write
 from inn_lab import _torchvision  # noqa: F401
-from inn_lab.config import ConfigError
 from inn_lab.data import ANOMALY, RandomAnomaly, load, split
+from inn_lab.errors import ConfigError
 
 import torchvision  # isort: skip
 from torchvision import transforms  # isort: skip

@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 
 from experiments import verdicts
 from experiments.verdicts import Finding
-from inn_lab.config import ConfigError, near
+from inn_lab.errors import ConfigError, near
 from inn_lab.identity import IMPLIED, NOT_SCIENCE, short
 from inn_lab.schema import Config
 
@@ -405,7 +405,7 @@ def paper(name: str) -> dict[str, object]:
     from hydra import compose, initialize_config_dir
 
     from inn_lab import schema
-    from inn_lab.config import CONF
+    from inn_lab.explain import CONF
 
     schema.register()
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -20,7 +20,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from inn_lab import config, schema, signals
+from inn_lab import config, errors, explain, schema, signals
 from inn_lab.config import title
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 UNREACHABLE = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT}
-MISTAKES = (config.ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
+MISTAKES = (errors.ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 
 
 def job(cfg: DictConfig) -> "Outcome":
@@ -37,7 +37,7 @@ def job(cfg: DictConfig) -> "Outcome":
 
     try:
         return runner.run(cfg)
-    except config.ConfigError as error:
+    except errors.ConfigError as error:
         stop(error)
     except (*MISTAKES, OSError) as error:
         if isinstance(error, OSError) and (error.errno in FULL or lies_in(cfg.outputs, error)):
@@ -66,28 +66,28 @@ def check_words(words: list[str]) -> None:
     if flags.shell_completion:
         return
     if flags.experimental_rerun:
-        raise config.ConfigError(f"--experimental-rerun={flags.experimental_rerun}: give the same command again instead")
+        raise errors.ConfigError(f"--experimental-rerun={flags.experimental_rerun}: give the same command again instead")
     for word in (*flags.overrides, *rest):
         if "=" not in word and not word.startswith("~"):
             what = "there is no such flag; see python -m inn_lab --hydra-help" if word.startswith("-") else LONELY
-            raise config.ConfigError(f"{word}: {what}")
+            raise errors.ConfigError(f"{word}: {what}")
         if not re.match(r"[+~]{0,2}[A-Za-z_]", word):
-            raise config.ConfigError(f"{word}: no key begins so; write KEY=VALUE, e.g. R=0.2")
+            raise errors.ConfigError(f"{word}: no key begins so; write KEY=VALUE, e.g. R=0.2")
     for override in OverridesParser.create().parse_overrides(flags.overrides):
         word, key = override.input_line, override.key_or_group
         if override.is_delete() and not key.startswith("hydra"):
-            raise config.ConfigError(f"{word}: nothing can be taken away, only set; {key}=… (see python -m inn_lab --help)")
+            raise errors.ConfigError(f"{word}: nothing can be taken away, only set; {key}=… (see python -m inn_lab --help)")
         if override.is_sweep_override() and not flags.multirun:
-            raise config.ConfigError(f"{word}: several values are a sweep; add -m, or give one, or quote it: '{key}=\"…\"'")
-        ours = (config.CONF / key).parent == config.CONF and (config.CONF / key).is_dir()
+            raise errors.ConfigError(f"{word}: several values are a sweep; add -m, or give one, or quote it: '{key}=\"…\"'")
+        ours = (explain.CONF / key).parent == explain.CONF and (explain.CONF / key).is_dir()
         if not ours and not key.startswith("hydra/"):
             continue  # no group
         values = override.value()
         values = values.list if isinstance(values, ChoiceSweep) else [values]
         if not all(isinstance(value, str | QuotedString | Glob) and "$" not in str(value) for value in values):
             usual = "; leave it out for the usual one"
-            choices = config.near("", (path.stem for path in (config.CONF / key).glob("*.yaml"))) if ours else usual
-            raise config.ConfigError(f"{word}: {key} is one of its choices{choices}")
+            choices = errors.near("", (path.stem for path in (explain.CONF / key).glob("*.yaml"))) if ours else usual
+            raise errors.ConfigError(f"{word}: {key} is one of its choices{choices}")
 
 
 LONELY = "this is no KEY=VALUE; a list of values has no space after its commas, e.g. R=0.1,0.2"
@@ -95,7 +95,7 @@ LONELY = "this is no KEY=VALUE; a list of values has no space after its commas, 
 
 def refuse(message: str) -> NoReturn:
     """What argparse would say under a page of usage."""
-    raise config.ConfigError(f"{message}; see python -m inn_lab --hydra-help")
+    raise errors.ConfigError(f"{message}; see python -m inn_lab --hydra-help")
 
 
 def readable(word: str) -> str:
@@ -103,7 +103,7 @@ def readable(word: str) -> str:
     try:
         word.encode()
     except UnicodeEncodeError as error:
-        raise config.ConfigError(f"{word!a}: it is not written in UTF-8; rename what it names") from error
+        raise errors.ConfigError(f"{word!a}: it is not written in UTF-8; rename what it names") from error
     key, equals, value = word.partition("=")
     plain = equals and not word.isascii() and not re.search(r"""['"\\,(){}\[\]$=]""", value)
     return f"{key}='{value}'" if plain else word
@@ -130,11 +130,11 @@ def check_start(cfg: DictConfig) -> None:
     warning."""
     try:
         config.check_choices(cfg.hydra.runtime.choices)
-        for group, known in config.OURS.items():
+        for group, known in explain.OURS.items():
             kind = group.removeprefix("hydra/")
             if not str(OmegaConf.select(cfg, f"hydra.{kind}._target_")).startswith("hydra_plugins.inn_lab_"):
                 choice = cfg.hydra.runtime.choices[group]
-                raise config.ConfigError(f"{group}={choice}: it does not run the lab's sweeps{config.near(str(choice), known)}")
+                raise errors.ConfigError(f"{group}={choice}: it does not run the lab's sweeps{errors.near(str(choice), known)}")
         check_folders(cfg)
     except MISTAKES as error:
         stop(error)
@@ -151,12 +151,12 @@ def check_folders(cfg: DictConfig) -> None:
     for key, place in places.items():
         if not place.resolve().is_relative_to(outputs.resolve()):
             value = OmegaConf.select(cfg, key)
-            raise config.ConfigError(f"{key}={value}: it lies outside outputs={outputs}; leave it out, or set outputs=…")
+            raise errors.ConfigError(f"{key}={value}: it lies outside outputs={outputs}; leave it out, or set outputs=…")
 
 
 def stop(error: Exception) -> NoReturn:
     """Ends the program with one line."""
-    print(f"inn_lab: {config.explain(error)}", file=sys.stderr)
+    print(f"inn_lab: {explain.explain(error)}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -174,14 +174,14 @@ def main() -> None:
         # argparse takes the overrides in one piece only; users write them on both sides of -m.
         sys.argv[1:] = sorted(map(readable, sys.argv[1:]), key=lambda word: not word.startswith("-") and "=" in word)
         check_words(sys.argv[1:])
-        hydra.main(config_path=str(config.CONF), config_name="config", version_base="1.3")(job)()
+        hydra.main(config_path=str(explain.CONF), config_name="config", version_base="1.3")(job)()
     except MISTAKES as error:
         stop(error)
     except OSError as error:
         words = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
         if lies_in(words.get("outputs") or os.environ.get("INN_LAB_OUTPUTS", "outputs"), error):
             ways = "make room, change the permissions, or set outputs=… (INN_LAB_OUTPUTS)"
-            stop(config.ConfigError(f"outputs cannot be written: {error}; {ways}"))
+            stop(errors.ConfigError(f"outputs cannot be written: {error}; {ways}"))
         if error.errno not in UNREACHABLE:
             raise
         stop(error)  # it names the path
@@ -194,7 +194,7 @@ def main() -> None:
             raise
         key = re.search(r"full_key: (\S+)", str(error))  # OmegaConf says so under what Python says
         words, (said, *_) = key[1] if key else " ".join(sys.argv[1:]), str(error).splitlines() or [type(error).__name__]
-        stop(config.ConfigError(f"{words}: {said}; give another value (see python -m inn_lab --help)"))
+        stop(errors.ConfigError(f"{words}: {said}; give another value (see python -m inn_lab --help)"))
 
 
 if __name__ == "__main__":

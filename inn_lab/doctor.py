@@ -90,10 +90,10 @@ def plugins() -> str:
     from hydra.core.plugins import Plugins
 
     from hydra_plugins.inn_lab_slurm.launcher import missing
-    from inn_lab import config
+    from inn_lab import explain
 
     Plugins.instance()
-    found = {group: [name.removesuffix(".yaml") for name in ConfigStore.instance().list(group)] for group in config.OURS}
+    found = {group: [name.removesuffix(".yaml") for name in ConfigStore.instance().list(group)] for group in explain.OURS}
     if "local" not in found["hydra/launcher"] or "grid" not in found["hydra/sweeper"]:
         raise RuntimeError(f"the lab's own are not seen, only {found}; pip install -e . in the lab's folder")
     lacks = missing()

@@ -7,7 +7,7 @@ import networkx as nx
 import numpy as np
 import torch
 
-from inn_lab.config import ConfigError, near
+from inn_lab.errors import ConfigError, near
 from inn_lab.seeding import generator
 
 KINDS = ("watts_strogatz", "barabasi_albert")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from inn_lab.config import NotHere
+from inn_lab.errors import NotHere
 
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # what a container may take
 NUMBER = 4  # bytes; the lab computes in float32

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from inn_lab.config import ConfigError
+from inn_lab.errors import ConfigError
 
 MAX_CELLS = 2**53  # up to here every entry's position is exact in floating point
 ROUNDING = 1e-9  # a space that is too small by no more than floating point's rounding is defined

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from inn_lab import config
-from inn_lab.config import ConfigError
+from inn_lab.errors import ConfigError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

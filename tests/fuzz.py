@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from inn_lab import linear, schema
-from inn_lab.config import CONF
+from inn_lab.explain import CONF
 from inn_lab.linear import CSR, Activation, LowRank, Sum, WeightMatrix, csr, kernels
 from inn_lab.models.fixed_point import NotConverged
 from inn_lab.models.wavefront import CELLS, Link, Wavefront

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from experiments.dataset_gallery import picture
 from inn_lab import _torchvision  # noqa: F401
-from inn_lab.config import ConfigError
 from inn_lab.data import Classification, Images, RandomAnomaly, UniformAnomaly, load, sources
 from inn_lab.data.transforms import ANOMALY, CLASSIFICATION, apply_mixed, apply_steps, resize
+from inn_lab.errors import ConfigError
 from inn_lab.studies.probe_settling import distort
 
 import torchvision.datasets.cifar  # isort: skip

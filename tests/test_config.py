@@ -7,8 +7,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from inn_lab import schema
-from inn_lab.config import CONF, ConfigError, check
+from inn_lab.config import check
 from inn_lab.data import CLASSIFICATION
+from inn_lab.errors import ConfigError
+from inn_lab.explain import CONF
 from inn_lab.training.pruning import TARGETS
 
 STILL = "data=mnist_classification"

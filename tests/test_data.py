@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inn_lab import _torchvision  # noqa: F401
-from inn_lab.config import ConfigError
 from inn_lab.data import Classification, Images, RandomAnomaly, UniformAnomaly, load, sets, sources, split
 from inn_lab.data.transforms import normalise, resize
+from inn_lab.errors import ConfigError
 
 import torchvision.datasets.mnist  # isort: skip
 import torchvision.datasets.utils  # isort: skip

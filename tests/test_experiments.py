@@ -10,8 +10,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from experiments.__main__ import main, names
 from hydra_plugins.inn_lab_grid.sweeper import combine
-from inn_lab import runner, schema
-from inn_lab.config import ConfigError
+from inn_lab import parts, schema
+from inn_lab.errors import ConfigError
 
 CONF = Path(__file__).parent.parent / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -60,9 +60,9 @@ def test_every_model_runs_on_every_data(outputs, model, data):
         cfg = compose("config", words)
     if model in ("resnet", "wormhole") and data in ("reber", "sine"):
         with pytest.raises(ConfigError, match="convolutions read images, and these data are none"):
-            runner.build(cfg, "")
+            parts.build(cfg, "")
         return
-    job = runner.build(cfg, "")
+    job = parts.build(cfg, "")
     x, y = next(iter(job.data.batches("train")))
     job.objective.loss(job.objective.read(job.model(x), x), y).backward()
     assert all(parameter.grad.isfinite().all() for parameter in job.model.parameters())

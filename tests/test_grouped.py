@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from inn_lab.config import ConfigError
+from inn_lab.errors import ConfigError
 from inn_lab.models import Sequential2D, by_column, by_diagonal, represented
 from inn_lab.models.grouped import areas, column_group, diagonal_group
 from inn_lab.seeding import generator

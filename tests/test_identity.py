@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from experiments import report
 from inn_lab import identity, records, schema, seeding, tracking
-from inn_lab.config import CONF
+from inn_lab.explain import CONF
 from inn_lab.shared import Shared
 
 GOLDEN = json.loads((Path(__file__).parent / "identities.json").read_text())
@@ -176,7 +176,7 @@ def test_of_several_records_the_one_of_this_code_counts(outputs, resume, taken):
 
 def test_what_was_undefined_is_asked_again(lab, runs, files, tmp_path):
     """Its cause may be a bug, or lie outside of the code: it is no result."""
-    files(bug="from pathlib import Path\nfrom inn_lab.config import ConfigError\nfrom inn_lab.models import MLP\n"
+    files(bug="from pathlib import Path\nfrom inn_lab.errors import ConfigError\nfrom inn_lab.models import MLP\n"
           "def make(*sizes, generator, **_):\n"
           f"    if generator and not Path('{tmp_path}/mended').exists(): raise ConfigError('a bug')\n"
           "    return MLP(*sizes, hidden=[3], generator=generator)")  # fmt: skip

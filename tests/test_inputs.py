@@ -7,8 +7,9 @@ import pytest
 from conftest import SMOKE
 from hydra import compose, initialize_config_dir
 
-from inn_lab import runner, schema
-from inn_lab.config import CONF, flat
+from inn_lab import parts, schema
+from inn_lab.config import flat
+from inn_lab.explain import CONF
 
 SMALL = "n_weights=200000"  # at scale=smoke 8,000 weights, which every model can have
 STILL = "data=mnist_classification"
@@ -39,13 +40,13 @@ def keys(bases: list[str]) -> dict[str, str]:
 @pytest.fixture
 def ask(lab, outputs, tmp_path, monkeypatch):
     """`ask(key, value, base)`: what is wrong with the answer, or None."""
-    build = runner.build
+    build = parts.build
 
     def only(*given):
         build(*given)
         raise SystemExit(0)
 
-    monkeypatch.setattr(runner, "build", only)
+    monkeypatch.setattr(parts, "build", only)
     monkeypatch.chdir(tmp_path)  # outputs=abc is a folder here
     assert lab(*SMOKE, *SMALL.split())[0] == 0  # and what is imported once is there
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from inn_lab.config import ConfigError
+from inn_lab.errors import ConfigError
 from inn_lab.linear import CSR, KINDS, Activation, Dense, LowRank, Masked, Stepwise, WeightMatrix, csr, fastest, from_entries
 from inn_lab.linear.composed import rank
 from inn_lab.patterns import draw_exact

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from inn_lab.config import ConfigError
+from inn_lab.errors import ConfigError
 from inn_lab.linear import is_still
 from inn_lab.models import GRU, INN, LSTM, MLP, RNN, SRU, LayeredINN, RandomGraph
 from inn_lab.models.sequential2d import fan_in_std

@@ -10,9 +10,10 @@ from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inn_lab import runner, schema
-from inn_lab.config import CONF, ConfigError
+from inn_lab import parts, schema
 from inn_lab.data.sets import ImageData
+from inn_lab.errors import ConfigError
+from inn_lab.explain import CONF
 from inn_lab.linear import CSR, KINDS, Masked
 from inn_lab.models import GRU, INN, LSTM, MLP, RNN, SRU, RandomGraph, ResNet, Sequential2D, SettledMLP
 from inn_lab.models.base import Model
@@ -40,11 +41,11 @@ def test_the_smallest_go_and_as_many_as_asked_for(values, amount):
     assert not gone or not left or max(gone) <= min(left)
 
 
-def build(model: str, *words: str) -> runner.Job:
+def build(model: str, *words: str) -> parts.Job:
     schema.register()
     words = ["source=digits", "scale=smoke", "n_weights=200000", f"model={model}", *words]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return runner.build(compose("config", words), "")
+        return parts.build(compose("config", words), "")
 
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from experiments import graph_speed
 from inn_lab import graphs
-from inn_lab.config import ConfigError
+from inn_lab.errors import ConfigError
 from inn_lab.identity import identity
 from inn_lab.models import RandomGraph
 from inn_lab.models.wavefront import CELLS

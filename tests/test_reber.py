@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments import report
-from inn_lab import runner
-from inn_lab.config import ConfigError
+from inn_lab import parts
 from inn_lab.data import Reber
 from inn_lab.data import grammar as reber
 from inn_lab.data.grammar import decode, encode, is_valid, kind
 from inn_lab.data.reber import MOST, read
+from inn_lab.errors import ConfigError
 from inn_lab.models import LSTM
 from inn_lab.seeding import generator
 from inn_lab.training.objectives import StringClassification
@@ -321,7 +321,7 @@ def test_reading_takes_the_step_that_it_says() -> None:
 
 
 def test_training_on_strings_takes_no_images_and_says_where_they_come_from(lab, runs, outputs, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(runner, "load", None)
+    monkeypatch.setattr(parts, "load", None)
     (tmp_path / "own.csv").write_text(TABLE)
     own = [f"data.path={tmp_path / 'own.csv'}", "data.n_train=1", "data.n_val=2", "data.n_test=1"]
     common = ["data=reber", "scale=smoke", "trainer.progress=false", "trainer.max_epochs=1", "model=gru"]

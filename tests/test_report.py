@@ -14,7 +14,7 @@ from experiments import sparsity_fixed_params as study
 from experiments.report import OTHER_DATA, OTHER_SCALE, SHORT, Claim, judge
 from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 from inn_lab import tracking
-from inn_lab.config import ConfigError
+from inn_lab.errors import ConfigError
 
 
 def verdicts(frame: pd.DataFrame) -> dict[str, str]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from inn_lab.config import ConfigError
+from inn_lab.errors import ConfigError
 from inn_lab.linear import ACTIVATIONS, Fixed, LowRank, Sum
 from inn_lab.models import INN, LayeredINN, Sequential2D
 from inn_lab.models.layered_inn import trade

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from inn_lab.config import ConfigError
+from inn_lab.errors import ConfigError
 from inn_lab.sizing import exactly_one, gru_hidden, lstm_hidden, mlp_count, mlp_hidden, rnn_hidden, sru_hidden, weight_space
 
 steady = settings(deadline=None, derandomize=True)  # the same examples each time, however busy the machine

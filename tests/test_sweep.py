@@ -26,7 +26,7 @@ from hydra_plugins.inn_lab_grid.compose import Composer
 from hydra_plugins.inn_lab_grid.sweeper import combine
 from hydra_plugins.inn_lab_local import board, launcher
 from inn_lab import schema, signals, tracking
-from inn_lab.config import CONF, explain
+from inn_lab.explain import CONF, explain
 from inn_lab.identity import Code
 from inn_lab.records import Outcome
 from inn_lab.standing import Standing

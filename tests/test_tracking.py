@@ -26,7 +26,7 @@ from omegaconf import OmegaConf
 
 from experiments import __main__ as reports
 from inn_lab import doctor, records, tracking, ui
-from inn_lab.config import ConfigError
+from inn_lab.errors import ConfigError
 from inn_lab.identity import Code
 from inn_lab.seeding import put_random_states, random_states
 from inn_lab.tracking import journal, store

@@ -22,7 +22,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.inn_lab_grid.compose import Composer
-from inn_lab.config import ConfigError, NotHere, check, check_choices, explain, is_timed, title
+from inn_lab.config import check, check_choices, is_timed, title
+from inn_lab.errors import ConfigError, NotHere
+from inn_lab.explain import explain
 from inn_lab.standing import duration
 
 if TYPE_CHECKING:
@@ -139,7 +141,7 @@ class GridSweeper(Sweeper):
         Raises ConfigError, with a line for each, if one is no valid configuration, or none can be defined. Those that cannot be
         defined beside others that can are listed; they will be recorded as such.
         """
-        from inn_lab import runner
+        from inn_lab import parts, runner
         from inn_lab.identity import code
 
         checked, wrong, undefined, data = [], [], [], {}
@@ -158,7 +160,7 @@ class GridSweeper(Sweeper):
                     del cfg["hydra"]
                 check(cfg)
                 foreseen.timed |= is_timed(cfg)
-                device = runner.pick_device(cfg.trainer) if here else None
+                device = parts.pick_device(cfg.trainer) if here else None
                 if here:
                     foreseen.devices.add(device)
                 checked.append((runner.identify(cfg, device), code(cfg)))
@@ -166,7 +168,7 @@ class GridSweeper(Sweeper):
                 wrong.append(f"{words} · {explain(error)}")
                 continue
             try:
-                runner.define(cfg, data, device)
+                parts.define(cfg, data, device)
             except NotHere as error:
                 if here:
                     wrong.append(f"{words} · {error}")

@@ -22,7 +22,8 @@ from omegaconf import DictConfig, open_dict
 
 from hydra_plugins.inn_lab_local.board import TICK, Board
 from inn_lab import signals
-from inn_lab.config import ConfigError, title
+from inn_lab.config import title
+from inn_lab.errors import ConfigError
 from inn_lab.standing import Standing
 
 if TYPE_CHECKING:

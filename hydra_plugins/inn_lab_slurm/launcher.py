@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from inn_lab.config import ConfigError
+from inn_lab.errors import ConfigError
 
 if TYPE_CHECKING:
     from hydra_plugins.inn_lab_grid.sweeper import Foreseen

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inn_lab.config import ConfigError
 from inn_lab.data.grammar import decode, encode, invalid_strings, valid_strings
 from inn_lab.data.sets import PARTS, Batch, Batches
 from inn_lab.data.sources import balanced_order
+from inn_lab.errors import ConfigError
 from inn_lab.seeding import generator
 
 ASCII = 128

@@ -15,9 +15,9 @@ from torch import Generator, Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from inn_lab import memory
-from inn_lab.config import ConfigError
 from inn_lab.data.sources import Images, split
 from inn_lab.data.transforms import ANOMALY, CLASSIFICATION, apply_mixed, apply_steps, normalise, resize
+from inn_lab.errors import ConfigError
 from inn_lab.seeding import generator
 
 Batch = tuple[Tensor, Tensor]

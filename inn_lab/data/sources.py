@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from inn_lab.config import ConfigError, NotHere, near
+from inn_lab.errors import ConfigError, NotHere, near
 from inn_lab.seeding import generator
 
 Part = tuple[Tensor, Tensor]

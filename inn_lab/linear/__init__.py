@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from inn_lab.config import ConfigError, near
+from inn_lab.errors import ConfigError, near
 from inn_lab.linear.base import ACTIVATIONS, Activation, WeightMatrix, admit, check_entries, is_still
 from inn_lab.linear.composed import LowRank, Sum, draw_factors
 from inn_lab.linear.csr import CSR, Fixed

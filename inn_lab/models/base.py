@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from inn_lab.config import ConfigError
+from inn_lab.errors import ConfigError
 from inn_lab.linear import admit
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, jvp
 
-from inn_lab.config import ConfigError
+from inn_lab.errors import ConfigError
 from inn_lab.linear.csr import first_order
 from inn_lab.models.solvers import Record, Solver, Step, flat, wide
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from inn_lab.config import ConfigError, near
+from inn_lab.errors import ConfigError, near
 from inn_lab.models.sequential2d import Block, Factored, Sequential2D, Trainable
 from inn_lab.sizing import whole
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from inn_lab.config import ConfigError, near
+from inn_lab.errors import ConfigError, near
 from inn_lab.models.sequential2d import Factored, Sequential2D, Trainable
 from inn_lab.sizing import weight_space
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from inn_lab.config import ConfigError
+from inn_lab.errors import ConfigError
 from inn_lab.models.sequential2d import Block, Sequential2D, Trainable
 from inn_lab.sizing import whole
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from inn_lab import graphs
-from inn_lab.config import ConfigError, near
+from inn_lab.errors import ConfigError, near
 from inn_lab.linear import CSR, fitting, is_still
 from inn_lab.models.base import Model, Weights, linear, normal
 from inn_lab.models.wavefront import CELLS, Link, Wavefront

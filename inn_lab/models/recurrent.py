@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inn_lab.config import ConfigError, near
+from inn_lab.errors import ConfigError, near
 from inn_lab.models.base import Model, drawn, linear, normal
 from inn_lab.sizing import exactly_one, gru_hidden, lstm_hidden, rnn_hidden, whole
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from inn_lab.config import ConfigError
+from inn_lab.errors import ConfigError
 from inn_lab.linear import is_still
 from inn_lab.models.base import Model, linear
 from inn_lab.models.fixed_point import Settled, Settling

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inn_lab.config import ConfigError, near
+from inn_lab.errors import ConfigError, near
 from inn_lab.linear import (
     KINDS,
     Activation,

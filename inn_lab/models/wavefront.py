@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from inn_lab.config import near
+from inn_lab.errors import near
 from inn_lab.linear import CSR, admit
 from inn_lab.linear.csr import first_order, product, sampled, transpose
 

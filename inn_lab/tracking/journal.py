@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inn_lab import signals
-from inn_lab.config import ConfigError
+from inn_lab.errors import ConfigError
 from inn_lab.identity import Code
 from inn_lab.records import Record, find, read_json, unfinished, write_atomically
 from inn_lab.tracking.store import client, experiment_id, place, refused, unanswered, why, without_password

@@ -17,7 +17,8 @@ from typing import Any, Self
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from inn_lab.config import ConfigError, flat
+from inn_lab.config import flat
+from inn_lab.errors import ConfigError
 from inn_lab.identity import Code, digest_of
 from inn_lab.records import Outcome, Record, write_atomically
 from inn_lab.signals import Interrupted

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 from omegaconf import DictConfig
 
-from inn_lab.config import ConfigError
+from inn_lab.errors import ConfigError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

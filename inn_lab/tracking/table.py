@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from inn_lab.config import ConfigError
+from inn_lab.errors import ConfigError
 from inn_lab.tracking.store import asking, client, reader, why
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from inn_lab.config import ConfigError
+from inn_lab.errors import ConfigError
 
 
 class Objective:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from inn_lab.config import ConfigError
+from inn_lab.errors import ConfigError
 from inn_lab.models.base import Model
 
 TARGETS = {"both": ("i2h", "h2h"), "i2h": ("i2h",), "h2h": ("h2h",)}

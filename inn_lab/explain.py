@@ -1,0 +1,125 @@
+"""One line for what Hydra, OmegaConf and PyYAML say in many: which key, what it was, what is allowed, what to do."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, Node, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from inn_lab.errors import ConfigError, near
+from inn_lab.ranges import rule_of
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+OURS = {"hydra/sweeper": ["grid"], "hydra/launcher": ["local", "slurm"]}  # what the lab's sweeps are run by
+
+
+def explain(error: Exception) -> str:
+    """One line for an error that Hydra, OmegaConf or PyYAML raised on a user's mistake; a ConfigError speaks for itself."""
+    if isinstance(error, ConfigError):
+        return str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file == "hydra/launcher/submitit_slurm":
+        return "hydra/launcher=slurm: hydra-submitit-launcher is not installed; pip install -e '.[cluster]'"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        return f"{group}={choice}: there is no such choice{near(choice, OURS.get(group, error.options))}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read; write KEY=VALUE, and quote what is no plain word: 'KEY=\"VALUE\"'"
+    cause: BaseException = error
+    while (below := cause.__cause__ or cause.__context__) and not isinstance(cause, OmegaConfBaseException):
+        cause = below
+    where = re.match(r"In '(\S+)'", str(error))
+    where = f" (in conf/{where[1]}.yaml)" if where else ""
+    if not (isinstance(cause, OmegaConfBaseException) and cause.full_key):
+        return f"{' '.join(str(error).split())}; see python -m inn_lab --help"
+    key, parent = cause.full_key, cause.parent_node
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and parent is not None:
+        group = key.rpartition(".")[0]
+        if not len(parent):
+            return f"{key}{where}: there is no such key without a {group}; choose one, {group}=… (--help lists them)"
+        return f"{key}{where}: there is no such key{meant(key, parent._get_root(), _choices_with(key))}"
+    said = str(cause).splitlines()[0]
+    given = re.match(r"Value '(.*)' (?:of type '\w+' could|is not a valid)", said)
+    return f"{key}{f'={given[1]}' if given else ''}{where}: {_way_out(key, '' if given else said, cause)}"
+
+
+def _way_out(key: str, said: str, error: OmegaConfBaseException) -> str:
+    """What is allowed, where nothing else was `said`, and an example."""
+    rule, kind, usual = rule_of(key), "another value", None
+    if error.parent_node is not None:
+        node = error.parent_node._get_node(error.key) if OmegaConf.is_dict(error.parent_node) else None
+        kind = KINDS.get(node._metadata.ref_type, kind) if isinstance(node, Node) else kind
+        if node is not None and not (node._is_interpolation() or node._is_missing() or OmegaConf.is_config(node)):
+            usual = node._value()
+    if rule:
+        kind, usual = rule[1], rule[2]
+    if usual is None or key.startswith("hydra."):
+        return f"{said or f'{kind} is wanted'}; leave it out for the usual value"
+    return f"{said or kind}; e.g. {key}={str(usual).lower() if isinstance(usual, bool) else usual}"
+
+
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def _choices_with(key: str) -> list[str]:
+    """The choices of a key's group that have the key, as their YAML says."""
+    group, _, name = key.rpartition(".")
+    found = []
+    for path in sorted((CONF / group).glob("*.yaml")) if group else ():
+        said = yaml.safe_load(path.read_text())
+        said = said.get(group, said) or {}
+        if name in said and name != "defaults":
+            found.append(path.stem)
+    return found
+
+
+# What people call a key, and the lab's keys for it, the likeliest first; those that the present choices have are offered.
+CALLED: dict[str, tuple[str, ...]] = {
+    "batch": ("data.batch_size",),
+    "cuda": ("trainer",),
+    "dataset": ("data", "source"),
+    "density": ("R",),
+    "device": ("trainer",),
+    "epochs": ("trainer.max_epochs",),
+    "gpu": ("trainer",),
+    "hidden": ("model.hidden_size", "model.hidden", "depth"),
+    "iterations": ("data.iterations", "model.max_iter"),
+    "layers": ("model.num_layers", "model.hidden", "model.blocks"),
+    "learning_rate": ("lr",),
+    "length": ("seq_len",),
+    "network": ("model",),
+    "optimizer": ("lr",),
+    "parameters": ("n_weights",),
+    "sparsity": ("R",),
+    "steps": ("data.iterations", "seq_len"),
+    "time": ("trainer.max_time",),
+    "units": ("model.hidden_size", "model.hidden", "depth"),
+}
+
+
+def meant(key: str, cfg: DictConfig, choices: Iterable[str] = ()) -> str:
+    """As `near`, for a key that the configuration does not have: with the full path of those that it has, and which `choices`
+    of the group have the key."""
+    group, _, name = key.rpartition(".")
+    if has := sorted(choices):
+        return f"; {group}={', '.join(has)} {'have' if has[1:] else 'has'} it"
+    paths = [f"{path}{name}" for path, node in nodes(cfg) for name in node]
+    known = [path for path in paths if path != key and path.split(".")[0] != "hydra" and not path.endswith("._target_")]
+    called = difflib.get_close_matches(name.lower(), CALLED, n=1, cutoff=0.8)
+    if found := [path for path in CALLED.get(*called, ()) if path in known] if called else []:
+        return f"; did you mean {' or '.join(found)}?"
+    last = [path for path in known if path.rpartition(".")[2] == name]
+    if found := last or difflib.get_close_matches(key, known, n=3, cutoff=0.7):
+        return f"; did you mean {' or '.join(found)}?"
+    there = OmegaConf.select(cfg, group) if group else cfg
+    return near(name, (str(k) for k in there)) if there else near(key, known)
+
+
+def nodes(node: DictConfig, path: str = "") -> Iterable[tuple[str, DictConfig]]:
+    yield path, node
+    for key in node:
+        if OmegaConf.is_dict(node._get_node(key)) and not OmegaConf.is_interpolation(node, key):
+            yield from nodes(node[key], f"{path}{key}.")

@@ -1,0 +1,186 @@
+"""A job's parts: from its configuration to objects. The only place that builds any from it."""
+
+import inspect
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from inn_lab import config, identity, memory
+from inn_lab.data import load
+from inn_lab.errors import ConfigError, NotHere
+from inn_lab.models.base import Model
+from inn_lab.schema import ResNet
+from inn_lab.seeding import generator, seed_globals
+from inn_lab.shared import Shared
+from inn_lab.studies import Job
+
+
+def build(cfg: DictConfig, title: str) -> Job:
+    """The objects of a job. Raises ConfigError where the configuration does not define them."""
+    device = pick_device(cfg.trainer)
+    part_of(cfg, "study").check(None)
+    check_study(cfg, device)
+    seed_globals(cfg.seed, "data")
+    data, digest = build_data(cfg, device) if OmegaConf.select(cfg, "data._target_") else (None, None)
+    if OmegaConf.select(cfg, "model._target_") is None:
+        return Job(cfg, title, device, data, digest)
+    make = maker(cfg, data, device)
+    check_model(cfg, make, data, device)
+    seed_globals(cfg.seed, "model")
+    model = make(generator=generator(cfg.seed, "model"))
+    return Job(cfg, title, device, data, digest, model, make, part_of(cfg, "objective")())
+
+
+def define(cfg: DictConfig, made: dict[str, Any], device: torch.device | None = None) -> None:
+    """Raises ConfigError where `build` would. Draws no weights; keeps in `made` the data, and what has been defined, for other
+    jobs that have the same.
+
+    device: where the job will run, if that is known: only of the CPU the memory is asked for here.
+    """
+    here = device is not None and device.type == "cpu"
+    device = torch.device("cpu")
+    if not cfg.study._target_.startswith("inn_lab.studies."):  # those bring Lightning, which takes seconds
+        part_of(cfg, "study").check(None)
+    check_study(cfg, device if here else None)
+    if OmegaConf.select(cfg, "data._target_") is None:
+        return
+    data_of = str((config.flat(cfg.data), config.flat(cfg.source)))
+    data = made[data_of] = made.get(data_of) or build_data(cfg, device)[0]
+    if OmegaConf.select(cfg, "model._target_"):
+        all_of = data_of + str((config.flat(cfg.model), config.flat(cfg.objective), here))
+        if all_of not in made:
+            check_model(cfg, maker(cfg, data, device), data, device if here else None)
+            part_of(cfg, "objective")()
+            made[all_of] = True
+
+
+def check_study(cfg: DictConfig, device: torch.device | None) -> None:
+    """Raises NotHere for a study that the device's memory is too small for."""
+    if device:
+        for key, numbers in OmegaConf.get_type(cfg.study).numbers(cfg.study).items():
+            memory.fits("the study", numbers, device, {key: OmegaConf.select(cfg, key)})
+
+
+# What says how large a model is; of these a job's own are named where it is too large.
+SIZES = ("n_weights", "R", "depth", "aspect_ratio", "hidden", "hidden_size", "num_layers", "embedding", "width", "blocks")
+TRAINED = 4  # numbers for each that trains: itself, its derivative, Adam's two
+
+
+def check_model(cfg: DictConfig, make: Callable[..., Any], data: Any, device: torch.device | None) -> None:
+    """Raises ConfigError for a model that cannot be defined, NotHere for one that the device's memory is too small for.
+
+    A model of the user's own that cannot be made without a generator is let pass: making it will tell.
+    """
+    batch, steps = min(data.batch_size, data.sizes["train"]), data.steps
+    rest = {key: OmegaConf.select(cfg, key) for key in ("data.batch_size", "data.iterations")}
+    rest |= {"seq_len": OmegaConf.select(cfg, "data.seq_len")}
+    try:
+        model = make(generator=None)
+    except Raised:
+        return
+    if device and isinstance(model, Model):
+        sizes = {f"model.{key}": OmegaConf.select(cfg.model, key) for key in SIZES}
+        sizes |= {"scale.weights": None if cfg.scale.weights == 1 else cfg.scale.weights}
+        memory.fits("the model", TRAINED * model.n_held, device, sizes)
+        memory.fits("its states in a batch", batch * (data.n_inputs + steps * model.units), device, {**sizes, **rest})
+
+
+def maker(cfg: DictConfig, data: Any, device: torch.device) -> Callable[..., torch.nn.Module]:
+    """What builds the model for the data, from a generator."""
+    more: dict[str, Any] = {}
+    if "linear" in cfg.model:
+        more["device"] = device  # which way to hold a matrix is fastest depends on it
+    if issubclass(OmegaConf.get_type(cfg.model), ResNet):
+        more["image"] = getattr(data, "image", None)
+    return partial(part_of(cfg, "model"), data.n_inputs, data.n_outputs, **more)
+
+
+def build_data(cfg: DictConfig, device: torch.device) -> tuple[Any, str]:
+    """The data group, with a source's images if it is made of such; and a hash of all that its tensors follow from."""
+    made_of, what = {}, [OmegaConf.to_yaml(cfg.data, resolve=True), str(cfg.seed), *identity.own([cfg.data._target_]).values()]
+    if config.of_images(cfg):
+        images, look = load(cfg.source.name, cfg.source.root), OmegaConf.masked_copy(cfg.source, ["image_size", "mean", "std"])
+        made_of = {"images": images, **look}
+        what += [OmegaConf.to_yaml(look, resolve=True), *vars(images).values()]
+    shared = Shared(Path(cfg.outputs) / "data", device, *what)
+    return part_of(cfg, "data")(**made_of, seed=cfg.seed, device=device, once=shared.once), shared.folder.name
+
+
+PARTS = {  # what the lab asks of each
+    "data": ("n_inputs", "n_outputs", "steps", "sizes", "batch_size", "batches"),
+    "model": ("parameters",),
+    "objective": ("read",),
+}
+USUAL = "leave it out for the usual one (docs/architecture.md says how to add another)"
+
+
+class Raised(ConfigError):
+    """A class or a function of the user's own raised something, where it was called to make a part of a job."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The class or function that a part of the config names, with the part's values bound. It travels to other processes.
+
+    Raises ConfigError where it is called: for what cannot be called so, for a class of the user's own that fails, with the
+    place, and for what is no such part.
+    """
+
+    kind: str  # data, model, objective
+    name: str  # the key and its value
+    keys: str
+    made: Callable[..., Any]
+    mine: bool  # whether it is the user's own
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.check(*args, **kwargs)
+        try:
+            made = self.made(*args, **kwargs)
+        except Exception as error:
+            if isinstance(error, ConfigError) or not self.mine:
+                raise
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            place = f"{Path(where.filename).name}, line {where.lineno}"
+            raise Raised(f"{self.name}: it raised {said} ({place}); mend it") from error
+        if lacks := [attribute for attribute in PARTS[self.kind] if not hasattr(made, attribute)]:
+            raise ConfigError(f"{self.name}: what it makes is no {self.kind}, it has no {', '.join(lacks)}; {USUAL}")
+        return made
+
+    def check(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            inspect.signature(self.made).bind(*args, **kwargs)
+        except (TypeError, ValueError) as error:  # ValueError: it is not Python's, and says nothing of how it is called
+            raise ConfigError(f"{self.name}: it cannot be called as a {self.kind} is, with {self.keys}; {USUAL}") from error
+
+
+def part_of(cfg: DictConfig, kind: str) -> Part:
+    """A part of the config: what is passed to it stays a plain object. Raises ConfigError for a name of nothing."""
+    target = cfg[kind]._target_
+    name, keys = f"{kind}._target_={target}", ", ".join(key for key in cfg[kind] if key != "_target_")
+    try:
+        made = instantiate(cfg[kind], _partial_=True)
+    except InstantiationException as error:
+        why = str(error.__cause__ or error).partition(", set env var")[0].splitlines()[0].rstrip(":")
+        raise ConfigError(f"{name}: {why}; {USUAL}") from error
+    return Part(kind, name, keys or "a job", made, bool(identity.own([target])))
+
+
+def pick_device(trainer: DictConfig) -> torch.device:
+    """auto: the CUDA device `trainer.device` where there is CUDA, else the CPU. Raises NotHere if it is not there."""
+    there = torch.cuda.device_count()
+    if trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not there):
+        return torch.device("cpu")
+    if not there:
+        raise NotHere("trainer=gpu: torch sees no CUDA device here; use trainer=auto or trainer=cpu")
+    if not 0 <= trainer.device < there:
+        raise NotHere(f"trainer.device={trainer.device}: torch sees {there} CUDA device(s); use 0 to {there - 1}")
+    return torch.device("cuda", trainer.device)
