@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments import report
+from experiments import report, selection
+from experiments.claims import claims_table, paper
 from experiments.verdicts import AGREES, DIFFERS
 from inn_lab import config, tracking
 from inn_lab.errors import ConfigError, near
@@ -35,7 +36,7 @@ def draw(name: str, wanted: Mapping[str, str], outputs: Path, console: Console) 
     runs = tracking.read(outputs, name)
     if runs.empty:
         return False
-    runs, note = report.select(runs, module.AXES, wanted)
+    runs, note = selection.select(runs, module.AXES, wanted)
     tables = {}
     for key, made in getattr(module, "TABLES", {}).items():
         tables[key] = made(runs) if callable(made) else tracking.table(outputs, runs["run_id"].unique(), made)
@@ -43,12 +44,12 @@ def draw(name: str, wanted: Mapping[str, str], outputs: Path, console: Console) 
             raise ConfigError(f"no run has left its {made} yet")
     console.print(Text.assemble((name, "bold"), f": {note}"))
     console.print(report.provenance(runs), style="dim")
-    claims = report.claims_table(module.CLAIMS, runs, report.paper(name), **tables)
+    claims = claims_table(module.CLAIMS, runs, paper(name), **tables)
     table = Table(*(column for column in claims.columns if column != "measured_on"))
     for row in claims.drop(columns="measured_on").itertuples(index=False):
         table.add_row(*row, style=None if row.verdict in (AGREES, DIFFERS) else "dim")
     console.print(table)
-    folder = outputs / "figures" / report.folder_of(wanted)
+    folder = outputs / "figures" / selection.folder_of(wanted)
     before = report.drawn(name, folder)
     if before and before != report.provenance(runs):
         console.print(f"  replaces what was drawn of: {before}", style="dim")

@@ -4,8 +4,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import report
+from experiments.claims import Claim, judge
 from experiments.iterations import by_iteration, of, settles
-from experiments.report import Claim, judge
 from experiments.verdicts import Finding
 
 AXES = ("model",)

@@ -5,7 +5,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import report
-from experiments.report import Claim, judge, levels, trained, words
+from experiments.claims import Claim, judge
+from experiments.report import levels, trained, words
 from experiments.verdicts import Finding
 
 AXES = ("data.iterations",)

@@ -6,7 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import report
-from experiments.report import ACC, Claim, judge, number, trained
+from experiments.claims import Claim, judge
+from experiments.report import ACC, number, trained
 from experiments.verdicts import AGREES, Finding, at_least, difference
 
 AXES = ("model", "data")

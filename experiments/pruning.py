@@ -14,7 +14,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from experiments.report import CELLS, Claim, every, judge, trained
+from experiments.claims import Claim, every, judge
+from experiments.report import CELLS, trained
 from experiments.verdicts import Finding
 
 AXES = ("model", "model.nonlinearity", "pruning.target", "pruning.amount")

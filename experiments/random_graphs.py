@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import graph_analysis as analysis
-from experiments.report import Claim, each, every, judge, known, tested, trained
+from experiments.claims import Claim, every, judge, known
+from experiments.report import each, tested, trained
 from experiments.verdicts import Finding
 from inn_lab.graphs import KINDS, PROPERTIES
 

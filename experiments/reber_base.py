@@ -6,7 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import report
-from experiments.report import ACC, Claim, judge, tested, trained
+from experiments.claims import Claim, judge
+from experiments.report import ACC, tested, trained
 from experiments.verdicts import Finding
 
 AXES = ("model", "model.nonlinearity")

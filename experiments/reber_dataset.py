@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.optimize import brentq
 
-from experiments.report import Claim, judge
+from experiments.claims import Claim, judge
 from experiments.verdicts import Finding
 from inn_lab.data.grammar import EXCHANGED, GRAMMAR, REPLACED, is_valid
 

@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import report
+from experiments import claims, report
+from experiments.claims import Claim, judge
 from experiments.model_comparison import ahead_at_the_end
-from experiments.report import Claim, judge
 from experiments.verdicts import Finding
 
 AXES = ("model", "data")
@@ -106,11 +106,11 @@ def bias(
 
 
 def recent(low: float, high: float) -> bool | None:
-    return report.above(low, high, EVEN)
+    return claims.above(low, high, EVEN)
 
 
 def even(low: float, high: float) -> bool | None:
-    return report.within(low, high, EVEN)
+    return claims.within(low, high, EVEN)
 
 
 def early_ones_are_guessed(runs: pd.DataFrame, confusion: pd.DataFrame) -> Finding:

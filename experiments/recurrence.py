@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from experiments import report
-from experiments.report import ACC, Claim, each, judge, tails, tested, trained, words
+from experiments.claims import Claim, judge
+from experiments.report import ACC, each, tails, tested, trained, words
 from experiments.verdicts import Finding
 
 AXES = ("model.R_above",)

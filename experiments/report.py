@@ -1,4 +1,4 @@
-"""What every report shares: which runs belong together, curves with bands, claims, and files that say where they come from.
+"""What every report shares: what a run came to, curves with bands, and files that say where they come from.
 
 A report module has `AXES`, the keys that vary inside its figures; `figures(runs)`, figures by file name; and `CLAIMS`. It may
 have `TABLES`, what its figures and claims take beside the runs, by name: a CSV file among the runs' artifacts, or a function of
@@ -7,44 +7,29 @@ the runs. Each comes to `figures` and to every claim's `measure` as a keyword ar
 
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
 
 from experiments import verdicts
-from experiments.verdicts import Finding
-from inn_lab.errors import ConfigError, near
-from inn_lab.identity import IMPLIED, NOT_SCIENCE, short
-from inn_lab.schema import Config
+from inn_lab.errors import ConfigError
+from inn_lab.identity import short
 
 if TYPE_CHECKING:
     from inn_lab.models.grouped import Group
 
-OTHER_SCALE, OTHER_DATA, SHORT = "other scale", "other data", "cut short"  # why what was measured is not judged
-LENGTHS = ("trainer.max_epochs", "trainer.max_time", "data.n_train", "data.n_val", "data.n_test")  # of which less may tell less
 FEW_EXAMPLES = 200  # where a run does not say how many it was tested on
-NONE_FINISHED = "no such run has finished yet"
 NONE_SHOWN = "none of the runs that its figures show has finished yet"
-NAMES = {"run_id", "start", "record"}  # no two runs have them in common
 ACC_END = "ACC_end: the share of inputs (sequences, images, strings) whose last output is right"
-SHOWN = 10  # values that a message names
 FIXED = {"model.R": "R", "model.n_weights": "n_weights"}  # said under a figure where all its runs have one
-SCALARS = {field.name for field in fields(Config) if field.type is not Any}  # R, lr, …: not the groups
 ACC, TEST = "val/acc_end", "test/acc_end"
 CELLS = {"rnn_tanh": "darkorange", "rnn_relu": "seagreen", "lstm": "crimson", "gru": "slateblue"}  # Darji's, in every figure
-# What each source's networks learn from.
-THEIRS = {"H": {"mnist"}, "K": {"mnist"}, "D": {"reber"}, "T": {"mnist", "cifar10", "sine"}}
 INN, LSTM = "royalblue", "crimson"  # the same in every figure of the lab; densities go from dark (sparse) to light (dense)
 
 WAYS = {  # to hold a matrix: the line of each, the same in every figure
@@ -62,97 +47,6 @@ WAYS = {  # to hold a matrix: the line of each, the same in every figure
 def colour(R: float) -> tuple[float, ...]:
     """The colour of a density, the same in every figure: by its logarithm, from 0.005 to 1."""
     return matplotlib.colormaps["viridis"](matplotlib.colors.LogNorm(0.005, 1.15)(R))
-
-
-def settings(runs: pd.DataFrame, axes: Iterable[str]) -> list[str]:
-    """The columns that must be alike in one figure: every param but the axes, the seed, and what is no science.
-
-    Tags named like params, with a dot, are settings too: `machine.threads` of the runs that take times.
-    """
-    free = {"seed", *NOT_SCIENCE, *axes, *(f"model.{axis}" for axis in axes)}
-    return [column for column in runs if ("." in column or column in SCALARS) and column not in free]
-
-
-def select(runs: pd.DataFrame, axes: Iterable[str], wanted: Mapping[str, str]) -> tuple[pd.DataFrame, str]:
-    """The runs of one figure, alike in all but the axes and the seed, and a sentence on those left out.
-
-    `wanted` names values of params and tags ("source": "mnist"), compared as `meaning` reads them; in what it leaves, the
-    newest finished run's settings are taken. Where models are an axis, what a model has of its own (an LSTM has no model.init)
-    is compared among its runs, and where data sets are, theirs likewise. Of runs that are the same in everything the newest is
-    kept.
-
-    Raises ConfigError if no finished run is left.
-    """
-    runs = runs[runs["state"].isin(["finished", "diverged", "undefined"])]
-    if runs.empty:
-        raise ConfigError(NONE_FINISHED)
-    runs = runs.assign(**{key: _filled(runs[key], value) for key, value in IMPLIED.items() if key in runs})
-    for column, value in wanted.items():
-        runs = _chosen(runs, column, value)
-    columns = settings(runs, axes)
-    owners = {axis: own for axis, own in {"model": ("model.",), "data": ("data.", "objective.")}.items() if axis in axes}
-    shared = [column for column in columns if not column.startswith(sum(owners.values(), ()))]
-    alike = runs[_same(runs, shared, _newest(runs))]
-    for owner, prefixes in owners.items():
-        own = [column for column in columns if column.startswith(prefixes)]
-        alike = pd.concat(part[_same(part, own, _newest(part))] for _, part in alike.groupby(owner))
-    distinct = [column for column in dict.fromkeys(["model", "seed", *columns, *axes]) if column in alike]
-    kept = alike[alike["run_id"].isin(alike.sort_values("start").groupby(distinct, dropna=False)["run_id"].last())]
-    if not (kept["state"] == "finished").any():
-        raise ConfigError(NONE_FINISHED)
-    differ = [f"{c}={'|'.join(map(str, runs[c].unique()))}" for c in shared if runs[c].nunique(dropna=False) > 1]
-    note = f"{kept['run_id'].nunique()} of {runs['run_id'].nunique()} runs"
-    return kept, note + (f"; choose others by {' '.join(differ)}" if differ else "")
-
-
-def _chosen(runs: pd.DataFrame, column: str, value: str) -> pd.DataFrame:
-    known = [name for name in runs if "/" not in name and name != "epoch"]  # a run has one value of each
-    if column not in known:
-        differing = [name for name in known if name not in NAMES and runs[name].nunique(dropna=False) > 1]
-        hint = f"; they differ in {', '.join(differing) or 'nothing'}"
-        hint = near(column, known) if get_close_matches(column, known, cutoff=0.5) else hint
-        raise ConfigError(f"{column}={value}: the runs have no such column{hint}")
-    have = runs[column].map(str)
-    if column == "sweep":
-        found = runs[[value in words.split() for words in have]]
-    else:
-        found = runs[[meaning(text) == meaning(value) for text in have]]
-    if found.empty:
-        there = sorted({"null" if meaning(text) is None else text for text in have})
-        more = f" and {len(there) - SHOWN} more" if len(there) > SHOWN else ""
-        raise ConfigError(f"{column}={value}: no run has it; there are runs with {column}={', '.join(there[:SHOWN])}{more}")
-    return found
-
-
-def meaning(text: str) -> float | str | None:
-    """A value, however it is written: 1e-3 is 0.001, True is true, and null, None and what is not there are nothing."""
-    with suppress(ValueError):
-        value = float(text)
-        return None if math.isnan(value) else value if math.isfinite(value) else text
-    word = text.lower()
-    return None if word in ("null", "none") else word if word in ("true", "false") else text
-
-
-def folder_of(wanted: Mapping[str, str]) -> str:
-    """What is chosen, as a folder's name ("" for no choice): its figures replace no others."""
-    return re.sub(r"[^\w=.,+-]", "_", ",".join(f"{key}={value}" for key, value in sorted(wanted.items())))[:200]
-
-
-def _filled(column: pd.Series, value: object) -> pd.Series:
-    """Params are text but where all of them are numbers."""
-    return column.fillna(value if pd.api.types.is_numeric_dtype(column) else str(value))
-
-
-def _newest(runs: pd.DataFrame) -> pd.Series:
-    finished = runs[runs["state"] == "finished"]
-    return (finished if len(finished) else runs).sort_values("start").iloc[-1]
-
-
-def _same(runs: pd.DataFrame, columns: list[str], like: pd.Series) -> pd.Series:
-    alike = pd.Series(True, index=runs.index)
-    for column in columns:
-        alike &= (runs[column] == like[column]) | (runs[column].isna() & pd.isna(like[column]))
-    return alike
 
 
 def trained(runs: pd.DataFrame, **values: object) -> pd.DataFrame:
@@ -323,56 +217,6 @@ def dealt(runs: pd.DataFrame, names: Sequence[str], group: "Group") -> pd.DataFr
     return pd.DataFrame(rows, columns=[*names, "weights"])
 
 
-@dataclass(frozen=True)
-class Claim:
-    """What a source says, and how to measure it: `measure(runs, **tables)` returns what is found.
-
-    images: whether it depends on the images, or strings. What a step costs doesn't; what is learnt does.
-    epochs: after how many it can be told, where that is before the end of the source's runs.
-    """
-
-    source: str
-    sentence: str
-    measure: Callable[..., Finding]
-    images: bool = True
-    epochs: int | None = None
-
-
-def judge(measured: str, holds: bool | None) -> Finding:
-    """What a report decides by a rule of its own: chance has no part in it, or `verdicts` does not judge it yet.
-
-    `holds` None says that the runs are not there that it takes, or too few to tell.
-    """
-    return Finding(measured, 1, 1) if holds is None else Finding(measured, if_false=1 - bool(holds), if_true=bool(holds))
-
-
-def known(*values: float) -> bool:
-    """Whether all are numbers. A comparison with what is none is always False, and would say no where nothing can be told."""
-    return not any(map(math.isnan, values))
-
-
-def every(parts: Iterable[bool | None]) -> bool | None:
-    """Whether all hold: no, if one does not; else None where of one it is not known."""
-    found = set(parts)
-    return False if False in found else None if None in found else True
-
-
-def above(low: float, high: float, little: float = 0.0) -> bool | None:
-    """Whether a value is above zero, by its interval: no, if it is no more than `little`; None where it tells neither."""
-    if not known(low, high):
-        return None
-    return True if low > 0 else False if high <= little else None
-
-
-def within(low: float, high: float, margin: float) -> bool | None:
-    """Whether a difference is no more than `margin`, by its interval: None where part of the interval is, and part is not."""
-    if not known(low, high):
-        return None
-    if -margin <= low and high <= margin:
-        return True
-    return None if low <= margin and high >= -margin else False
-
-
 def provenance(runs: pd.DataFrame) -> str:
     """What the runs used, in one line: it stands under every figure and beside every claim."""
     done = trained(runs)
@@ -398,51 +242,6 @@ def provenance(runs: pd.DataFrame) -> str:
         f"commit {', '.join(commits)}",
     ]
     return " · ".join(parts)
-
-
-def paper(name: str) -> dict[str, object]:
-    """The `LENGTHS` of the source's own runs: what an experiment's YAML says."""
-    from hydra import compose, initialize_config_dir
-
-    from inn_lab import schema
-    from inn_lab.explain import CONF
-
-    schema.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", [f"experiment={name}"])
-    return {key: OmegaConf.select(cfg, key) for key in LENGTHS}
-
-
-def unlike(claim: Claim, runs: pd.DataFrame, asked: Mapping[str, object]) -> str | None:
-    """Why a claim is not judged by these runs, whatever they measured; None if it is.
-
-    A verdict takes `scale=paper` and, where the claim depends on them, the data of its source (`THEIRS`; one of the lab's own
-    those of any source), and runs that are no shorter than `asked`.
-    """
-    if set(runs["scale"]) != {"paper"}:
-        return OTHER_SCALE
-    if not claim.images:
-        return None
-    sources = set(runs["source"])
-    theirs = THEIRS.get(claim.source.split()[0], set().union(*THEIRS.values()))
-    if len(sources) != 1 or not sources <= theirs:
-        return OTHER_DATA
-    least = {**asked, **({"trainer.max_epochs": claim.epochs} if claim.epochs else {})}
-    done = trained(runs)
-    short = any(done[key].min() < value for key, value in least.items() if value is not None and key in done)
-    return SHORT if short else None
-
-
-def claims_table(
-    claims: Iterable[Claim], runs: pd.DataFrame, asked: Mapping[str, object] = MappingProxyType({}), **tables: pd.DataFrame
-) -> pd.DataFrame:
-    """One row a claim: what was measured, and a verdict, or why there is none. `asked`: see `paper`."""
-    rows = []
-    for claim in claims:
-        found = claim.measure(runs, **tables)
-        rows.append((claim.source, claim.sentence, found.measured, unlike(claim, runs, asked) or found.verdict))
-    table = pd.DataFrame(rows, columns=["source", "sentence", "measured", "verdict"])
-    return table.assign(measured_on=provenance(runs))
 
 
 def drawn(name: str, folder: Path) -> str | None:

@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import report
-from experiments.report import ACC, WAYS, Claim, each, judge, tested, trained, words
+from experiments.claims import Claim, judge
+from experiments.report import ACC, WAYS, each, tested, trained, words
 from experiments.verdicts import Finding
 
 AXES = ("model.representation", "R")

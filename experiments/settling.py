@@ -14,8 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import ttest_1samp
 
-from experiments import report
-from experiments.report import ACC, Claim, judge, tested, trained
+from experiments import claims, report
+from experiments.claims import Claim, judge
+from experiments.report import ACC, tested, trained
 from experiments.verdicts import Finding
 
 AXES = ("model", "model.rtol", "model.atol", "model.tol", "data.iterations")
@@ -123,8 +124,8 @@ def settles(runs: pd.DataFrame, settling: pd.DataFrame) -> Finding:
     lost = f"{(settling['converged'] == 0).sum()} of {len(settling):,}" if len(settling) else "none probed"
     text = f"{last.mean():.3f} of the validation inputs in the last epoch; of the distorted ones {lost} do not"
     enough = here.groupby("model")["run_id"].nunique().min() >= SEEDS
-    probed = bool(share == 1) if report.known(share) else None
-    return judge(text, report.every([bool(last.min() == 1), probed]) if enough else None)
+    probed = bool(share == 1) if claims.known(share) else None
+    return judge(text, claims.every([bool(last.min() == 1), probed]) if enough else None)
 
 
 def correlations(here: pd.DataFrame, column: str) -> pd.Series:
@@ -148,7 +149,7 @@ def rises(found: pd.Series, what: str) -> Finding:
     mean, half = interval(found)
     if len(found) < SEEDS:
         return judge(f"{len(found)} networks", None)
-    verdict = report.above(mean - half, mean + half, LITTLE)
+    verdict = claims.above(mean - half, mean + half, LITTLE)
     return judge(f"{what} {mean:+.2f} ± {half:.2f} (95 %, {len(found)} networks)", verdict)
 
 

@@ -6,7 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import report
-from experiments.report import ACC, Claim, judge, level, number, trained, words
+from experiments.claims import Claim, judge
+from experiments.report import ACC, level, number, trained, words
 from experiments.verdicts import Finding
 
 AXES = ("model", "data", "R")

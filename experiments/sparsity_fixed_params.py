@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import report
-from experiments.report import Claim, judge, trained
+from experiments.claims import Claim, judge
+from experiments.report import trained
 from experiments.verdicts import Finding, all_of, best, difference, mean
 
 AXES = ("model", "R", "n_weights")

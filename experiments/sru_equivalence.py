@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.report import Claim, judge
+from experiments.claims import Claim, judge
 from experiments.verdicts import Finding
 
 AXES = ()

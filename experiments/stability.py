@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import report
-from experiments.report import Claim, judge, level, number, trained, words
+from experiments.claims import Claim, judge
+from experiments.report import level, number, trained, words
 from experiments.verdicts import Finding
 
 AXES = ("model", "lr", "R", "n_weights", "model.init")

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import report
-from experiments.report import Claim, judge, tested, trained
+from experiments.claims import Claim, judge
+from experiments.report import tested, trained
 from experiments.verdicts import Finding, all_of, difference, mean
 
 AXES = ("model.swap",)

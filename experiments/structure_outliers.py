@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.report import TEST, Claim, judge, tested, trained
+from experiments.claims import Claim, judge
+from experiments.report import TEST, tested, trained
 from experiments.structure import colour, weight_space
 from experiments.verdicts import Finding
 

@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import report
-from experiments.report import Claim, finals, judge, trained
+from experiments.claims import Claim, judge
+from experiments.report import finals, trained
 from experiments.verdicts import Finding
 
 AXES = ("data", "n_weights")

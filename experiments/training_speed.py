@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.report import WAYS, Claim, judge
+from experiments.claims import Claim, judge
+from experiments.report import WAYS
 from experiments.verdicts import Finding
 
 AXES = ("model.linear", "R", "n_weights")

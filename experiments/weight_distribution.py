@@ -10,8 +10,9 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments import report
-from experiments.report import ACC, Claim, each, finals, judge, levels, trained, words
+from experiments import claims, report
+from experiments.claims import Claim, judge
+from experiments.report import ACC, each, finals, levels, trained, words
 from experiments.verdicts import Finding
 
 AXES = ("model.R_input",)
@@ -78,7 +79,7 @@ def a_quarter_is_best(runs: pd.DataFrame, settings: pd.DataFrame) -> Finding:
         return judge(words(at, "R_input", 3), None)
     difference, noise = ahead(runs, BEST, at.drop(BEST).idxmax())
     text = f"{words(at, 'R_input', 3)}; {difference:+.3f} beside the best other one, ± {noise:.3f}"
-    return judge(text, report.above(difference - noise, difference + noise))
+    return judge(text, claims.above(difference - noise, difference + noise))
 
 
 def even_is_not_optimal(runs: pd.DataFrame, settings: pd.DataFrame) -> Finding:
@@ -87,7 +88,7 @@ def even_is_not_optimal(runs: pd.DataFrame, settings: pd.DataFrame) -> Finding:
         return judge(words(at, "R_input", 3), None)
     difference, noise = ahead(runs, BEST, EVEN)
     text = f"K's best ends at {at[BEST]:.3f}, the even one at {at[EVEN]:.3f}: {difference:+.3f} ± {noise:.3f}"
-    return judge(text, report.above(difference - noise, difference + noise))
+    return judge(text, claims.above(difference - noise, difference + noise))
 
 
 def the_total_stays(runs: pd.DataFrame, settings: pd.DataFrame) -> Finding:

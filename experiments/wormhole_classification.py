@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import report
-from experiments.report import ACC, Claim, judge, tested, trained
+from experiments.claims import Claim, judge
+from experiments.report import ACC, tested, trained
 from experiments.verdicts import Finding, all_of, difference, mean
 
 AXES = ("model", "model.blocks")

@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from sklearn.metrics import r2_score
 
 from experiments import report
-from experiments.report import Claim, each, judge, trained
+from experiments.claims import Claim, judge
+from experiments.report import each, trained
 from experiments.verdicts import Finding
 
 AXES = ("lr", "model.feedback")

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from made import run
 
 from experiments import graph_analysis as analysis
-from experiments import random_graphs, report
+from experiments import random_graphs
+from experiments.claims import OTHER_SCALE, claims_table
 from experiments.random_graphs import CELLS, SHOWN, TABLES_6
-from experiments.report import OTHER_SCALE
 from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 from inn_lab.graphs import PROPERTIES
 
@@ -132,7 +132,7 @@ def verdicts(scores=None, source_nodes: float = 0.67, **made) -> list[str]:
     shares = {"R²": 0.87, **dict.fromkeys(PROPERTIES, (1 - source_nodes) / 22), "source_nodes": source_nodes}
     importances = pd.DataFrame({"cell": "gru", "property": shares.keys(), "all": shares.values()})
     tables = {"correlations": random_graphs.correlations(runs), "prediction": prediction, "importances": importances}
-    return list(report.claims_table(random_graphs.CLAIMS, runs, **tables)["verdict"])
+    return list(claims_table(random_graphs.CLAIMS, runs, **tables)["verdict"])
 
 
 ALL = [AGREES] * 14

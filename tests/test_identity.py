@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from made import run, runs
 from omegaconf import OmegaConf
 
-from experiments import report
+from experiments import selection
 from inn_lab import identity, records, schema, seeding, tracking
 from inn_lab.explain import CONF
 from inn_lab.shared import Shared
@@ -53,7 +53,7 @@ def test_runs_from_before_a_key_are_drawn_with_those_that_have_it(monkeypatch, k
     monkeypatch.setitem(identity.IMPLIED, "model.later", 0.5)
     for order in (["other", "old", "new"], ["new", "other", "old"]):
         made = {"old": lambda: run(0.1), "new": lambda: run(0.2, **{key: value}), "other": lambda: run(0.4, **{key: wrong})}
-        kept, _ = report.select(runs(*(made[name]() for name in order)), ("R",), {})
+        kept, _ = selection.select(runs(*(made[name]() for name in order)), ("R",), {})
         assert set(kept["R"]) == {0.1, 0.2}, order
 
 
@@ -209,7 +209,7 @@ def test_a_larger_sweep_has_all_its_jobs_as_children(lab, runs, outputs):
     assert client.get_run(parent).data.tags["jobs"] == "3"
     assert list(found["sweep"]) == [f"{first} {second}"] * 2 + [second] and list(found["job"]) == [2, 1, 0]
     for sweep, n in ((first, 2), (second, 3)):
-        assert report.select(runs("adhoc"), (), {"sweep": sweep})[0]["run_id"].nunique() == n
+        assert selection.select(runs("adhoc"), (), {"sweep": sweep})[0]["run_id"].nunique() == n
 
 
 # ------------------------------------------------------------------------------------------ draws from the global generators

@@ -12,7 +12,7 @@ from conftest import SMOKE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments import report
+from experiments import selection
 from inn_lab import parts
 from inn_lab.data import Reber
 from inn_lab.data import grammar as reber
@@ -332,7 +332,7 @@ def test_training_on_strings_takes_no_images_and_says_where_they_come_from(lab, 
     assert "finished already" in lab(*common, f"data.path={tmp_path / 'moved.csv'}", *own[1:])[1]
     (tmp_path / "own.csv").write_text(TABLE.replace("world", "there"))
     assert lab(*common, *own)[0] == 0 and len(runs("adhoc")) == len(found) + 1  # other strings are another job
-    assert "1 of 2 runs; choose others by data.content=" in report.select(runs("adhoc"), (), {"source": "own.csv"})[1]
+    assert "1 of 2 runs; choose others by data.content=" in selection.select(runs("adhoc"), (), {"source": "own.csv"})[1]
     assert sorted(found["source"]) == ["own.csv", "reber"] and set(found["data"]) == {"reber"}
     assert set(found["state"]) == {"finished"} and (found["test/acc_end"] == found["test/acc_seq"]).all()
     assert len(list(outputs.glob("data/*/strings.pt"))) == 1

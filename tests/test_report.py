@@ -9,16 +9,16 @@ import pytest
 from made import run, runs
 
 from experiments import __main__ as door
-from experiments import report
+from experiments import report, selection
 from experiments import sparsity_fixed_params as study
-from experiments.report import OTHER_DATA, OTHER_SCALE, SHORT, Claim, judge
+from experiments.claims import OTHER_DATA, OTHER_SCALE, SHORT, Claim, above, claims_table, every, judge, paper, within
 from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 from inn_lab import tracking
 from inn_lab.errors import ConfigError
 
 
 def verdicts(frame: pd.DataFrame) -> dict[str, str]:
-    table = report.claims_table(study.CLAIMS, frame)
+    table = claims_table(study.CLAIMS, frame)
     return dict(zip(table["sentence"], table["verdict"], strict=True))
 
 
@@ -78,14 +78,14 @@ def test_claims_without_their_runs_are_not_judged():
     [({"source": "digits"}, OTHER_DATA), ({"source": "cifar10"}, OTHER_DATA), ({"scale": "smoke"}, OTHER_SCALE)],
 )
 def test_no_verdict_on_other_images_or_sizes(other, why):
-    table = report.claims_table(study.CLAIMS, run(1.0, 100_000, 0.2, **other))
+    table = claims_table(study.CLAIMS, run(1.0, 100_000, 0.2, **other))
     assert set(table["verdict"]) == {why}
     assert table["measured"][2].startswith("0.20 (")  # but it is measured, and says on what
     assert all(value in table["measured_on"][2] for value in other.values())
 
 
 def test_runs_that_are_shorter_than_the_sources_are_measured_and_not_judged():
-    asked = report.paper("sparsity_fixed_params")
+    asked = paper("sparsity_fixed_params")
     assert asked["trainer.max_epochs"] == 100 and asked["data.n_train"] == 2000 and asked["trainer.max_time"] is None
     claims = [
         Claim("H", "at the end", lambda runs: judge("0.5", True)),
@@ -93,16 +93,16 @@ def test_runs_that_are_shorter_than_the_sources_are_measured_and_not_judged():
     ]
     claims.append(Claim("H", "of no image", lambda runs: judge("0.5", True), images=False))
     for epochs, expected in ((100, [AGREES, DIFFERS, AGREES]), (8, [SHORT, DIFFERS, AGREES]), (7, [SHORT, SHORT, AGREES])):
-        table = report.claims_table(claims, run(0.2, 1000, **{"trainer.max_epochs": epochs}), asked)
+        table = claims_table(claims, run(0.2, 1000, **{"trainer.max_epochs": epochs}), asked)
         assert table["verdict"].tolist() == expected and table["measured"].tolist() == ["0.5"] * 3
     fewer = run(0.2, 1000, **{"trainer.max_epochs": 100, "data.n_train": 200})
-    assert report.claims_table(claims, fewer, asked)["verdict"].tolist() == [SHORT, SHORT, AGREES]
+    assert claims_table(claims, fewer, asked)["verdict"].tolist() == [SHORT, SHORT, AGREES]
 
 
 @pytest.mark.parametrize("low, high", [(np.nan, np.nan), (np.nan, 1.0), (-1.0, np.nan), (1.0, np.nan), (np.nan, -1.0)])
 def test_an_interval_that_is_no_number_tells_nothing(low, high):
-    assert report.above(low, high) is None and report.above(low, high, 0.5) is None
-    assert report.within(low, high, 0.5) is None and report.within(low, high, 2.0) is None
+    assert above(low, high) is None and above(low, high, 0.5) is None
+    assert within(low, high, 0.5) is None and within(low, high, 2.0) is None
 
 
 @pytest.mark.parametrize(
@@ -110,34 +110,34 @@ def test_an_interval_that_is_no_number_tells_nothing(low, high):
     [([True, True], True), ([True, None], None), ([None, False, True], False), ([False, None], False), ([], True)],
 )
 def test_all_hold_unless_one_does_not(parts, expected):
-    assert report.every(parts) is expected
+    assert every(parts) is expected
 
 
 def test_runs_on_different_images_are_never_drawn_together():
     frame = runs(run(0.1, source="digits"), run(0.2, source="digits"), run(0.1, source="mnist"))
-    kept, note = report.select(frame, study.AXES, {})
+    kept, note = selection.select(frame, study.AXES, {})
     assert set(kept["source"]) == {"mnist"}  # the newest
     assert note == "1 of 3 runs; choose others by source.name=digits|mnist"
-    kept, _ = report.select(frame, study.AXES, {"source": "digits"})
+    kept, _ = selection.select(frame, study.AXES, {"source": "digits"})
     assert sorted(kept["R"].unique()) == [0.1, 0.2]
 
 
 def test_models_are_never_drawn_together_unless_they_are_compared():
     frame = runs(run(), run(model="gru", **{"model._target_": "gru"}), run(model="mlp", **{"model._target_": "mlp"}))
-    assert set(report.select(frame, study.AXES, {})[0]["model"]) == {"inn", "gru", "mlp"}
-    assert set(report.select(frame, ("R",), {})[0]["model"]) == {"mlp"}  # the newest
+    assert set(selection.select(frame, study.AXES, {})[0]["model"]) == {"inn", "gru", "mlp"}
+    assert set(selection.select(frame, ("R",), {})[0]["model"]) == {"mlp"}  # the newest
 
 
 def test_settings_are_shared_but_for_axes_and_seeds():
     frame = runs(run(0.1, lr=1e-3), run(0.1, seed=0), run(0.2, seed=1), run(model="lstm", n_weights=1_307_540))
-    kept, _ = report.select(frame, study.AXES, {})
+    kept, _ = selection.select(frame, study.AXES, {})
     assert set(kept["lr"]) == {1e-4} and kept["run_id"].nunique() == 3  # an LSTM without model.init is no stranger
-    kept, _ = report.select(frame, study.AXES, {"lr": "0.001"})
+    kept, _ = selection.select(frame, study.AXES, {"lr": "0.001"})
     assert kept["run_id"].nunique() == 1
 
 
 def test_of_equal_runs_the_newest_is_drawn_and_unfinished_ones_are_not():
-    kept, _ = report.select(runs(run(end=0.3), run(end=0.6), run(end=0.9, state="failed")), study.AXES, {})
+    kept, _ = selection.select(runs(run(end=0.3), run(end=0.6), run(end=0.9, state="failed")), study.AXES, {})
     assert report.level(kept) == pytest.approx(0.6)
 
 
@@ -146,7 +146,7 @@ def test_of_equal_runs_the_newest_is_drawn_and_unfinished_ones_are_not():
 )
 def test_a_choice_that_names_no_run(wanted, message):
     with pytest.raises(ConfigError, match=message):
-        report.select(run(), study.AXES, wanted)
+        selection.select(run(), study.AXES, wanted)
 
 
 @pytest.mark.parametrize(
@@ -155,19 +155,19 @@ def test_a_choice_that_names_no_run(wanted, message):
 def test_a_choice_is_a_value_however_it_is_written(word):
     meant, other = run(lr=1e-3, on="True", limit="null"), {"lr": 1e-4, "on": "False", "limit": "300", "source": "digits"}
     frame = runs(meant, run(seed=1, **other), run(seed=np.nan, **other))  # seeds are floats where one is missing
-    kept, _ = report.select(frame, ("lr", "source", "on", "limit"), dict([word.split("=")]))
+    kept, _ = selection.select(frame, ("lr", "source", "on", "limit"), dict([word.split("=")]))
     assert set(kept["run_id"]) == set(meant["run_id"])
 
 
 @pytest.mark.parametrize("state", [None, "failed", "undefined", "diverged"])
 def test_while_no_run_has_finished_a_report_says_so(state):
-    with pytest.raises(ConfigError, match=report.NONE_FINISHED):
-        report.select(run(state=state).drop(columns=["val/acc_end", "epoch"]), study.AXES, {})
+    with pytest.raises(ConfigError, match=selection.NONE_FINISHED):
+        selection.select(run(state=state).drop(columns=["val/acc_end", "epoch"]), study.AXES, {})
 
 
 def test_where_the_newest_of_equal_runs_is_undefined_nothing_is_drawn():
     with pytest.raises(ConfigError, match="no such run has finished yet"):
-        report.select(runs(run(), run(state="undefined")), study.AXES, {})
+        selection.select(runs(run(), run(state="undefined")), study.AXES, {})
     with pytest.raises(ConfigError, match="none of the runs that its figures show"):
         study.figures(run(model="lstm"))
 
@@ -253,7 +253,7 @@ def test_figures_say_what_they_show(tmp_path):
     assert titles[:2] == ["1,000,000 weights", "100,000 weights"] and titles[3] == "10,000 weights (undefined: R=0.4)"
     labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
     assert "R=0.05 (100,000)" in labels and "LSTM (1,307,540)" in labels
-    paths = report.write("sparsity_fixed_params", made, frame, tmp_path, claims=report.claims_table(study.CLAIMS, frame))
+    paths = report.write("sparsity_fixed_params", made, frame, tmp_path, claims=claims_table(study.CLAIMS, frame))
     assert {path.name for path in paths} == {f"sparsity_fixed_params{end}" for end in (".png", ".pdf", ".csv", "_claims.csv")}
     assert all(path.stat().st_size > 0 for path in paths)
     footer = figure.texts[0].get_text()

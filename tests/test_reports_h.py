@@ -10,8 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from made import run, runs
 
-from experiments import model_comparison, recency, report, sparsity_fixed_dims, stability, task_difficulty
+from experiments import model_comparison, recency, report, selection, sparsity_fixed_dims, stability, task_difficulty
 from experiments.__main__ import main
+from experiments.claims import claims_table
 from experiments.verdicts import AGREES, DIFFERS
 from inn_lab import tracking
 
@@ -95,8 +96,8 @@ def tables(module, frame: pd.DataFrame, confused=None) -> dict[str, pd.DataFrame
 
 
 def verdicts(module, frame: pd.DataFrame, confused=None) -> list[str]:
-    frame, _ = report.select(frame, module.AXES, {})
-    return list(report.claims_table(module.CLAIMS, frame, **tables(module, frame, confused))["verdict"])
+    frame, _ = selection.select(frame, module.AXES, {})
+    return list(claims_table(module.CLAIMS, frame, **tables(module, frame, confused))["verdict"])
 
 
 @pytest.mark.parametrize("module", MADE, ids=lambda module: module.__name__)
@@ -223,7 +224,7 @@ SPARSE = [
 @pytest.mark.parametrize("module, some", [(module, lambda frame: frame["R"] > 0) for module in MADE] + SPARSE)
 def test_figures_are_drawn_from_whatever_there_is(module, some):
     made = MADE[module]()
-    frame, _ = report.select(made[some(made)], module.AXES, {})
+    frame, _ = selection.select(made[some(made)], module.AXES, {})
     figures = module.figures(frame, **tables(module, frame))
     assert any(axes.lines or axes.images for figure in figures.values() for axes in figure.axes)
     for figure in figures.values():
@@ -248,7 +249,7 @@ def test_figures_say_what_they_show():
 
 def test_a_diverged_run_is_drawn_as_far_as_it_went_and_ends_at_nothing():
     frame = rates({(4e-3, 1.0, "normal"): {"state": "diverged", "end": 1.0}})
-    kept, _ = report.select(frame, stability.AXES, {})
+    kept, _ = selection.select(frame, stability.AXES, {})
     axes = next(axes for axes in stability.figures(kept)["stability"].axes if axes.get_title() == "lr 0.004")
     (line,) = (line for line in axes.lines if line.get_label() == "R=1 (1,000,000), diverged")
     assert line.get_xdata()[-1] == 5 and line.get_ydata()[-1] == pytest.approx(0.5)
@@ -259,9 +260,9 @@ def test_a_diverged_run_is_drawn_as_far_as_it_went_and_ends_at_nothing():
 
 def test_data_sets_are_drawn_together_each_with_settings_of_its_own():
     mnist = [run(data=M, n_weights=6_000, **{"data.transforms": kind}) for kind in ("none", "both")]
-    kept, _ = report.select(runs(*mnist, run(data=U), run(data=R)), task_difficulty.AXES, {})
+    kept, _ = selection.select(runs(*mnist, run(data=U), run(data=R)), task_difficulty.AXES, {})
     assert set(kept["data"]) == {U, R, M} and set(kept["data.transforms"].dropna()) == {"both"}
-    kept, note = report.select(runs(run(data=U), run(data=R)), stability.AXES, {})
+    kept, note = selection.select(runs(run(data=U), run(data=R)), stability.AXES, {})
     assert set(kept["data"]) == {R} and note.endswith("data._target_=inn_lab.data.uniform_anomaly|inn_lab.data.random_anomaly")
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from made import run, runs
 
-from experiments import recurrence, report, representations, weight_distribution
-from experiments.report import OTHER_DATA, OTHER_SCALE
+from experiments import recurrence, report, representations, selection, weight_distribution
+from experiments.claims import OTHER_DATA, OTHER_SCALE, claims_table
 from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 from inn_lab import models
 
@@ -19,8 +19,8 @@ def tables(module, frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def verdicts(module, frame: pd.DataFrame) -> list[str]:
-    frame, _ = report.select(frame, module.AXES, {})
-    return list(report.claims_table(module.CLAIMS, frame, **tables(module, frame))["verdict"])
+    frame, _ = selection.select(frame, module.AXES, {})
+    return list(claims_table(module.CLAIMS, frame, **tables(module, frame))["verdict"])
 
 
 def network(model: str, R=0.2, end=0.5, loss=(1.0, 1.0), **values) -> pd.DataFrame:
@@ -237,7 +237,7 @@ def test_the_footer_tells_seconds_where_a_clock_ended_the_runs() -> None:
 
 def drawn(module, frame: pd.DataFrame) -> list:
     """All panels of a module's figures, laid out: what matplotlib cannot lay out it warns of."""
-    kept, _ = report.select(frame, module.AXES, {})
+    kept, _ = selection.select(frame, module.AXES, {})
     figures = module.figures(kept, **tables(module, kept)).values()
     for figure in figures:
         figure.draw_without_rendering()

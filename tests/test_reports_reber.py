@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from made import run, runs
 
-from experiments import reber_base, reber_dataset, report
-from experiments.report import OTHER_DATA, OTHER_SCALE
+from experiments import reber_base, reber_dataset, selection
+from experiments.claims import OTHER_DATA, OTHER_SCALE, claims_table
 from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 from inn_lab.data import Reber
 from inn_lab.data.grammar import is_valid, kind
@@ -85,13 +85,13 @@ CLAIMED = (
 )
 def test_claims_on_the_strings(strings, change, claims) -> None:
     frame = dataset_runs()
-    found = report.claims_table(reber_dataset.CLAIMS, frame, strings=of_runs(frame, change(strings)))
+    found = claims_table(reber_dataset.CLAIMS, frame, strings=of_runs(frame, change(strings)))
     assert found["verdict"].tolist() == [claims.get(place, usual) for place, usual in enumerate(CLAIMED)]
 
 
 def test_a_claim_must_hold_in_every_run(strings) -> None:
     frame = dataset_runs(2)
-    found = report.claims_table(reber_dataset.CLAIMS, frame, strings=of_runs(frame, strings, strings[1:]))
+    found = claims_table(reber_dataset.CLAIMS, frame, strings=of_runs(frame, strings, strings[1:]))
     assert found["verdict"].tolist()[:3] == [DIFFERS, DIFFERS, AGREES] and "24,999 strings" in found["measured"][0]
 
 
@@ -101,13 +101,13 @@ def test_no_verdict_on_other_strings_or_without_them(strings) -> None:
         (dataset_runs(source="own.csv"), strings, OTHER_DATA),
         (dataset_runs(), strings[:0], TOO_FEW),
     ):
-        found = report.claims_table(reber_dataset.CLAIMS, frame, strings=of_runs(frame, table))
+        found = claims_table(reber_dataset.CLAIMS, frame, strings=of_runs(frame, table))
         assert set(found["verdict"]) == {why}
 
 
 def test_what_the_claims_say(strings) -> None:
     frame = dataset_runs()
-    said = report.claims_table(reber_dataset.CLAIMS, frame, strings=of_runs(frame, strings))["measured"].tolist()
+    said = claims_table(reber_dataset.CLAIMS, frame, strings=of_runs(frame, strings))["measured"].tolist()
     assert said[0] == "25,000 strings, 12,500 valid"
     assert said[3] == "11 in all, 11 in training, 11 in test"
     assert said[6] == "47, 24 of them valid; the grammar has 24"  # one invalid one is for validation
@@ -178,8 +178,8 @@ def base(change=None, seeds=3, **common) -> pd.DataFrame:
 
 
 def verdicts(frame: pd.DataFrame) -> list[str]:
-    frame, _ = report.select(frame, reber_base.AXES, {})
-    return report.claims_table(reber_base.CLAIMS, frame)["verdict"].tolist()
+    frame, _ = selection.select(frame, reber_base.AXES, {})
+    return claims_table(reber_base.CLAIMS, frame)["verdict"].tolist()
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_claims_without_their_runs_are_not_judged(frame, judged) -> None:
 
 def test_what_is_said_of_a_curve() -> None:
     frame = base({"RNN, tanh": [0.6] * 2 + [0.95] * 10 + [0.85] + [0.95] * 7, "LSTM": [0.9] + [1.0] * 18 + [0.994]})
-    said = report.claims_table(reber_base.CLAIMS, frame)["measured"]
+    said = claims_table(reber_base.CLAIMS, frame)["measured"]
     assert said[0] == "from epoch 4, 4, 14 of 20 on, then 0.950 at least"
     assert said[1] == "at 75%, 75%, 75% of 20 epochs"
     assert said[2] == "0.930, 0.930, 0.900 after the first epoch"

@@ -5,12 +5,13 @@ import pandas as pd
 import pytest
 from made import run, runs
 
-from experiments import dataset_gallery, fixed_point, iterations, report, structure, structure_outliers
+from experiments import dataset_gallery, fixed_point, iterations, structure, structure_outliers
+from experiments.claims import claims_table
 from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 
 
 def verdicts(module, frame: pd.DataFrame, **tables: pd.DataFrame) -> list[str]:
-    return report.claims_table(module.CLAIMS, frame, **tables)["verdict"].tolist()
+    return claims_table(module.CLAIMS, frame, **tables)["verdict"].tolist()
 
 
 def network(swap=0.0, test=0.927, loss=0.05, effective=1.0, transforms="both", **values) -> pd.DataFrame:

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from experiments import matmul_speed, report, training_speed
-from experiments.report import OTHER_DATA
+from experiments import matmul_speed, report, selection, training_speed
+from experiments.claims import OTHER_DATA, Claim, claims_table, judge
 from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 
 GRID = (1.0, 0.6, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
@@ -54,7 +54,7 @@ def products(change=None, depths=(100, 1000, 10_000), **common) -> pd.DataFrame:
 
 
 def verdicts(module, frame: pd.DataFrame) -> list[str]:
-    return list(report.claims_table(module.CLAIMS, frame)["verdict"])
+    return list(claims_table(module.CLAIMS, frame)["verdict"])
 
 
 @pytest.mark.parametrize("module, frame", [(training_speed, steps()), (matmul_speed, products())])
@@ -117,14 +117,14 @@ def test_without_a_known_peak_only_the_times_are_judged():
 
 
 def test_claims_about_images_still_take_mnist():
-    claims = [report.Claim("a", "b", lambda runs: report.judge("1", True), images=images) for images in (True, False)]
-    assert list(report.claims_table(claims, steps())["verdict"]) == [OTHER_DATA, AGREES]
+    claims = [Claim("a", "b", lambda runs: judge("1", True), images=images) for images in (True, False)]
+    assert list(claims_table(claims, steps())["verdict"]) == [OTHER_DATA, AGREES]
 
 
 def test_two_machines_are_never_drawn_together():
     two, four = steps(), steps(**{"machine.threads": 4})
     four["run_id"], four["start"] = "other" + four["run_id"], four["start"] + pd.Timedelta(days=1)
-    kept, note = report.select(pd.concat([two, four], ignore_index=True), training_speed.AXES, {})
+    kept, note = selection.select(pd.concat([two, four], ignore_index=True), training_speed.AXES, {})
     assert set(kept["machine.threads"]) == {4} and kept["run_id"].nunique() == len(four)  # no way and no R left out
     assert note.endswith("choose others by machine.threads=2|4")
 

@@ -10,8 +10,8 @@ from made import run, runs
 from scipy.sparse import csc_matrix
 from torch import Tensor
 
-from experiments import report, sru_equivalence
-from experiments.report import OTHER_SCALE
+from experiments import sru_equivalence
+from experiments.claims import OTHER_SCALE, claims_table
 from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 from inn_lab.models import SRU
 from inn_lab.models.sequential2d import Diagonal, Sequential2D, Trainable
@@ -258,20 +258,20 @@ def listed(_: pd.DataFrame) -> pd.DataFrame:
 )
 def test_claims(change, claims) -> None:
     frame, tables = made(**change)
-    verdicts = report.claims_table(sru_equivalence.CLAIMS, frame, **tables)["verdict"].tolist()
+    verdicts = claims_table(sru_equivalence.CLAIMS, frame, **tables)["verdict"].tolist()
     assert verdicts == [claims.get(place, usual) for place, usual in enumerate(CLAIMED)]
 
 
 def test_no_verdict_without_tables_or_at_another_scale() -> None:
     frame, tables = made()
-    small = report.claims_table(sru_equivalence.CLAIMS, frame.assign(scale="smoke"), **tables)
-    none = report.claims_table(sru_equivalence.CLAIMS, frame, **{name: table[:0] for name, table in tables.items()})
+    small = claims_table(sru_equivalence.CLAIMS, frame.assign(scale="smoke"), **tables)
+    none = claims_table(sru_equivalence.CLAIMS, frame, **{name: table[:0] for name, table in tables.items()})
     assert (set(small["verdict"]), set(none["verdict"])) == ({OTHER_SCALE}, {TOO_FEW})
 
 
 def test_what_a_claim_says() -> None:
     frame, tables = made()
-    said = report.claims_table(sru_equivalence.CLAIMS, frame, **tables)["measured"].tolist()
+    said = claims_table(sru_equivalence.CLAIMS, frame, **tables)["measured"].tolist()
     assert "entry 6 (f⊙cₜ₋₁) after step 5" in said[2] and said[2].startswith("all but 3: ")
     assert said[3] == "22: 15 identity, 4 diagonal, 3 weights"
     assert said[7] == "0.92 %" and said[10] == "1.53 %"

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from made import run, runs
 from torch import nn
 
-from experiments import report, wormhole_classification, wormhole_sine
+from experiments import wormhole_classification, wormhole_sine
+from experiments.claims import claims_table
 from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 from inn_lab.data import Sine
 from inn_lab.models import ResNet, SettledMLP, Wormhole
@@ -189,7 +190,7 @@ def test_without_the_way_back_it_is_an_ordinary_network():
 
 
 def verdicts(module, frame: pd.DataFrame, **tables: pd.DataFrame) -> list[str]:
-    return list(report.claims_table(module.CLAIMS, frame, **tables)["verdict"])
+    return list(claims_table(module.CLAIMS, frame, **tables)["verdict"])
 
 
 COSTS = {"wormhole": 120e6, 51: 125e6, 35: 80e6, 11: 23e6}

@@ -1,0 +1,112 @@
+"""What a source says, whether the runs bear it out, and why that is not judged where it is not."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from experiments.report import provenance, trained
+from experiments.verdicts import Finding
+
+OTHER_SCALE, OTHER_DATA, SHORT = "other scale", "other data", "cut short"  # why what was measured is not judged
+LENGTHS = ("trainer.max_epochs", "trainer.max_time", "data.n_train", "data.n_val", "data.n_test")  # of which less may tell less
+# What each source's networks learn from.
+THEIRS = {"H": {"mnist"}, "K": {"mnist"}, "D": {"reber"}, "T": {"mnist", "cifar10", "sine"}}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a source says, and how to measure it: `measure(runs, **tables)` returns what is found.
+
+    images: whether it depends on the images, or strings. What a step costs doesn't; what is learnt does.
+    epochs: after how many it can be told, where that is before the end of the source's runs.
+    """
+
+    source: str
+    sentence: str
+    measure: Callable[..., Finding]
+    images: bool = True
+    epochs: int | None = None
+
+
+def judge(measured: str, holds: bool | None) -> Finding:
+    """What a report decides by a rule of its own: chance has no part in it, or `verdicts` does not judge it yet.
+
+    `holds` None says that the runs are not there that it takes, or too few to tell.
+    """
+    return Finding(measured, 1, 1) if holds is None else Finding(measured, if_false=1 - bool(holds), if_true=bool(holds))
+
+
+def known(*values: float) -> bool:
+    """Whether all are numbers. A comparison with what is none is always False, and would say no where nothing can be told."""
+    return not any(map(math.isnan, values))
+
+
+def every(parts: Iterable[bool | None]) -> bool | None:
+    """Whether all hold: no, if one does not; else None where of one it is not known."""
+    found = set(parts)
+    return False if False in found else None if None in found else True
+
+
+def above(low: float, high: float, little: float = 0.0) -> bool | None:
+    """Whether a value is above zero, by its interval: no, if it is no more than `little`; None where it tells neither."""
+    if not known(low, high):
+        return None
+    return True if low > 0 else False if high <= little else None
+
+
+def within(low: float, high: float, margin: float) -> bool | None:
+    """Whether a difference is no more than `margin`, by its interval: None where part of the interval is, and part is not."""
+    if not known(low, high):
+        return None
+    if -margin <= low and high <= margin:
+        return True
+    return None if low <= margin and high >= -margin else False
+
+
+def paper(name: str) -> dict[str, object]:
+    """The `LENGTHS` of the source's own runs: what an experiment's YAML says."""
+    from hydra import compose, initialize_config_dir
+
+    from inn_lab import schema
+    from inn_lab.explain import CONF
+
+    schema.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", [f"experiment={name}"])
+    return {key: OmegaConf.select(cfg, key) for key in LENGTHS}
+
+
+def unlike(claim: Claim, runs: pd.DataFrame, asked: Mapping[str, object]) -> str | None:
+    """Why a claim is not judged by these runs, whatever they measured; None if it is.
+
+    A verdict takes `scale=paper` and, where the claim depends on them, the data of its source (`THEIRS`; one of the lab's own
+    those of any source), and runs that are no shorter than `asked`.
+    """
+    if set(runs["scale"]) != {"paper"}:
+        return OTHER_SCALE
+    if not claim.images:
+        return None
+    sources = set(runs["source"])
+    theirs = THEIRS.get(claim.source.split()[0], set().union(*THEIRS.values()))
+    if len(sources) != 1 or not sources <= theirs:
+        return OTHER_DATA
+    least = {**asked, **({"trainer.max_epochs": claim.epochs} if claim.epochs else {})}
+    done = trained(runs)
+    short = any(done[key].min() < value for key, value in least.items() if value is not None and key in done)
+    return SHORT if short else None
+
+
+def claims_table(
+    claims: Iterable[Claim], runs: pd.DataFrame, asked: Mapping[str, object] = MappingProxyType({}), **tables: pd.DataFrame
+) -> pd.DataFrame:
+    """One row a claim: what was measured, and a verdict, or why there is none. `asked`: see `paper`."""
+    rows = []
+    for claim in claims:
+        found = claim.measure(runs, **tables)
+        rows.append((claim.source, claim.sentence, found.measured, unlike(claim, runs, asked) or found.verdict))
+    table = pd.DataFrame(rows, columns=["source", "sentence", "measured", "verdict"])
+    return table.assign(measured_on=provenance(runs))
