@@ -1,6 +1,8 @@
-"""What the benchmarks share (`*_speed.py` without an overlay): the time of a training step, and where the rows go."""
+"""What the benchmarks share (`*_speed.py` without an overlay): what is typed, a training step's time, and where the rows go."""
 
+import argparse
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +11,24 @@ from torch import Tensor, nn
 
 from inn_lab import config
 from inn_lab.studies.clock import WARM, times
+
+
+def count(text: str) -> int:
+    """A whole number from 1, from the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: a whole number from 1; e.g. 3")
+    return int(text)
+
+
+def positive(text: str) -> float:
+    """Seconds, from the command line."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: seconds, a positive number; e.g. 5")
+    return seconds
 
 
 def step_ms(model: nn.Module, x: Tensor, y: Tensor, seconds: float, clip: float | None = None) -> float:

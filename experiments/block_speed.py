@@ -13,7 +13,7 @@ import argparse
 import torch
 from torch import Tensor, nn
 
-from experiments.benchmark import step_ms, write
+from experiments.benchmark import positive, step_ms, write
 from inn_lab.linear import LowRank, Masked
 from inn_lab.models import Sequential2D, by_column, represented
 from inn_lab.seeding import generator
@@ -90,7 +90,7 @@ def measure(seconds: float) -> list[dict[str, object]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A training step of Kale's block matrices, block by block and fused.")
-    parser.add_argument("--seconds", type=float, default=10, help="for each way and grid")
+    parser.add_argument("--seconds", type=positive, default=10, help="for each way and grid")
     rows = measure(parser.parse_args().seconds)
     print(f"{'':32}{'block by block':>16}{'fused':>10}{'ratio':>8}")
     for row in rows:

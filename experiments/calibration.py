@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from experiments import verdicts
-from experiments.benchmark import write
+from experiments.benchmark import count, write
 from experiments.verdicts import AGREES, DIFFERS, SPREAD, TOO_FEW, Finding, accuracy_spread, difference, mean
 
 EXAMPLES, SEEDS = 200, (1, 3, 5, 25, 100)
@@ -156,7 +156,7 @@ def table(part: pd.DataFrame) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="How often verdicts are wrong, by simulation.")
-    parser.add_argument("--times", type=int, default=1000, help="simulations of each")
+    parser.add_argument("--times", type=count, default=1000, help="simulations of each")
     found = pd.DataFrame(rows(parser.parse_args().times))
     print(
         "Percent of the verdicts: differs, and holds / agrees, and does not hold · none, where the truth is 0.1 from the edge"

@@ -18,7 +18,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from experiments.benchmark import write
+from experiments.benchmark import count, write
 from inn_lab import _torchvision  # noqa: F401
 from inn_lab.data import ANOMALY, RandomAnomaly, load, split
 from inn_lab.errors import ConfigError
@@ -117,7 +117,7 @@ def measure(source: str, root: str | None, repeats: int) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="One training epoch of random anomaly, batched and image by image.")
     parser.add_argument("--source", choices=["digits", "mnist"], default="digits")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=count, default=5)
     options = parser.parse_args()
     if options.repeats < 1:
         parser.error(f"--repeats {options.repeats}: at least one")

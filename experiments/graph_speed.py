@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from experiments.benchmark import step_ms, write
+from experiments.benchmark import positive, step_ms, write
 from inn_lab import graphs
 from inn_lab.models import RandomGraph
 from inn_lab.models.wavefront import CELLS
@@ -93,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="A training step of random graphs' networks, layer by layer and as a wavefront."
     )
-    parser.add_argument("--seconds", type=float, default=5, help="for each way, graph and cell")
+    parser.add_argument("--seconds", type=positive, default=5, help="for each way, graph and cell")
     rows = measure(parser.parse_args().seconds)
     print(f"{'':24}{'layer by layer':>16}{'wavefront':>12}{'ratio':>8}")
     for row in rows:

@@ -12,6 +12,7 @@ import statistics
 import time
 import warnings
 
+from experiments.benchmark import count
 from inn_lab import _torchvision  # noqa: F401  (before Lightning)
 
 # isort: split
@@ -78,7 +79,7 @@ def lightning(epochs: int) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The same epochs by a bare loop and by Lightning.")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=count, default=10)
     epochs = parser.parse_args().epochs
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.benchmark import write
+from experiments.benchmark import positive, write
 from inn_lab.models.fixed_point import NotConverged, fix
 from inn_lab.seeding import generator
 from inn_lab.studies.clock import machine, times
@@ -45,7 +45,7 @@ def ways() -> dict[str, Callable[[], object]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="An iteration's milliseconds, with and without Anderson's acceleration.")
-    parser.add_argument("--seconds", type=float, default=5, help="for each way, all rounds together")
+    parser.add_argument("--seconds", type=positive, default=5, help="for each way, all rounds together")
     seconds = parser.parse_args().seconds
     warnings.simplefilter("ignore", NotConverged)
     cpu, rows = torch.device("cpu"), []

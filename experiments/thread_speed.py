@@ -16,7 +16,7 @@ import sys
 
 import torch
 
-from experiments.benchmark import step_times, write
+from experiments.benchmark import count, positive, step_times, write
 from inn_lab.models import INN
 from inn_lab.seeding import generator
 from inn_lab.studies.clock import machine
@@ -55,9 +55,9 @@ def together(way: str, jobs: int, seconds: float) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A training step of two jobs at once, by how their threads wait.")
-    parser.add_argument("--seconds", type=float, default=5, help="for each way and round")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seconds", type=positive, default=5, help="for each way and round")
+    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument("--jobs", type=count, default=2)
     options = parser.parse_args()
     rows = []
     for number in range(options.rounds):

@@ -1,14 +1,15 @@
 """A job's parts: from its configuration to objects. The only place that builds any from it."""
 
+import functools
 import inspect
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -16,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from inn_lab import config, identity, memory
 from inn_lab.data import load
 from inn_lab.errors import ConfigError, NotHere
+from inn_lab.explain import CONF
 from inn_lab.models.base import Model
 from inn_lab.schema import ResNet
 from inn_lab.seeding import generator, seed_globals
@@ -47,7 +49,7 @@ def define(cfg: DictConfig, made: dict[str, Any], device: torch.device | None = 
     """
     here = device is not None and device.type == "cpu"
     device = torch.device("cpu")
-    if not cfg.study._target_.startswith("inn_lab.studies."):  # those bring Lightning, which takes seconds
+    if cfg.study._target_ not in usual_studies():  # to look at one of those would bring Lightning, which takes seconds
         part_of(cfg, "study").check(None)
     check_study(cfg, device if here else None)
     if OmegaConf.select(cfg, "data._target_") is None:
@@ -60,6 +62,12 @@ def define(cfg: DictConfig, made: dict[str, Any], device: torch.device | None = 
             check_model(cfg, maker(cfg, data, device), data, device if here else None)
             part_of(cfg, "objective")()
             made[all_of] = True
+
+
+@functools.cache
+def usual_studies() -> frozenset[str]:
+    """The functions that the choices of `study` name."""
+    return frozenset(yaml.safe_load(path.read_text())["_target_"] for path in (CONF / "study").glob("*.yaml"))
 
 
 def check_study(cfg: DictConfig, device: torch.device | None) -> None:
@@ -100,7 +108,7 @@ def maker(cfg: DictConfig, data: Any, device: torch.device) -> Callable[..., tor
         more["device"] = device  # which way to hold a matrix is fastest depends on it
     if issubclass(OmegaConf.get_type(cfg.model), ResNet):
         more["image"] = getattr(data, "image", None)
-    return partial(part_of(cfg, "model"), data.n_inputs, data.n_outputs, **more)
+    return functools.partial(part_of(cfg, "model"), data.n_inputs, data.n_outputs, **more)
 
 
 def build_data(cfg: DictConfig, device: torch.device) -> tuple[Any, str]:
