@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from inn_lab.linear.base import Activation, Map, WeightMatrix, check, check_entries, is_still
+from inn_lab.linear.by_hand import first_order
 
 CACHE = 2**20  # bytes of a core's second-level cache that are counted on
 MOST = 2**31 - 1  # of rows, columns and entries: they are counted in 32 bits
 KERNELS = {torch.float32, torch.float64}  # what there are kernels for on the CPU
+SPARSE_PRODUCT = ("a sparse product", ", or hold the matrix as masked")
 
 
 class Block:
@@ -356,28 +358,6 @@ def _check_pattern(matrix: CSR, pointers: Tensor, columns: Tensor, values: Tenso
             "damaged, take another"
         )
     check_entries(matrix.out_features, matrix.in_features, _flat(pointers, columns, matrix.in_features), values)
-
-
-def first_order(what: str, instead: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A derivative by hand, which has no derivative: it refuses create_graph=True.
-
-    torch's `once_differentiable` does so only where what comes from above has a derivative itself, and counts the rest as
-    constant: of the gradient of (W x).sum(), all of it.
-    """
-
-    def decorate(backward: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(backward)
-        def refusing(ctx: Any, grad: Tensor) -> Any:
-            if torch.is_grad_enabled():
-                raise RuntimeError(f"{what} has no second derivative; leave out create_graph=True{instead}")
-            return backward(ctx, grad)
-
-        return refusing
-
-    return decorate
-
-
-SPARSE_PRODUCT = ("a sparse product", ", or hold the matrix as masked")
 
 
 class Fixed(CSR):

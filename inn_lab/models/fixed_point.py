@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import functional_call, jvp
 
 from inn_lab.errors import ConfigError
-from inn_lab.linear.csr import first_order
+from inn_lab.linear.by_hand import first_order
 from inn_lab.models.solvers import Record, Solver, Step, flat, wide
 
 NAMED = 5  # samples that a warning names

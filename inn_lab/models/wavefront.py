@@ -9,7 +9,8 @@ from torch import Tensor
 
 from inn_lab.errors import near
 from inn_lab.linear import CSR, admit
-from inn_lab.linear.csr import first_order, product, sampled, transpose
+from inn_lab.linear.by_hand import first_order
+from inn_lab.linear.csr import product, sampled, transpose
 
 TICKS = 8  # of which the backward pass holds what it found, until it takes the gradient of them all
 
