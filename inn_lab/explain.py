@@ -101,8 +101,8 @@ CALLED: dict[str, tuple[str, ...]] = {
 
 
 def meant(key: str, cfg: DictConfig, choices: Iterable[str] = ()) -> str:
-    """As `near`, for a key that the configuration does not have: with the full path of those that it has, and which `choices`
-    of the group have the key."""
+    """'; did you mean A or B?' for a key that the configuration does not have, with the full paths of those that it has; or which
+    `choices` of its group have it."""
     group, _, name = key.rpartition(".")
     if has := sorted(choices):
         return f"; {group}={', '.join(has)} {'have' if has[1:] else 'has'} it"

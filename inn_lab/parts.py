@@ -45,7 +45,7 @@ def define(cfg: DictConfig, made: dict[str, Any], device: torch.device | None = 
     """Raises ConfigError where `build` would. Draws no weights; keeps in `made` the data, and what has been defined, for other
     jobs that have the same.
 
-    device: where the job will run, if that is known: only of the CPU the memory is asked for here.
+    device: where the job will run; None where that is not known. Only the CPU's memory is asked for here.
     """
     here = device is not None and device.type == "cpu"
     device = torch.device("cpu")
