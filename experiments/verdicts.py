@@ -77,8 +77,8 @@ class Estimate:
 def contrast(arms: Sequence[pd.Series], shares: Sequence[float], spread: float | None = None) -> Estimate:
     """Σ share × arm, its mean over seeds.
 
-    Where one arm's seeds are all among the others', the sum is taken seed by seed (*paired*): the same seed draws the same images
-    and sequences. Elsewhere each arm is a sample of its own (Welch 1947).
+    Where one arm's seeds are all among the others', the sum is taken seed by seed (*paired*): the same seed draws the same
+    images and sequences. Elsewhere each arm is a sample of its own (Welch 1947).
 
     spread: what is known of a run's standard deviation beforehand. It counts as `TRUSTED` runs more in the estimate of the
     variance, as in Smyth's (2004) moderated t statistic, so that one run already has an interval. Without it that takes two.

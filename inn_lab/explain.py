@@ -101,8 +101,10 @@ CALLED: dict[str, tuple[str, ...]] = {
 
 
 def meant(key: str, cfg: DictConfig, choices: Iterable[str] = ()) -> str:
-    """'; did you mean A or B?' for a key that the configuration does not have, with the full paths of those that it has; or which
-    `choices` of its group have it."""
+    """'; did you mean A or B?' for a key that the configuration does not have, with the full paths of those that it has.
+
+    choices: those of the key's group that have it; they are named instead.
+    """
     group, _, name = key.rpartition(".")
     if has := sorted(choices):
         return f"; {group}={', '.join(has)} {'have' if has[1:] else 'has'} it"
