@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from inn_lab.errors import ConfigError, NotHere
 from inn_lab.models.base import Model
 from inn_lab.records import Outcome, Record
 from inn_lab.seeding import seed_globals
-from inn_lab.standing import duration
+from inn_lab.standing import at_work, duration
 from inn_lab.studies.clock import machine
 
 
@@ -89,7 +90,8 @@ def run(cfg: DictConfig) -> Outcome:
                     size = job.model.size(job.data.steps)
                     job.run.sizes({key if "/" in key else f"model/{key}": value for key, value in size.items()})
                 seed_globals(cfg.seed, "study")
-                state = parts.part_of(cfg, "study").made(job) or "finished"
+                with at_work(title) if cfg.trainer.progress else nullcontext():
+                    state = parts.part_of(cfg, "study").made(job) or "finished"
                 reason = "a loss or a weight is no number any more" if state == "diverged" else None
             except Exception as error:
                 if not in_sweep:

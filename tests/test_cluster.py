@@ -20,7 +20,7 @@ from test_survive import everything, measured, run, start
 pytest.importorskip("submitit", reason="hydra-submitit-launcher is not installed")
 
 from hydra_plugins.inn_lab_local import launcher
-from hydra_plugins.inn_lab_slurm.launcher import SlurmLauncher
+from hydra_plugins.inn_lab_slurm.launcher import SlurmLauncher, squeue_watcher, where
 from inn_lab.data import sources
 
 ON_SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2"]
@@ -71,6 +71,24 @@ def test_a_job_that_takes_times_asks_slurm_for_a_node_and_what_sbatch_refuses_is
         "inn_lab: hydra/launcher=slurm: sbatch refuses the jobs: sbatch: error: invalid partition specified: nowhere"
     )
     assert "#SBATCH --exclusive\n" in (fake_slurm / "script").read_text()
+
+
+def test_of_jobs_that_run_slurm_s_launcher_says_where_they_stand(fake_slurm, tmp_path, capsys):
+    told = where(str(tmp_path), 1)
+    told.parent.mkdir()
+    told.write_text("epoch 3/10 · val ACC_end 0.250 · 7 s left")
+    (fake_slurm / "running").mkdir()
+    for job in ("1_0", "1_1"):
+        (fake_slurm / "running" / job).touch()
+    watcher = squeue_watcher(str(tmp_path), ["R=0.1", "R=0.2", "R=0.4"])
+    for number in range(3):
+        watcher.register_job(f"1_{number}")
+    watcher.update()
+    assert capsys.readouterr().out == (
+        "SLURM: 2 running, 1 ended\n  job 1 · R=0.2 · epoch 3/10 · val ACC_end 0.250 · 7 s left\n"
+    )
+    watcher.update()
+    assert not capsys.readouterr().out  # nothing has changed
 
 
 def test_without_its_package_the_launcher_for_slurm_says_what_to_install(lab, monkeypatch):

@@ -379,8 +379,9 @@ def test_what_is_left_is_reckoned_from_this_attempt_s_epochs(monkeypatch, capsys
 
     measured = {"val/acc_end": 0.5, "val/loss": 1.0, "time/epoch_s": 10.0}
     trainer = SimpleNamespace(current_epoch=8, max_epochs=12, callback_metrics=measured, callbacks=[])
-    shown, now = progress.ShowProgress("a run"), 100.0
+    shown, now = progress.ShowProgress("a run", shown=True), 100.0
     monkeypatch.setattr(progress.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(standing.time, "monotonic", lambda: now)
     told = []
     monkeypatch.setattr(standing, "listener", told.append)
     shown.on_train_start(trainer, None)
@@ -392,6 +393,26 @@ def test_what_is_left_is_reckoned_from_this_attempt_s_epochs(monkeypatch, capsys
     shown.on_train_epoch_end(trainer, SimpleNamespace(diverged=True))
     assert capsys.readouterr().out == "a run · epoch 10/12 · val ACC_end 0.500 · loss nan\n"
     assert told[2:] == []  # at once after the last word: the launcher may be busy
+    now, shown.shown, trainer.callback_metrics["val/loss"] = now + 10, False, 1.0
+    shown.on_train_epoch_end(trainer, SimpleNamespace(diverged=False))
+    assert told[2:] and not capsys.readouterr().out  # trainer.progress=false: the launcher alone hears it
+
+
+def test_a_job_that_has_nothing_to_say_says_that_it_is_at_work(monkeypatch, capsys):
+    monkeypatch.setattr(standing, "SILENT", 0.4)
+    monkeypatch.setattr(standing, "LOOK", 0.1)
+    with standing.at_work("a run"):
+        time.sleep(0.6)
+        standing.tell(Standing(3, 10, 0.25))
+        time.sleep(0.6)
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"a run · at work for \d s", first)
+    assert re.fullmatch(r"a run · epoch 3/10 · val ACC_end 0.250 · at work for \d s", last)
+    monkeypatch.setattr(standing, "SILENT", 5)
+    with standing.at_work("a run"):
+        time.sleep(0.3)
+    assert not capsys.readouterr().out
+    assert str(Standing(3, 10, left=50.0).after(20)) == "epoch 3/10 · 30 s left"
 
 
 def test_a_damaged_checkpoint_is_said_and_the_run_starts_from_its_beginning(lab, runs, outputs, monkeypatch):

@@ -4,7 +4,6 @@ import heapq
 import sys
 import time
 from collections.abc import Collection
-from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -64,8 +63,7 @@ class Board:
         now = time.monotonic()
 
         def where(task: "Task") -> str:
-            standing = task.standing and replace(task.standing, left=left_of(task, now))
-            return str(standing or f"for {duration(now - task.started)}")
+            return str(task.standing.after(now - task.heard) if task.standing else f"for {duration(now - task.started)}")
 
         return [self.counts(running, waiting), *(f"  {task.title} · {where(task)}" for task in running)]
 
@@ -97,6 +95,4 @@ class Board:
 
 def left_of(task: "Task", now: float) -> float | None:
     """The seconds that a job needs yet, as it said last."""
-    if task.standing is None or task.standing.left is None:
-        return None
-    return max(0.0, task.standing.left - (now - task.heard))
+    return task.standing.after(now - task.heard).left if task.standing else None

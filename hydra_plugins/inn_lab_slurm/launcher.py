@@ -6,10 +6,13 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
+from inn_lab.config import title
 from inn_lab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,6 +42,16 @@ if importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
                 raise ConfigError(f"hydra/launcher=slurm: {lacks}; leave it out, or run this where SLURM is")
             super().setup(**given)
 
+        def __call__(self, sweep_overrides: list[str], job_dir_key: str, job_num: int, *more: Any) -> JobReturn:
+            """One job, on its node."""
+            from inn_lab import standing
+            from inn_lab.records import write_atomically
+
+            told = where(self.config.hydra.sweep.dir, job_num)
+            told.parent.mkdir(parents=True, exist_ok=True)
+            standing.listener = lambda now: write_atomically(told, str(now).encode(), sync=False)
+            return super().__call__(sweep_overrides, job_dir_key, job_num, *more)
+
         def checkpoint(self, *args: Any, **kwargs: Any) -> Any:
             """submitit calls this in the job's main thread upon SIGUSR2, before `scontrol requeue` and sys.exit."""
             from inn_lab import signals
@@ -63,7 +76,9 @@ if importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
                 except UncompletedJobError:
                     return [killed(mine, f"SLURM job {job.job_id} left no result; see {job.paths.stderr}")]
 
-            watcher, SlurmJob.watcher, SlurmJob.results = SlurmJob.watcher, squeue_watcher(), results_or_killed
+            words = [title(given, self.foreseen.axes) for given in job_overrides]
+            look = squeue_watcher(self.config.hydra.sweep.dir, words)
+            watcher, SlurmJob.watcher, SlurmJob.results = SlurmJob.watcher, look, results_or_killed
             try:
                 return super().launch(job_overrides, initial_job_idx)
             except FailedJobError as error:  # of sbatch, which took none of the jobs
@@ -90,8 +105,13 @@ def killed(overrides: list[str], reason: str) -> JobReturn:
     return done
 
 
-def squeue_watcher() -> Any:
-    """A submitit watcher that asks squeue, every 15 seconds at most, for all jobs at once."""
+def where(sweep: str, number: int) -> Path:
+    """The file in which a job says where it stands."""
+    return Path(sweep) / str(number) / "standing"
+
+
+def squeue_watcher(sweep: str, titles: Sequence[str]) -> Any:
+    """A submitit watcher that asks squeue, every 15 seconds at most, for all jobs at once, and says where they stand."""
     from submitit.slurm.slurm import SlurmInfoWatcher
 
     class SqueueWatcher(SlurmInfoWatcher):
@@ -109,7 +129,7 @@ def squeue_watcher() -> Any:
                 return  # SLURM does not answer: nothing is known, and we ask again
             queued = dict(line.split("|") for line in lines)
             mine = self._registered - self._finished
-            self.say(Counter(queued.get(job, "ended").lower() for job in mine))
+            self.say({job: queued.get(job, "ended").lower() for job in mine})
             for job in mine:
                 if job in queued:
                     self.missing.pop(job, None)
@@ -118,10 +138,16 @@ def squeue_watcher() -> Any:
                     self._info_dict[job] = {"JobID": job, "State": "GONE"}  # any word that is not a state of a live job
                     self._finished.add(job)
 
-        def say(self, states: Counter[str]) -> None:
-            """What has changed, and every half minute that nothing has."""
-            if states and (states != self.said or time.monotonic() - self.said_at >= HEARTBEAT):
-                self.said, self.said_at = states, time.monotonic()
-                print(f"SLURM: {', '.join(f'{count} {state}' for state, count in states.items())}", flush=True)
+        def say(self, states: dict[str, str]) -> None:
+            """How many are in which state, when that changes and every half minute; and of those that run, where they stand."""
+            counts = Counter(states.values())
+            if not counts or (counts == self.said and time.monotonic() - self.said_at < HEARTBEAT):
+                return
+            self.said, self.said_at = counts, time.monotonic()
+            print(f"SLURM: {', '.join(f'{count} {state}' for state, count in counts.items())}", flush=True)
+            for job in sorted(job for job, state in states.items() if state == "running"):
+                number = int(job.rpartition("_")[2]) if "_" in job else 0  # an array's ids end in the job's place in it
+                with suppress(OSError):
+                    print(f"  job {number} · {titles[number]} · {where(sweep, number).read_text()}", flush=True)
 
     return SqueueWatcher(delay_s=15)

@@ -70,7 +70,7 @@ def fit(job: Job, epochs: int, checkpoint: Path, logger: Logger | None, *more: L
     cfg = job.cfg.trainer
     module = Training(job.model, job.data, job.objective, job.cfg.lr, cfg.gradient_clip_val, earlier)
     keeper = Checkpoint(checkpoint, cfg.checkpoint_s)
-    callbacks = [keeper, *more, *([ShowProgress(job.title)] if cfg.progress else [])]
+    callbacks = [keeper, *more, ShowProgress(job.title, cfg.progress)]
     with quiet():
         trainer = lightning(job, max_epochs=epochs, logger=logger, callbacks=callbacks)
         trained = keeper.restore(trainer, module)

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from contextlib import suppress
 from typing import Any
 
 from inn_lab import _torchvision  # noqa: F401  (before Lightning)
@@ -16,30 +15,26 @@ from rich.progress import BarColumn, Progress, TextColumn
 from inn_lab import standing
 from inn_lab.standing import Standing
 
-LINES = 10  # how many lines a run prints where there is no terminal; more where they were further apart than
-SILENT = 30  # seconds
-TOLD = 0.3  # seconds between two words to the launcher, which may be busy: a pipe that is full would stop the training
+LINES = 10  # how many lines a run prints where there is no terminal, beside those of `standing.at_work`
 
 
 class ShowProgress(L.Callback):
-    """`━━━━━━ epoch 12/60 · val ACC_end 0.412 · 57 s left · loss 1.620`."""
+    """`━━━━━━ epoch 12/60 · val ACC_end 0.412 · 57 s left · loss 1.620`. Where it is not `shown`, the launcher alone hears it."""
 
-    def __init__(self, title: str) -> None:
-        self.title = title
+    def __init__(self, title: str, shown: bool) -> None:
+        self.title, self.shown = title, shown
         self.bar: Progress | None = None
-        self.told = self.printed = 0.0
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         self.started, self.before = time.perf_counter(), trainer.current_epoch  # epochs of earlier attempts
         self.clock = next((callback for callback in trainer.callbacks if isinstance(callback, Timer)), None)
-        self.printed = self.started
         now = Standing(self.before, None if self.clock else trainer.max_epochs)
-        if sys.stdout.isatty():
+        if self.shown and sys.stdout.isatty():
             columns = [BarColumn(bar_width=12), TextColumn("{task.description}")]
             self.bar = Progress(*columns, console=Console(file=sys.stdout))
             self.task = self.bar.add_task(str(now), total=trainer.max_epochs, completed=self.before)
             self.bar.start()
-        self.tell(now)
+        standing.tell(now, shown=self.bar is not None)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
         done, total, time_now = trainer.current_epoch + 1, trainer.max_epochs, time.perf_counter()
@@ -51,16 +46,9 @@ class ShowProgress(L.Callback):
         now = Standing(done, None if self.clock else total, values["val/acc_end"], left)
         if self.bar:
             self.bar.update(self.task, completed=done, description=f"{now} · {loss}")
-        elif done == total or done % max(1, total // LINES) == 0 or time_now - self.printed >= SILENT:
-            self.printed = time_now
-            print(f"{self.title} · {now} · {loss}", flush=True)
-        self.tell(now)
-
-    def tell(self, now: Standing) -> None:
-        if standing.listener and time.perf_counter() - self.told >= TOLD:
-            self.told = time.perf_counter()
-            with suppress(OSError):  # a launcher that is gone takes its jobs with it, in order
-                standing.listener(now)
+        elif self.shown and (done == total or done % max(1, total // LINES) == 0):
+            standing.say(f"{self.title} · {now} · {loss}")
+        standing.tell(now, shown=self.bar is not None)
 
     def stop(self) -> None:
         if self.bar:
