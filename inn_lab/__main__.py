@@ -2,6 +2,7 @@
 
 import atexit
 import copy
+import dataclasses
 import errno
 import gc
 import os
@@ -65,6 +66,10 @@ def check_words(words: list[str]) -> None:
     flags, rest = parser.parse_known_args(words)
     if flags.shell_completion:
         return
+    if flags.package and flags.package != "_global_" and flags.package.split(".")[0] not in (known := roots()):
+        raise errors.ConfigError(
+            f"--package={flags.package}: the configuration has no such part{errors.near(flags.package, known)}"
+        )
     if flags.experimental_rerun:
         raise errors.ConfigError(f"--experimental-rerun={flags.experimental_rerun}: give the same command again instead")
     for word in (*flags.overrides, *rest):
@@ -88,6 +93,10 @@ def check_words(words: list[str]) -> None:
             usual = "; leave it out for the usual one"
             choices = errors.near("", (path.stem for path in (explain.CONF / key).glob("*.yaml"))) if ours else usual
             raise errors.ConfigError(f"{word}: {key} is one of its choices{choices}")
+
+
+def roots() -> list[str]:
+    return ["hydra", *(field.name for field in dataclasses.fields(schema.Config))]
 
 
 LONELY = "this is no KEY=VALUE; a list of values has no space after its commas, e.g. R=0.1,0.2"

@@ -98,6 +98,8 @@ MISTAKES = {
     "-m R=0.1, 0.2": "0.2: this is no KEY=VALUE; a list of values has no space after its commas",
     "R=${nope}": "R: Interpolation key 'nope' not found; e.g. R=0.2",
     "source.name=???": "source.name: Missing mandatory value",
+    "-p nope -c job": "--package=nope: the configuration has no such part; known are: ",
+    "model=by_column model._target_=inn_lab.models.LSTM": "model._target_=inn_lab.models.LSTM: it cannot be called as a model",
     "--nope": "--nope: there is no such flag",
     "=1": "=1: no key begins so",
     "-m seed=range(0,1e9)": "1000000000 jobs, and a sweep has at most 10000; give fewer values",

@@ -101,8 +101,9 @@ class LSTM(Recurrent):
         n_weights: int | None = None,
         hidden_size: int | None = None,
         projection: bool = True,
+        num_layers: int = 1,
+        embedding: int | None = None,
         generator: torch.Generator | None,
-        **layers: Any,
     ) -> None:
         if projection and hidden_size is not None and hidden_size <= n_outputs:
             raise ConfigError(
@@ -111,7 +112,8 @@ class LSTM(Recurrent):
             )
         sizes = (n_inputs, n_outputs, n_weights, hidden_size)
         hidden_from, options = (lstm_hidden, {"proj_size": n_outputs}) if projection else (partial(rnn_hidden, gates=4), {})
-        super().__init__(torch.nn.LSTM, hidden_from, *sizes, generator, batch_first=True, **layers, **options)
+        options |= {"num_layers": num_layers, "batch_first": True}
+        super().__init__(torch.nn.LSTM, hidden_from, *sizes, generator, embedding, **options)
 
     def forward(self, x: Tensor) -> Tensor:
         with warnings.catch_warnings():  # on the CPU torch warns that it takes its default kernel here: it's as fast
@@ -137,15 +139,17 @@ class RNN(Recurrent):
         n_weights: int | None = None,
         hidden_size: int | None = None,
         nonlinearity: str = "tanh",
+        num_layers: int = 1,
+        embedding: int | None = None,
         generator: torch.Generator | None,
-        **layers: Any,
     ) -> None:
         if nonlinearity not in NONLINEARITIES:
             raise ConfigError(
                 f"model.nonlinearity={nonlinearity}: there is no such nonlinearity{near(str(nonlinearity), NONLINEARITIES)}"
             )
         sizes = (n_inputs, n_outputs, n_weights, hidden_size)
-        super().__init__(torch.nn.RNN, rnn_hidden, *sizes, generator, nonlinearity=nonlinearity, batch_first=True, **layers)
+        options = {"nonlinearity": nonlinearity, "num_layers": num_layers, "batch_first": True}
+        super().__init__(torch.nn.RNN, rnn_hidden, *sizes, generator, embedding, **options)
 
 
 class GRU(Recurrent):
@@ -165,8 +169,9 @@ class GRU(Recurrent):
         *,
         n_weights: int | None = None,
         hidden_size: int | None = None,
+        num_layers: int = 1,
+        embedding: int | None = None,
         generator: torch.Generator | None,
-        **layers: Any,
     ) -> None:
         sizes = (n_inputs, n_outputs, n_weights, hidden_size)
-        super().__init__(torch.nn.GRU, gru_hidden, *sizes, generator, batch_first=True, **layers)
+        super().__init__(torch.nn.GRU, gru_hidden, *sizes, generator, embedding, num_layers=num_layers, batch_first=True)

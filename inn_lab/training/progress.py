@@ -19,7 +19,7 @@ LINES = 10  # how many lines a run prints where there is no terminal, beside tho
 
 
 class ShowProgress(L.Callback):
-    """`━━━━━━ epoch 12/60 · val ACC_end 0.412 · 57 s left · loss 1.620`. Where it is not `shown`, the launcher alone hears it."""
+    """`━━━━━━ epoch 12/60 · val ACC_end 0.412 · 57 s left · loss 1.620`. Only the launcher hears it where it is not `shown`."""
 
     def __init__(self, title: str, shown: bool) -> None:
         self.title, self.shown = title, shown
