@@ -16,6 +16,7 @@ from inn_lab import _torchvision  # noqa: F401  (before anything imports torchvi
 # isort: split
 import numpy as np
 import pytest
+from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 
 from inn_lab import __main__ as door
@@ -57,6 +58,9 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Pat
 @pytest.fixture
 def lab(outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """`lab("R=0.1", …)` is `python -m inn_lab R=0.1 …` in this process: (exit code, standard output, standard error)."""
+
+    # Hydra composes once more beforehand, to learn of hydra.mode, which no test sets: a fifth of a second for each call.
+    monkeypatch.setattr(Hydra, "get_mode", lambda *_, **__: None)
 
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["inn_lab", *arguments])

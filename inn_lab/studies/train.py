@@ -140,7 +140,7 @@ def log_components(job: Job, components: list[list[bool]]) -> None:
 
 def log_confusion(job: Job, counts: torch.Tensor) -> None:
     """confusion.csv and confusion.png among the run's artifacts: rows are the true classes, columns the predicted ones."""
-    figure = matplotlib.figure.Figure(figsize=(5, 5), layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=(5, 5))  # a layout engine would take as long again as the drawing
     axes = figure.subplots()
     axes.imshow(counts.numpy(), cmap="Blues")
     for row, column in counts.nonzero().tolist():
