@@ -116,10 +116,12 @@ def rule_of(key: str) -> Rule | None:
 def check_value(key: str, value: Any) -> None:
     """Raises ConfigError for a value out of its range, and for a number that is none."""
     rule = rule_of(key)
-    if rule is None and isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{key}={value}: must be a finite number; give one, or leave it out")
+    if rule is None:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key}={value}: must be a finite number; give one, or leave it out")
+        return
     try:
-        allowed = rule is None or rule[0](value)
+        allowed = rule[0](value)
     except TypeError:  # a null or a text in a node of any type
         allowed = False
     if not allowed:
