@@ -5,10 +5,11 @@ import math
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from inn_lab.errors import ConfigError
 
+T = TypeVar("T")
 MAX_CELLS = 2**53  # up to here every entry's position is exact in floating point
 ROUNDING = 1e-9  # a space that is too small by no more than floating point's rounding is defined
 
@@ -49,7 +50,7 @@ def weight_space(
     """
     whole("n_inputs", n_inputs)
     whole("n_outputs", n_outputs)
-    sizes = {"n_weights": n_weights, "R": R, "depth": depth, "aspect_ratio": aspect_ratio}
+    sizes: dict[str, Any] = {"n_weights": n_weights, "R": R, "depth": depth, "aspect_ratio": aspect_ratio}
     given = {key: value for key, value in sizes.items() if value is not None}
     _check_ranges(given)
     _check_pair(given)
@@ -63,9 +64,9 @@ def weight_space(
         _check_outputs(aspect_ratio >= smallest, f"aspect_ratio={aspect_ratio}", f"aspect_ratio={_ceil(smallest)}", n_outputs)
         real_depth = n_inputs * aspect_ratio / (1 - aspect_ratio)
     else:
-        cells = n_weights / R
+        cells = given["n_weights"] / given["R"]
         if cells < least * (1 - ROUNDING):
-            raise _undefined(n_inputs, n_outputs, n_weights, R, least)
+            raise _undefined(n_inputs, n_outputs, given["n_weights"], given["R"], least)
         real_depth = cells / ((n_inputs + math.sqrt(n_inputs**2 + 4 * cells)) / 2)
     if not real_depth * (n_inputs + real_depth) < MAX_CELLS:
         raise ConfigError(f"{_listed(given)}: the weight space would have more than 2^53 entries; give a smaller one")
@@ -73,7 +74,7 @@ def weight_space(
     depth = round(real_depth)
     cells = depth * (n_inputs + depth)
     if n_weights is None:
-        n_weights = round(R * cells)
+        n_weights = round(given["R"] * cells)
         if n_weights < 1:
             raise ConfigError(f"{_listed(given)}: no weight would train; R must be at least {_ceil(1 / cells)}")
     elif R is not None:
@@ -184,21 +185,26 @@ def mlp_hidden(n_inputs: int, n_outputs: int, n_weights: int, proportions: tuple
     return widths(min((low, high), key=lambda scale: abs(count(scale) - n_weights)))
 
 
-def exactly_one(key: str, **sizes: Any) -> None:
-    """Raises ConfigError unless one of two sizes of a model is given. `key` is the one in the model's own config."""
-    given = {name: value for name, value in sizes.items() if value is not None}
-    if len(given) > 1:
+def given_or_found(key: str, size: T | None, n_weights: int | None, find: Callable[[int], T]) -> T:
+    """`size`, which is `key` in the model's own config, or the one that `find` has for `n_weights`.
+
+    Raises ConfigError unless one of the two is given.
+    """
+    if size is not None and n_weights is not None:
         raise ConfigError(
-            f"{_listed(given)} are too many: each fixes the size of the model by itself; "
+            f"{_listed({'n_weights': n_weights, key: size})} are too many: each fixes the size of the model by itself; "
             f"set one to null (n_weights=null or model.{key}=null)"
         )
-    if not given:
-        raise ConfigError(f"the size of the model is not given: set one of {' and '.join(sizes)}, e.g. n_weights=100000")
+    if size is not None:
+        return size
+    if n_weights is not None:
+        return find(n_weights)
+    raise ConfigError(f"the size of the model is not given: set one of n_weights and {key}, e.g. n_weights=100000")
 
 
 def whole(key: str, value: Any) -> None:
     """Raises ConfigError unless `value` is a whole number from 1."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not 1 <= value < MAX_CELLS:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not 1 <= int(value) < MAX_CELLS:
         raise ConfigError(f"{key}={value}: must be a whole number from 1; e.g. {key}=100")
 
 
@@ -210,7 +216,7 @@ def _check_sizes(n_inputs: int, n_outputs: int, n_weights: int) -> None:
 def _check_ranges(given: dict[str, Any]) -> None:
     for key in given.keys() & {"n_weights", "depth"}:
         whole(key, given[key])
-    ranges: dict[str, tuple[Callable[[float], bool], str, str]] = {
+    ranges: dict[str, tuple[Callable[[Any], bool], str, str]] = {
         "R": (lambda v: 0 < v <= 1, "a density lies in (0, 1]", "0.2"),
         "aspect_ratio": (lambda v: 0 < v < 1, "depth / width lies in (0, 1)", "0.3"),
     }

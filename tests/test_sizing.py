@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from inn_lab.errors import ConfigError
-from inn_lab.sizing import exactly_one, gru_hidden, lstm_hidden, mlp_count, mlp_hidden, rnn_hidden, sru_hidden, weight_space
+from inn_lab.sizing import given_or_found, gru_hidden, lstm_hidden, mlp_count, mlp_hidden, rnn_hidden, sru_hidden, weight_space
 
 steady = settings(deadline=None, derandomize=True)  # the same examples each time, however busy the machine
 inputs = st.integers(1, 5000)
@@ -233,8 +233,8 @@ def test_mlp_widths_are_the_nearest_in_proportion(i: int, o: int, n: int) -> Non
 
 
 def test_exactly_one_size() -> None:
-    exactly_one("hidden", n_weights=5, hidden=None)
+    assert given_or_found("hidden", None, 5, lambda n: [n]) == [5] and given_or_found("hidden", [3], None, lambda n: [n]) == [3]
     with pytest.raises(ConfigError, match=r"n_weights=5 and hidden=\[3\] are too many.*n_weights=null or model.hidden=null"):
-        exactly_one("hidden", n_weights=5, hidden=[3])
+        given_or_found("hidden", [3], 5, lambda n: [n])
     with pytest.raises(ConfigError, match="set one of n_weights and hidden"):
-        exactly_one("hidden", n_weights=None, hidden=None)
+        given_or_found("hidden", None, None, lambda n: [n])

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from inn_lab.linear import is_still
 from inn_lab.models.base import Model, linear
-from inn_lab.sizing import exactly_one, mlp_hidden, whole
+from inn_lab.sizing import given_or_found, mlp_hidden, whole
 
 
 class MLP(Model):
@@ -31,19 +31,19 @@ class MLP(Model):
         generator: torch.Generator | None,
     ) -> None:
         super().__init__(n_inputs)
-        exactly_one("hidden", n_weights=n_weights, hidden=hidden)
-        hidden = mlp_hidden(n_inputs, n_outputs, n_weights) if hidden is None else hidden
-        for layer, units in enumerate(hidden):
+        widths = given_or_found("hidden", hidden, n_weights, lambda n: mlp_hidden(n_inputs, n_outputs, n))
+        for layer, units in enumerate(widths):
             whole(f"model.hidden[{layer}]", units)
-        self.widths = (n_inputs, *hidden, n_outputs)
-        self.units = sum(hidden)
+        self.widths = (n_inputs, *widths, n_outputs)
+        self.units = sum(widths)
         layers: list[torch.nn.Module] = []
         for before, after in pairwise(self.widths):
             layers += [linear(before, after, generator), torch.nn.ReLU()]
         self.layers = torch.nn.Sequential(*layers[:-1])  # the outputs are linear
 
-    def matrices(self) -> list[tuple[int, str, torch.nn.Parameter]]:
-        return [(place, "i2h", layer.weight) for place, layer in enumerate(self.layers[::2])]
+    def matrices(self) -> list[tuple[int, str, Tensor]]:
+        layers = [layer for layer in self.layers if isinstance(layer, torch.nn.Linear)]
+        return [(place, "i2h", layer.weight) for place, layer in enumerate(layers)]
 
     def size(self, steps: int) -> dict[str, float]:
         """As every model; also the "depth" and "width" of the weight space that it is when iterated (Hershey 2023, 2.1.3)."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inn_lab.errors import ConfigError, near
 from inn_lab.models.base import Model, drawn, linear, normal
-from inn_lab.sizing import exactly_one, gru_hidden, lstm_hidden, rnn_hidden, whole
+from inn_lab.sizing import given_or_found, gru_hidden, lstm_hidden, rnn_hidden, whole
 
 NONLINEARITIES = ("tanh", "relu")
 
@@ -44,30 +44,32 @@ class Recurrent(Model):
         **options: Any,
     ) -> None:
         super().__init__(n_inputs)
-        exactly_one("hidden_size", n_weights=n_weights, hidden_size=hidden_size)
         num_layers = options.get("num_layers", 1)
         whole("model.num_layers", num_layers)
         if embedding is not None:
             whole("model.embedding", embedding)
-        if hidden_size is None:
+
+        def find(n_weights: int) -> int:
             if num_layers > 1 or embedding is not None:
                 raise ConfigError(
                     f"model.num_layers={num_layers}, model.embedding={embedding}: n_weights fixes the size of one layer, with "
                     "no embedding; give model.hidden_size and n_weights=null, e.g. model.hidden_size=50 n_weights=null"
                 )
-            hidden_size = hidden_from(n_inputs, n_outputs, n_weights)
-        whole("model.hidden_size", hidden_size)
-        self.units = hidden_size * num_layers
-        bound = 1 / math.sqrt(hidden_size)
+            return hidden_from(n_inputs, n_outputs, n_weights)
+
+        hidden = self.hidden_size = given_or_found("hidden_size", hidden_size, n_weights, find)
+        whole("model.hidden_size", hidden)
+        self.units = hidden * num_layers
+        bound = 1 / math.sqrt(hidden)
         self.embedding = None if embedding is None else normal(embedding, n_inputs, generator)
-        self.core = drawn(kind, embedding or n_inputs, hidden_size, bound=bound, generator=generator, **options)
-        self.readout = torch.nn.Identity() if "proj_size" in options else linear(hidden_size, n_outputs, generator)
+        self.core = drawn(kind, embedding or n_inputs, hidden, bound=bound, generator=generator, **options)
+        self.readout = torch.nn.Identity() if "proj_size" in options else linear(hidden, n_outputs, generator)
 
     def size(self, steps: int) -> dict[str, float]:
         """As every model; "depth" is the hidden size."""
-        return {**super().size(steps), "depth": self.core.hidden_size}
+        return {**super().size(steps), "depth": self.hidden_size}
 
-    def matrices(self) -> list[tuple[int, str, torch.nn.Parameter]]:
+    def matrices(self) -> list[tuple[int, str, Tensor]]:
         """What reads the input and the state below the readout; not the LSTM's projection."""
         named = ((re.fullmatch(r"weight_(ih|hh)_l(\d+)", name), matrix) for name, matrix in self.core.named_parameters())
         return [(int(name[2]), {"ih": "i2h", "hh": "h2h"}[name[1]], matrix) for name, matrix in named if name]
@@ -111,7 +113,8 @@ class LSTM(Recurrent):
                 f"give model.hidden_size={n_outputs + 1} or more"
             )
         sizes = (n_inputs, n_outputs, n_weights, hidden_size)
-        hidden_from, options = (lstm_hidden, {"proj_size": n_outputs}) if projection else (partial(rnn_hidden, gates=4), {})
+        hidden_from = lstm_hidden if projection else partial(rnn_hidden, gates=4)
+        options: dict[str, Any] = {"proj_size": n_outputs} if projection else {}
         options |= {"num_layers": num_layers, "batch_first": True}
         super().__init__(torch.nn.LSTM, hidden_from, *sizes, generator, embedding, **options)
 
