@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from inn_lab.errors import ConfigError, near
-from inn_lab.linear.base import ACTIVATIONS, Activation, WeightMatrix, admit, check_entries, is_still
+from inn_lab.linear.base import ACTIVATIONS, Activation, Patterned, WeightMatrix, admit, check_entries, is_still
 from inn_lab.linear.composed import LowRank, Sum, draw_factors
 from inn_lab.linear.csr import CSR, Fixed
 from inn_lab.linear.dense import Dense, Masked, Stepwise
 
-KINDS = {"dense": Dense, "masked": Masked, "csr": CSR, "stepwise": Stepwise}  # of entries; low_rank has none
+KINDS: dict[str, type[Patterned]] = {"dense": Dense, "masked": Masked, "csr": CSR, "stepwise": Stepwise}
 DENSE_FROM = 0.65  # CPU: the density from which masked is faster than csr
 SPARSE_FROM = 50_000_000  # CUDA: the entries from which csr is faster than masked; below, both wait for launches
 
@@ -44,7 +44,7 @@ def check_kind(kind: str, n: int, entries: int) -> None:
 
 def from_entries(
     kind: str, out_features: int, in_features: int, indices: Tensor, values: Tensor, device: torch.device | None = None
-) -> WeightMatrix:
+) -> Patterned:
     """A weight matrix of one of `KINDS` (or `auto`) from its trainable entries, flat and sorted, and their values.
 
     All kinds hold the same matrix: `from_entries("csr", out, in, *masked.entries())` is exact. `device` is where it will run
@@ -60,15 +60,13 @@ def from_entries(
     return KINDS[kind](out_features, in_features, indices, values)
 
 
-def fitting(
-    matrix: WeightMatrix, out_features: int, in_features: int, state: Mapping[str, Tensor], prefix: str
-) -> WeightMatrix:
+def fitting(matrix: Patterned, out_features: int, in_features: int, state: Mapping[str, Tensor], prefix: str) -> Patterned:
     """What a state can be loaded into, whose names begin with `prefix`: the matrix (out, in) itself, or one in its place.
 
     That is of the kind of the state, and has as many entries: of a pruned matrix CSR holds fewer, and `auto` may hold it as
     another kind than the whole one. Its entries and values are the state's only when that has been loaded.
     """
-    kinds = {"values": CSR, "mask": Masked, "weight": Dense}  # the name that tells
+    kinds: dict[str, type[Patterned]] = {"values": CSR, "mask": Masked, "weight": Dense}  # the name that tells
     held = [name for name in kinds if prefix + name in state]
     own = matrix.state_dict()
     n = len(state[prefix + "values"]) if "values" in held else 0
@@ -87,6 +85,7 @@ __all__ = [
     "Fixed",
     "LowRank",
     "Masked",
+    "Patterned",
     "Stepwise",
     "Sum",
     "WeightMatrix",

@@ -70,9 +70,12 @@ class WeightMatrix(torch.nn.Module):
     `forward`, `split` and `iterate` raise ValueError for a shape or a device, and TypeError for a dtype, that is not W's.
     """
 
-    n_weights: int
     out_features: int
     in_features: int
+
+    @property
+    def n_weights(self) -> int:
+        raise NotImplementedError
 
     @property
     def _like(self) -> Tensor:
@@ -127,6 +130,24 @@ class WeightMatrix(torch.nn.Module):
 
     def _admit(self, name: str, x: Tensor, *shape: str | int) -> Tensor:
         return admit(type(self).__name__, name, x, shape, self._like)
+
+
+class Patterned(WeightMatrix):
+    """A matrix that knows its entries.
+
+    indices: the flat positions (row · in + column) of those that train, (n,), sorted; values: theirs, (n,).
+
+    Raises TypeError or ValueError for what are no entries of such a matrix.
+    """
+
+    def __init__(self, out_features: int, in_features: int, indices: Tensor, values: Tensor) -> None:
+        check_entries(out_features, in_features, indices, values)
+        super().__init__()
+        self.out_features, self.in_features = out_features, in_features
+
+    def entries(self) -> tuple[Tensor, Tensor]:
+        """The flat indices (n,) of what trains, sorted, and the values (n,)."""
+        raise NotImplementedError
 
 
 def is_still(x: Tensor) -> bool:

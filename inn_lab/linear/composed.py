@@ -1,8 +1,9 @@
 """Weight matrices that are made of others."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
+from functools import partial, reduce
 from itertools import islice, pairwise
+from operator import add
 
 import torch
 from torch import Tensor
@@ -48,12 +49,11 @@ class LowRank(WeightMatrix):
         self.A = torch.nn.ParameterList(
             torch.cat([blocks[top, left][0] for left in self.lefts if (top, left) in blocks], dim=1) for top in self.tops
         )
-        self.inner = {  # the blocks of each column of blocks that have a B: theirs stand one below the other
-            left: [(top, left) for top in self.tops if blocks.get((top, left), (None, None))[1] is not None]
-            for left in self.lefts
-        }
+        wide = {at: B for at, (_, B) in blocks.items() if B is not None}
+        # The blocks of each column of blocks that have a B: theirs stand one below the other.
+        self.inner = {left: [(top, left) for top in self.tops if (top, left) in wide] for left in self.lefts}
         self.B = torch.nn.ParameterDict(
-            {str(left): torch.cat([blocks[at][1] for at in here]) for left, here in self.inner.items() if here}
+            {str(left): torch.cat([wide[at] for at in here]) for left, here in self.inner.items() if here}
         )
 
     @classmethod
@@ -94,7 +94,7 @@ class LowRank(WeightMatrix):
 
     def _inner(self, x: Tensor, first: int, B: Mapping[str, Tensor]) -> dict[tuple[int, int], Tensor]:
         """B x of each block that reads them, x itself where there is no B: (…, n) -> (…, k)."""
-        found = {}
+        found: dict[tuple[int, int], Tensor] = {}
         for left, here in self.inner.items():
             alone = [at for at in self.ranks if at[1] == left and at not in here]
             width = B[str(left)].shape[1] if here else self.ranks[alone[0]]
@@ -113,7 +113,8 @@ class LowRank(WeightMatrix):
 def _check_blocks(out_features: int, in_features: int, blocks: Mapping[tuple[int, int], tuple[Tensor, Tensor | None]]) -> None:
     if not blocks:
         raise ValueError("a matrix of low rank has at least one block")
-    heights, widths = {}, {}
+    heights: dict[int, int] = {}
+    widths: dict[int, int] = {}
     for (top, left), (A, B) in blocks.items():
         sizes = len(A), (A if B is None else B).shape[1]
         if (heights.setdefault(top, sizes[0]), widths.setdefault(left, sizes[1])) != sizes:
@@ -131,9 +132,11 @@ def _check_blocks(out_features: int, in_features: int, blocks: Mapping[tuple[int
 class Sum(WeightMatrix):
     """W = Σ of matrices of one shape, each stored in its own way. Raises ValueError for others, and for none."""
 
+    parts: MutableSequence[WeightMatrix]
+
     def __init__(self, parts: Iterable[WeightMatrix]) -> None:
         super().__init__()
-        self.parts = torch.nn.ModuleList(parts)
+        self.parts = torch.nn.ModuleList(parts)  # type: ignore[assignment]  # torch does not say of which modules
         shapes = {(part.out_features, part.in_features) for part in self.parts}
         if len(shapes) != 1:
             raise ValueError(f"a sum of matrices of the shapes {sorted(shapes)}; give one or more of the same shape")
@@ -148,7 +151,7 @@ class Sum(WeightMatrix):
         return self.parts[0]._like
 
     def _forward(self, x: Tensor) -> Tensor:
-        return sum(part._forward(x) for part in self.parts)
+        return reduce(add, (part._forward(x) for part in self.parts))
 
     def _split(self, columns: int) -> tuple[Map, Map]:
         lefts, rights = zip(*(part._split(columns) for part in self.parts), strict=True)
@@ -160,6 +163,6 @@ def added(maps: Sequence[Map]) -> Map:
 
     def function(x: Tensor, *tensors: Tensor) -> Tensor:
         there = iter(tensors)
-        return sum(each.function(x, *islice(there, len(each.tensors))) for each in maps)
+        return reduce(add, (each.function(x, *islice(there, len(each.tensors))) for each in maps))
 
     return Map(function, tuple(tensor for each in maps for tensor in each.tensors))

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from inn_lab.linear.base import Activation, Map, WeightMatrix, check, check_entries, is_still
+from inn_lab.linear.base import Activation, Map, Patterned, check, check_entries, is_still
 from inn_lab.linear.by_hand import first_order
 
 CACHE = 2**20  # bytes of a core's second-level cache that are counted on
@@ -238,7 +238,8 @@ def _numba(name: str) -> Callable[..., None]:
 
     from inn_lab.linear import kernels
 
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # numba sets it while it is imported
+    numba.set_num_threads(min(torch.get_num_threads(), most))
     return getattr(kernels, name)
 
 
@@ -246,22 +247,21 @@ def _arrays(block: Block) -> tuple[Any, ...]:
     return block.chunks.numpy(), block.starts.numpy(), block.stops.numpy(), block.columns.numpy()
 
 
-class CSR(WeightMatrix):
+class CSR(Patterned):
     """W by compressed sparse rows. One vector of values is the parameter; any optimizer works on it.
 
-    indices: the flat positions (row · in + column) of the entries that train, (n,), sorted; values: theirs, (n,).
-
-    Raises TypeError or ValueError for what are no entries of such a matrix, and for more than are counted in 32 bits.
+    Raises ValueError for more entries than are counted in 32 bits.
     """
+
+    pointers: Tensor
+    columns: Tensor
 
     def __init__(self, out_features: int, in_features: int, indices: Tensor, values: Tensor) -> None:
         if (most := max(out_features, in_features, len(indices))) > MOST:
             raise ValueError(
                 f"csr: {most} rows, columns or entries; it counts up to {MOST}, take fewer or hold the matrix as masked"
             )
-        check_entries(out_features, in_features, indices, values)
-        super().__init__()
-        self.out_features, self.in_features = out_features, in_features
+        super().__init__(out_features, in_features, indices, values)
         self.values = torch.nn.Parameter(values.clone())
         rows = (indices // in_features).bincount(minlength=out_features).cumsum(0)
         self.register_buffer("pointers", torch.cat([rows.new_zeros(1), rows]).int())
@@ -273,7 +273,6 @@ class CSR(WeightMatrix):
         return self.values.numel()
 
     def entries(self) -> tuple[Tensor, Tensor]:
-        """The flat indices (n,) of what trains, sorted, and the values (n,)."""
         return _flat(self.pointers, self.columns, self.in_features), self.values.detach()
 
     def blocks(self, columns: int) -> tuple[Block, Block]:

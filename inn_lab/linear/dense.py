@@ -4,21 +4,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from inn_lab.linear.base import Activation, Map, WeightMatrix, check_entries
+from inn_lab.linear.base import Activation, Map, Patterned
 
 
-class Dense(WeightMatrix):
-    """A matrix whose every entry trains; those not among `indices` start at zero.
-
-    indices: the flat positions (row · in + column) of the entries, (n,), sorted; values: theirs, (n,).
-
-    Raises TypeError or ValueError for what are no entries of such a matrix.
-    """
+class Dense(Patterned):
+    """A matrix whose every entry trains; those not among `indices` start at zero."""
 
     def __init__(self, out_features: int, in_features: int, indices: Tensor, values: Tensor) -> None:
-        check_entries(out_features, in_features, indices, values)
-        super().__init__()
-        self.out_features, self.in_features = out_features, in_features
+        super().__init__(out_features, in_features, indices, values)
         weight = values.new_zeros(out_features * in_features)
         weight[indices] = values
         self.weight = torch.nn.Parameter(weight.view(out_features, in_features))
@@ -32,7 +25,6 @@ class Dense(WeightMatrix):
         return self.weight
 
     def entries(self) -> tuple[Tensor, Tensor]:
-        """The flat indices (n,) of what trains, sorted, and the values (n,)."""
         return torch.arange(self.weight.numel(), device=self.weight.device), self.weight.detach().flatten()
 
     @property
@@ -52,9 +44,9 @@ class Masked(Dense):
 
     The optimizer sees a dense parameter, zero outside the pattern, whose gradient is zero there too. A loaded state is cut to
     the pattern.
-
-    indices: the flat positions (row · in + column) of the entries that train, (n,), sorted; values: theirs, (n,).
     """
+
+    mask: Tensor
 
     def __init__(self, out_features: int, in_features: int, indices: Tensor, values: Tensor) -> None:
         super().__init__(out_features, in_features, indices, values)

@@ -13,6 +13,8 @@ They check nothing: csr.py does, before it hands out a pointer. Under NUMBA_BOUN
 every address: numba those of the loops, `_Numbers` those of the intrinsics.
 """
 
+from typing import Any
+
 import numpy as np
 from llvmlite import ir
 from numba import config, njit, prange, types
@@ -21,8 +23,8 @@ from numba.extending import intrinsic
 
 # Where addresses are checked there is one thread, since another's error may be lost, and the cache is left alone: it does not
 # tell kernels that check from those that do not.
-CHECKED = bool(config.BOUNDSCHECK)
-COMPILE = {"parallel": not CHECKED, "cache": not CHECKED, "fastmath": True, "error_model": "numpy"}
+CHECKED = bool(config.BOUNDSCHECK)  # type: ignore[attr-defined]  # numba sets it while it is imported
+COMPILE: dict[str, Any] = {"parallel": not CHECKED, "cache": not CHECKED, "fastmath": True, "error_model": "numpy"}
 # Lanes: the sources' batch in one go, and what is left of another. LLVM takes as many registers as it needs.
 WIDE, NARROW = 32, 8
 # Entries taken at once: into a sum, two, so that one need not wait for the other; of dot products, four, which read g once.

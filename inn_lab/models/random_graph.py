@@ -51,9 +51,12 @@ class RandomGraph(Model):
         super().__init__(n_inputs)
         if cell not in CELLS:
             raise ConfigError(f"model.cell={cell}: there is no such cell{near(str(cell), CELLS)}")
-        if (graph is None) == (path is None):
+        if graph is not None and path is None:
+            self.graph = graphs.draw(graph, number)
+        elif graph is None and path is not None:
+            self.graph = graphs.read(path)
+        else:
             raise ConfigError(f"model.graph={graph} and model.path={path}: give one of them; a file goes with model.graph=null")
-        self.graph = graphs.draw(graph, number) if path is None else graphs.read(path)
         self.units = len(self.graph)
         if generator is None:
             return
@@ -86,7 +89,8 @@ class RandomGraph(Model):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """A state brings its pattern along."""
         size = self.core.rows * self.core.units, self.core.width
-        self.core.map = fitting(self.core.map, *size, state_dict, f"{prefix}core.map.")
+        fits = fitting(self.core.map, *size, state_dict, f"{prefix}core.map.")
+        self.core.map = fits  # type: ignore[assignment]  # a state of this model has a CSR's `values`
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _groups(self) -> list[tuple[int, str, Tensor]]:
