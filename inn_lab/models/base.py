@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from torch.func import functional_call
 
 from inn_lab.errors import ConfigError
 from inn_lab.linear import admit
+
+Part = TypeVar("Part", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Model(torch.nn.Module):
         """What there is to say in words of how the model is run."""
         return {}
 
-    def matrices(self) -> list[tuple[int, str, torch.nn.Parameter]]:
+    def matrices(self) -> list[tuple[int, str, Tensor]]:
         """The matrices of which entries can be pruned: the layer, "i2h" or "h2h", and the parameter."""
         raise ConfigError(f"pruning: {type(self).__name__} says nothing of which weights it can lose; take another model")
 
@@ -102,16 +104,17 @@ class Model(torch.nn.Module):
     @torch.no_grad()
     def keep(self, kept: Sequence[Tensor]) -> None:
         """Sets to zero, for good, what is not kept of each of `weights()`: (n,), booleans."""
-        left, names = self._left(), {parameter: name for name, parameter in self.named_parameters()}
+        left = self._left()
+        names: dict[Tensor, str] = {parameter: name for name, parameter in self.named_parameters()}
         for (_, _, matrix), stays in zip(self.matrices(), kept, strict=True):
             if not stays.all():
                 mask = left[matrix].masked_scatter(left[matrix], stays)
                 self.masks.register_buffer(names[matrix].replace(".", "/"), mask)
                 matrix.masked_fill_(~mask, 0)
 
-    def _left(self) -> dict[torch.nn.Parameter, Tensor]:
+    def _left(self) -> dict[Tensor, Tensor]:
         """Which entries of each of `matrices()` have not been pruned."""
-        masks = {self.get_parameter(name): mask for name, mask in self._masks().items()}
+        masks: dict[Tensor, Tensor] = {self.get_parameter(name): mask for name, mask in self._masks().items()}
         return {m: masks.get(m, torch.ones_like(m, dtype=torch.bool)) for _, _, m in self.matrices()}
 
     def size(self, steps: int) -> dict[str, float]:
@@ -131,9 +134,7 @@ def _admit(model: Model, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(admit(who, "x", x, ("B", "T", model.n_inputs), weights, hint) for x in args)
 
 
-def drawn(
-    kind: type[torch.nn.Module], *args: Any, bound: float, generator: torch.Generator | None, **options: Any
-) -> torch.nn.Module:
+def drawn(kind: type[Part], *args: Any, bound: float, generator: torch.Generator | None, **options: Any) -> Part:
     """A module of torch with all its parameters uniform in ±bound; without a generator only their sizes are there."""
     # Built on the meta device, so that torch doesn't initialise it first, from its global generator.
     module = kind(*args, device="meta", **options)
@@ -153,6 +154,6 @@ def normal(rows: int, columns: int, generator: torch.Generator | None) -> torch.
     return torch.nn.Parameter(torch.randn(rows, columns, generator=generator, device=generator.device))
 
 
-def linear(n_inputs: int, n_outputs: int, generator: torch.Generator | None) -> torch.nn.Module:
+def linear(n_inputs: int, n_outputs: int, generator: torch.Generator | None) -> torch.nn.Linear:
     """torch.nn.Linear by torch's own law: weights and biases uniform in ±1/√n_inputs."""
     return drawn(torch.nn.Linear, n_inputs, n_outputs, bound=1 / math.sqrt(n_inputs), generator=generator)

@@ -13,6 +13,7 @@ from torch.func import functional_call, jvp
 
 from inn_lab.errors import ConfigError
 from inn_lab.linear.by_hand import first_order
+from inn_lab.models.base import Model
 from inn_lab.models.solvers import Record, Solver, Step, flat, wide
 
 NAMED = 5  # samples that a warning names
@@ -67,7 +68,9 @@ def fix(
 
     def call(z: Tensor, *inputs: Tensor) -> Tensor:
         given, values = inputs[:n_given], inputs[n_given:]
-        return functional_call(f, dict(zip(own, values, strict=True)), (z, *given)) if own else f(z, *given)
+        if isinstance(f, torch.nn.Module):
+            return functional_call(f, dict(zip(own, values, strict=True)), (z, *given))
+        return f(z, *given)
 
     problem = Problem(call, len(xs), Solver(rtol, atol, max_iter, anderson))
     if z0.dim() == 0 or not z0.is_floating_point():
@@ -86,27 +89,30 @@ class Settling:
     """`fix` as a model calls it, which counts what passes. Raises ConfigError for options out of their range, see `Solver`."""
 
     def __init__(self, rtol: float, atol: float, max_iter: int, anderson: int) -> None:
-        self.options = {"rtol": rtol, "atol": atol, "max_iter": max_iter, "anderson": anderson}
+        self.options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_iter": max_iter, "anderson": anderson}
         try:
             Solver(**self.options)
         except ValueError as error:
             raise ConfigError(f"model.{error}") from error
         self.record: Record | None = None  # the last call's
-        self.sums: Tensor | float = 0.0  # iterations, settled samples and samples, since `told` was asked
+        self.sums: Tensor | None = None  # iterations, settled samples and samples, since `told` was asked
 
     def __call__(self, f: Callable[..., Tensor], x: Tensor, z0: Tensor, weights: Sequence[Tensor] = ()) -> Tensor:
         z, self.record = fix(f, x, z0, weights=weights, **self.options)
-        counted = [self.record.iterations.sum(), self.record.converged.sum(), torch.tensor(len(z0), device=z0.device)]
-        self.sums = self.sums + torch.stack(counted).double()
+        parts = [self.record.iterations.sum(), self.record.converged.sum(), torch.tensor(len(z0), device=z0.device)]
+        counted = torch.stack(parts).double()
+        self.sums = counted if self.sums is None else self.sums + counted
         return z
 
     def told(self) -> dict[str, float]:
         """Of the samples since it was last asked: "iterations", their mean, and "settled", the share that did."""
-        (iterations, settled, samples), self.sums = self.sums.tolist(), 0.0
+        if self.sums is None:
+            return {}
+        (iterations, settled, samples), self.sums = self.sums.tolist(), None
         return {"iterations": iterations / samples, "settled": settled / samples}
 
 
-class Settled:
+class Settled(Model):
     """What models have in common that iterate until they settle, at one place or at several: `settlings`."""
 
     settlings: Sequence[Settling]
@@ -114,14 +120,14 @@ class Settled:
     def told(self) -> dict[str, float]:
         """Of the passes since it was last asked: "iterations", a sample's mean, of all places together, and "settled", the
         share that did; of several places the least."""
-        told = [settling.told() for settling in self.settlings]
+        told = [one for settling in self.settlings if (one := settling.told())]
         if not told:
             return {}
         return {"iterations": sum(one["iterations"] for one in told), "settled": min(one["settled"] for one in told)}
 
     def took(self) -> tuple[Tensor, Tensor]:
         """Of the samples of the last pass (B · T of a sequence): how many iterations each took, and whether it settled."""
-        records = [settling.record for settling in self.settlings]
+        records = [settling.record for settling in self.settlings if settling.record]
         iterations, converged = (
             torch.stack(parts) for parts in zip(*((r.iterations, r.converged) for r in records), strict=True)
         )

@@ -81,7 +81,8 @@ def represented(
         if (row, column) == (len(hidden), len(hidden)):
             return Trainable()
         n = round(R * entries)
-        return {"dense": Trainable(start=n), "sparse": Trainable(n), "low_rank": Factored(R)}[representation]
+        kinds: dict[str, Block] = {"dense": Trainable(start=n), "sparse": Trainable(n), "low_rank": Factored(R)}
+        return kinds[representation]
 
     return _layers(n_inputs, n_outputs, hidden, block, **options)
 
@@ -120,7 +121,8 @@ def _grouped(
 
 def areas(n_inputs: int, n_outputs: int, hidden: Sequence[int], group: Group) -> dict[str, int]:
     """How many entries each group's blocks have."""
-    rows, found = [*hidden, n_outputs], {}
+    rows = [*hidden, n_outputs]
+    found: dict[str, int] = {}
     for i, height in enumerate(rows):
         for j, width in enumerate([n_inputs, *rows]):
             name = group(i, j, len(rows))

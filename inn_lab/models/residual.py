@@ -81,8 +81,9 @@ class ResNet(Model):
     def convolutions(self) -> list[nn.Conv2d]:
         return [module for module in self.modules() if isinstance(module, nn.Conv2d)]
 
-    def matrices(self) -> list[tuple[int, str, nn.Parameter]]:
-        return [(place, "i2h", layer.weight) for place, layer in enumerate([*self.convolutions(), self.readout])]
+    def matrices(self) -> list[tuple[int, str, Tensor]]:
+        layers: list[nn.Conv2d | nn.Linear] = [*self.convolutions(), self.readout]
+        return [(place, "i2h", layer.weight) for place, layer in enumerate(layers)]
 
     def size(self, steps: int) -> dict[str, float]:
         """As every model; "layers" are those with weights, the number in "ResNet-50"."""

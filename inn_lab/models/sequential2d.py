@@ -15,6 +15,7 @@ from inn_lab.linear import (
     Activation,
     Fixed,
     LowRank,
+    Patterned,
     Sum,
     WeightMatrix,
     check_kind,
@@ -106,6 +107,8 @@ class Sequential2D(Model):
     Raises ValueError for sizes that don't fit each other, ConfigError for an `init` or `linear` that is unknown or cannot be.
     """
 
+    map: WeightMatrix  # with generator=None there is none
+
     def __init__(
         self,
         n_inputs: int,
@@ -140,7 +143,6 @@ class Sequential2D(Model):
         kind = fastest(patterned, entries, device or torch.device("cpu")) if linear == "auto" else linear
         self.units, self._planned = self.depth, patterned + factored
         self.n_held = factored + (patterned if kind == "csr" or not patterned else entries)
-        self.map: WeightMatrix | None = None
         if generator is None:
             return
         self._linear = linear
@@ -152,15 +154,14 @@ class Sequential2D(Model):
     @property
     def n_weights(self) -> int:
         """What trains of the block matrix; biases aside, as in Hershey's Eq. 3.1."""
-        return self._planned if self.map is None else self.map.n_weights
+        return self.map.n_weights if hasattr(self, "map") else self._planned
 
     n_held = 0
 
     def tags(self) -> dict[str, str]:
         """linear: how what trains is held, by name; what "auto" took."""
-        parts = self.map.parts if isinstance(self.map, Sum) else [self.map]
-        kinds = {kind: name for name, kind in KINDS.items()} | {LowRank: "low_rank"}
-        return {"linear": "+".join(kinds[type(part)] for part in parts if not isinstance(part, Fixed))}
+        kinds: dict[type[WeightMatrix], str] = {**{kind: name for name, kind in KINDS.items()}, LowRank: "low_rank"}
+        return {"linear": "+".join(kinds[type(part)] for part in self._parts if not isinstance(part, Fixed))}
 
     def weights(self) -> list[Weights]:
         """What reads the input, the first I columns, and what reads the state."""
@@ -183,7 +184,7 @@ class Sequential2D(Model):
             self._hold(fitting(self._trainable, self.depth, self.width, state_dict, at))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
-    def _hold(self, trainable: WeightMatrix) -> None:
+    def _hold(self, trainable: Patterned) -> None:
         """Puts another matrix in the place of `_trainable`."""
         if isinstance(self.map, Sum):
             self.map.parts[0] = trainable
@@ -191,10 +192,14 @@ class Sequential2D(Model):
             self.map = trainable
 
     @property
-    def _trainable(self) -> WeightMatrix:
+    def _parts(self) -> Sequence[WeightMatrix]:
+        return self.map.parts if isinstance(self.map, Sum) else [self.map]
+
+    @property
+    def _trainable(self) -> Patterned:
         """The part of the matrix whose entries train."""
-        part = self.map.parts[0] if isinstance(self.map, Sum) else self.map
-        if not isinstance(part, tuple(KINDS.values())):
+        part = self._parts[0]
+        if not isinstance(part, Patterned):
             raise ConfigError("pruning: a matrix of low rank has no entries of its own; take another model.linear or model")
         return part
 
@@ -214,12 +219,11 @@ class Sequential2D(Model):
         }
 
     def _effective(self, steps: int) -> dict[str, int]:
-        parts = self.map.parts if isinstance(self.map, Sum) else [self.map]
-        if any(isinstance(part, LowRank) for part in parts):
+        links = {isinstance(part, Fixed): part.entries()[0] for part in self._parts if isinstance(part, Patterned)}
+        if low_rank := [part for part in self._parts if isinstance(part, LowRank)]:
             # By itself it has every entry, and from the second step on all weights have a part in an output.
-            whole = steps > 1 and len(parts) == 1 and len(parts[0].ranks) == 1
+            whole = steps > 1 and not links and len(low_rank[0].ranks) == 1
             return {"weights_effective": self.n_weights} if whole else {}
-        links = {isinstance(part, Fixed): part.entries()[0] for part in parts}
         none = next(iter(links.values()))[:0]
         reach = (self.n_inputs, self.width, self.n_outputs, steps)
         return {"weights_effective": effective(links.get(False, none), *reach, fixed=links.get(True, none))}
@@ -255,7 +259,10 @@ def assemble(
     """
     depth, width = sum(rows), sum(columns)
     low_rank = any(isinstance(block, Factored) for blocks in grid for block in blocks)
-    trainable, zeros, fixed, factors = [], [], [], {}
+    trainable: list[Tensor] = []
+    zeros: list[Tensor] = []
+    fixed: list[tuple[Tensor, Tensor]] = []
+    factors: dict[tuple[int, int], tuple[Tensor, Tensor | None]] = {}
     for block, top, left, high, wide in placed(rows, columns, grid):
         if low_rank and block == Trainable():  # a dense one costs no product of its own beside those of low rank
             std = init_std if init == "normal" else math.sqrt(2 / wide)

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from inn_lab.linear import is_still
-from inn_lab.models.base import Model, linear
+from inn_lab.models.base import linear
 from inn_lab.models.fixed_point import Settled, Settling
 from inn_lab.sizing import whole
 
 
-class SettledMLP(Settled, Model):
+class SettledMLP(Settled):
     """y = σ(V tanh(W [x; y] + b) + c) at each step by itself; σ is the logistic function, so that y lies in (0, 1).
 
     Found by iterating from y = 0, and differentiated at the fixed point (see `fix`).
@@ -46,7 +46,7 @@ class SettledMLP(Settled, Model):
         self.n_outputs, self.units = n_outputs, hidden
         self.step = Step(n_inputs + n_outputs * feedback, hidden, n_outputs, generator)
 
-    def matrices(self) -> list[tuple[int, str, nn.Parameter]]:
+    def matrices(self) -> list[tuple[int, str, Tensor]]:
         return [(0, "i2h", self.step.hidden.weight), (1, "i2h", self.step.readout.weight)]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ class Solver:
         rows = torch.arange(len(like), device=like.device)  # in the batch; those that are not done are among them
         live = torch.ones_like(rows, dtype=torch.bool)
         parts = torch.zeros_like(rows), method.found.new_full((len(rows),), math.inf)  # iterations and residuals, of rows
-        whole = tuple(torch.empty_like(part) for part in (method.found, *parts))
+        whole = [torch.empty_like(part) for part in (method.found, *parts)]
         apply = make(rows)
 
         def step(z: Tensor) -> Tensor:
@@ -104,11 +104,11 @@ class Solver:
                     all_of_them[rows] = part
                 if over:
                     break
-                rows, parts = rows[live], tuple(part[live] for part in parts)
+                rows, parts = rows[live], (parts[0][live], parts[1][live])
                 method.take(live)
                 live = live[live]
                 apply = make(rows)
-        return whole[0].view_as(like), Record(*whole[1:])
+        return whole[0].view_as(like), Record(whole[1], whole[2])
 
 
 class Method(Protocol):

@@ -52,6 +52,8 @@ class SRU(Recurrent):
     Raises ConfigError unless exactly one of `n_weights` and `hidden_size` is given.
     """
 
+    core: SRUCell
+
     def __init__(
         self,
         n_inputs: int,
@@ -63,5 +65,5 @@ class SRU(Recurrent):
     ) -> None:
         super().__init__(SRUCell, sru_hidden, n_inputs, n_outputs, n_weights, hidden_size, generator)
 
-    def matrices(self) -> list[tuple[int, str, torch.nn.Parameter]]:
+    def matrices(self) -> list[tuple[int, str, Tensor]]:
         return [(0, "i2h", self.core.weight), (0, "h2h", self.core.v)]

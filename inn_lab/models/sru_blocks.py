@@ -1,11 +1,12 @@
 """The SRU as a pair of block matrices that are iterated: what Kale 2024 shows the block matrix to be able to say."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from inn_lab.linear import Activation
+from inn_lab.linear import CSR, Activation
 from inn_lab.models.sequential2d import Block, Diagonal, Grid, Identity, Trainable, assemble
 from inn_lab.models.sru import SRUCell
 
@@ -64,9 +65,11 @@ def grid(symbols: list[list[str]]) -> Grid:
     return [[BLOCKS[symbol] for symbol in row] for row in symbols]
 
 
-def csc(symbols: list[list[str]]) -> tuple[list[str], list[int], list[int]]:
+def csc(symbols: list[list[str]]) -> tuple[Sequence[str | int], ...]:
     """A picture's blocks by compressed sparse columns: (val, row_ind, col_ptr), as in Kale 2024, 2.8.1."""
-    val, row_ind, col_ptr = [], [], [0]
+    val: list[str] = []
+    row_ind: list[int] = []
+    col_ptr = [0]
     for column in zip(*symbols, strict=True):
         rows = [row for row, symbol in enumerate(column) if symbol != "."]
         val += [column[row] for row in rows]
@@ -100,6 +103,11 @@ class SRUBlocks(torch.nn.Module):
         )
         self.activation = Activation(*(("sigmoid" if entry in SIGMOID else "linear", n) for entry in range(len(ENTRIES))))
 
+    @property
+    def trained(self) -> CSR:
+        """What trains of G; its identities stand beside it."""
+        return cast(CSR, self.G.get_submodule("parts.0"))
+
     def steps(self, state: Tensor) -> Tensor:
         """The state at first and after each of the six steps: (B, 14n) -> (7, B, 14n)."""
         states = [state]
@@ -124,7 +132,7 @@ class SRUBlocks(torch.nn.Module):
         """Takes over the weights of a cell that has as many inputs as hidden units, n; ValueError for another one."""
         if not cell.n_inputs == cell.hidden_size == self.n:
             raise ValueError(f"an SRU of {cell.n_inputs} inputs and {cell.hidden_size} hidden units for blocks of {self.n}")
-        self.G.parts[0].values.copy_(self.entries(cell.weight, cell.v, cell.b))
+        self.trained.values.copy_(self.entries(cell.weight, cell.v, cell.b))
         return self
 
     def entries(self, weight: Tensor, v: Tensor, b: Tensor) -> Tensor:
@@ -133,7 +141,7 @@ class SRUBlocks(torch.nn.Module):
         blocks = torch.cat([weight.view(3, n, n), v.diag_embed(), b.diag_embed()])  # (7, n, n)
         symbols = (*WEIGHTS, *DIAGONALS)
         which = torch.tensor([[symbols.index(s) if s in symbols else -1 for s in row] for row in G], device=weight.device)
-        at, _ = self.G.parts[0].entries()
+        at, _ = self.trained.entries()
         rows, columns = at // width, at % width
         return blocks[which[rows // n, columns // n], rows % n, columns % n]
 

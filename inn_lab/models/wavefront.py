@@ -111,6 +111,10 @@ class Wavefront(torch.nn.Module):
     raises ValueError for an e of another shape or on another device than the weights, TypeError for another dtype.
     """
 
+    heard_at: Tensor
+    felt_at: Tensor
+    total: Tensor
+
     def __init__(self, widths: Sequence[int], links: Sequence[Link], cell: str, generator: torch.Generator) -> None:
         super().__init__()
         if cell not in CELLS:
