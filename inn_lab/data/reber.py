@@ -51,11 +51,11 @@ class Reber:
         self.sizes = {"train": n_train, "val": n_val, "test": n_test}
         total = sum(self.sizes.values())
         if path is not None:
-            strings, valid = read(path)
+            strings, labels = read(path)
             if len(strings) < total:
                 asked = ", ".join(f"data.n_{part}={n}" for part, n in self.sizes.items())
                 raise ConfigError(f"data.path={path}: it has {len(strings)} strings and {asked} take {total}; ask for fewer")
-            codes, valid = encode(strings), torch.tensor(valid)
+            codes, valid = encode(strings), torch.tensor(labels)
         elif total > MOST:
             raise ConfigError(f"data.n_train={n_train}: {total} strings in all, and at most {MOST} are drawn; ask for fewer")
         else:

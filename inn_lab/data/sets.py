@@ -135,9 +135,8 @@ class ImageData(ABC):
                 self._fixed[part] = self._once(part, lambda: list(self._draw(part)))
         return self._fixed[part]
 
-    def _draw(self, *stream: str | int) -> Iterator[Batch]:
-        part = stream[0]
-        rng, n = generator(self.seed, *stream), self.sizes[part]
+    def _draw(self, part: str, *epoch: int) -> Iterator[Batch]:
+        rng, n = generator(self.seed, part, *epoch), self.sizes[part]
         for x, y in rebatch(self._pieces(part, n, rng), self.batch_size):
             yield x.expand(-1, self.steps, -1), y  # (B, T, I)
 

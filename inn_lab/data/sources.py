@@ -235,7 +235,7 @@ def split(images: Images, n_train: int, n_val: int, n_test: int, seed: int) -> t
             )
     pool = balanced_order(images.train_labels, generator(seed, "images", "train"))
     val, pool = pool[:n_val], pool[n_val:]
-    if images.test_pixels is None:
+    if images.test_pixels is None or images.test_labels is None:
         test_pixels, test_labels = images.train_pixels, images.train_labels
         test, pool = pool[:n_test], pool[n_test:]
     else:

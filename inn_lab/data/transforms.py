@@ -241,7 +241,7 @@ def apply_steps(x: Tensor, steps: tuple[Step, ...], generator: Generator) -> Ten
     """
     n, size, planes = len(x), x.shape[-1], x.flatten(0, -3)
     for step in steps:
-        drawn = ()
+        drawn: tuple[Tensor, ...] = ()
         if step.draw:
             each = step.draw(n, size, generator).to(x.device)[:, None]  # a row an image
             drawn = (each.expand(-1, x.shape[1:-2].numel(), *each.shape[2:]).flatten(0, 1),)  # a row a plane
