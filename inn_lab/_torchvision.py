@@ -19,7 +19,7 @@ def mend() -> torch.library.Library | None:
     The declarations live as long as the returned object.
     """
     spec = importlib.util.find_spec("torchvision")
-    if spec is None or os.name == "nt":  # on Windows the wheels of both are built for the CPU
+    if os.name == "nt" or spec is None or not spec.submodule_search_locations:  # on Windows both wheels are for the CPU
         return None
     if not hasattr(torch.ops.torchvision, "nms"):
         for path in Path(spec.submodule_search_locations[0]).glob("_C*.so"):

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from inn_lab.errors import ConfigError, near
-from inn_lab.explain import OURS, explain, meant, nodes
+from inn_lab.explain import OURS, explain, keys, meant, nodes
 from inn_lab.ranges import check_value
 from inn_lab.schema import ImageData, Prune, Timed
 
@@ -22,14 +22,19 @@ def title(overrides: Iterable[str], axes: Collection[str] = ()) -> str:
     return " ".join([word for word in words if word.partition("=")[0] in axes] or words)
 
 
+def schema_of(node: DictConfig) -> Any:
+    """The dataclass that a node is checked against; dict where there is none."""
+    return OmegaConf.get_type(node)
+
+
 def is_timed(cfg: DictConfig) -> bool:
     """Whether what comes out depends on how fast the machine is: the job times it, or a clock ends the training."""
-    return issubclass(OmegaConf.get_type(cfg.study), Timed) or cfg.trainer.max_time is not None
+    return issubclass(schema_of(cfg.study), Timed) or cfg.trainer.max_time is not None
 
 
 def of_images(cfg: DictConfig) -> bool:
     """Whether the data are made of a source's images."""
-    return issubclass(OmegaConf.get_type(cfg.data), ImageData)
+    return issubclass(schema_of(cfg.data), ImageData)
 
 
 def source(cfg: DictConfig) -> str:
@@ -42,10 +47,11 @@ def source(cfg: DictConfig) -> str:
     return Path(path).name if path else cfg.data._target_.rpartition(".")[2].lower()
 
 
-def flat(cfg: DictConfig, path: str = "") -> dict[str, object]:
+def flat(cfg: DictConfig, path: str = "") -> dict[str, Any]:
     """{"R": 0.2, "model.init": "normal", …}, interpolations resolved."""
-    values = {}
-    for key, value in cfg.items():
+    values: dict[str, Any] = {}
+    for key in keys(cfg):
+        value = cfg[key]
         if isinstance(value, DictConfig):
             values |= flat(value, f"{path}{key}.")
         else:
@@ -75,8 +81,8 @@ def check(cfg: DictConfig) -> None:
     """Raises ConfigError for the first unknown key (`+key=…` gets one past Hydra), value out of its range, or study that the
     rest is not for. What depends on sizes is met where it is built."""
     for path, node in nodes(cfg):
-        known = getattr(OmegaConf.get_type(node), "__dataclass_fields__", node)
-        for key in node:
+        known = getattr(schema_of(node), "__dataclass_fields__", node)
+        for key in keys(node):
             if key not in known:
                 raise ConfigError(f"{path}{key}: there is no such key{meant(f'{path}{key}', cfg)}")
             if not (OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key)):
@@ -94,10 +100,10 @@ def check(cfg: DictConfig) -> None:
 
 
 def _check_study(cfg: DictConfig) -> None:
-    study, name = OmegaConf.get_type(cfg.study), cfg.study._target_.rpartition(".")[2]
+    study, name = schema_of(cfg.study), cfg.study._target_.rpartition(".")[2]
     for part, (schema, why) in getattr(study, "takes", {}).items():
         there = OmegaConf.select(cfg, f"{part}._target_") is not None
-        if not (there and issubclass(OmegaConf.get_type(cfg[part]), schema)):
+        if not (there and issubclass(schema_of(cfg[part]), schema)):
             raise ConfigError(f"study={name}: {why}")
     if not issubclass(study, Prune):
         if cfg.pruning is not None:

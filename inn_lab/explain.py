@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra.errors import MissingConfigException, OverrideParseException
@@ -31,8 +32,8 @@ def explain(error: Exception) -> str:
     cause: BaseException = error
     while (below := cause.__cause__ or cause.__context__) and not isinstance(cause, OmegaConfBaseException):
         cause = below
-    where = re.match(r"In '(\S+)'", str(error))
-    where = f" (in conf/{where[1]}.yaml)" if where else ""
+    named = re.match(r"In '(\S+)'", str(error))
+    where = f" (in conf/{named[1]}.yaml)" if named else ""
     if not (isinstance(cause, OmegaConfBaseException) and cause.full_key):
         return f"{' '.join(str(error).split())}; see python -m inn_lab --help"
     key, parent = cause.full_key, cause.parent_node
@@ -108,10 +109,10 @@ def meant(key: str, cfg: DictConfig, choices: Iterable[str] = ()) -> str:
     group, _, name = key.rpartition(".")
     if has := sorted(choices):
         return f"; {group}={', '.join(has)} {'have' if has[1:] else 'has'} it"
-    paths = [f"{path}{name}" for path, node in nodes(cfg) for name in node]
+    paths = [f"{path}{name}" for path, node in nodes(cfg) for name in keys(node)]
     known = [path for path in paths if path != key and path.split(".")[0] != "hydra" and not path.endswith("._target_")]
     called = difflib.get_close_matches(name.lower(), CALLED, n=1, cutoff=0.8)
-    if found := [path for path in CALLED.get(*called, ()) if path in known] if called else []:
+    if found := [path for path in CALLED[called[0]] if path in known] if called else []:
         return f"; did you mean {' or '.join(found)}?"
     last = [path for path in known if path.rpartition(".")[2] == name]
     if found := last or difflib.get_close_matches(key, known, n=3, cutoff=0.7):
@@ -120,8 +121,13 @@ def meant(key: str, cfg: DictConfig, choices: Iterable[str] = ()) -> str:
     return near(name, (str(k) for k in there)) if there else near(key, known)
 
 
+def keys(node: DictConfig) -> list[Any]:
+    """The lab's are words; OmegaConf takes bytes and enums as well."""
+    return list(node)
+
+
 def nodes(node: DictConfig, path: str = "") -> Iterable[tuple[str, DictConfig]]:
     yield path, node
-    for key in node:
+    for key in keys(node):
         if OmegaConf.is_dict(node._get_node(key)) and not OmegaConf.is_interpolation(node, key):
             yield from nodes(node[key], f"{path}{key}.")

@@ -128,8 +128,8 @@ def place(module: str) -> Path | None:
         Exception
     ):  # looking for a.b imports a, and that is the user's code: whoever builds the job tells what ails it
         spec = importlib.util.find_spec(module)
-        if spec and (spec.has_location or spec.submodule_search_locations):
-            return Path(spec.origin if spec.has_location else next(iter(spec.submodule_search_locations))).resolve()
+        if spec and (where := spec.origin if spec.has_location else next(iter(spec.submodule_search_locations or ()), None)):
+            return Path(where).resolve()
     return None
 
 

@@ -193,7 +193,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def write_atomically(path: Path, content: bytes, sync: bool = True) -> None:
+def write_atomically(path: Path, content: bytes | memoryview, sync: bool = True) -> None:
     """Whatever happens, `path` holds what it held before or all of `content`; with `sync` also after a power cut."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:

@@ -398,7 +398,7 @@ def whole(node: IntegerNode, value: Any) -> int:
 
 def register() -> None:
     """Makes the schemas and resolvers known to Hydra; doing it twice is harmless."""
-    IntegerNode._validate_and_convert_impl = whole
+    IntegerNode._validate_and_convert_impl = whole  # type: ignore[method-assign,assignment]  # see `whole`
     for name, node in SCHEMAS.items():
         ConfigStore.instance().store(name=name, node=node)
     OmegaConf.register_new_resolver("scaled", lambda n, factor: None if n is None else max(1, round(n * factor)), replace=True)
