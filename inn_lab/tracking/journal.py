@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from inn_lab import signals
 from inn_lab.errors import ConfigError
@@ -27,7 +28,7 @@ class Journal:
     def __init__(self, record: Record, outputs: str | Path, experiment: str) -> None:
         self._record, self._outputs, self._experiment = record, outputs, experiment
         told = read_json(record.delivered) or {}
-        self.run_id = told.get("run_id") if here(told, outputs) else None
+        self.run_id: str | None = told.get("run_id") if here(told, outputs) else None
         self.entries, whole = self._read()
         # A journal that a power cut shortened holds less than MLflow heard: what is written next is new to it all the same.
         self._done = min(told.get("entries", 0), len(self.entries)) if self.run_id and whole else 0
@@ -113,12 +114,19 @@ class Journal:
                     return False
                 time.sleep(1)
 
+    @property
+    def _run(self) -> str:
+        """The run of whom all entries but the first one are."""
+        if self.run_id is None:
+            raise RuntimeError(f"{self._record.journal}: its first entry does not start a run")
+        return self.run_id
+
     def _ask(self) -> None:
         """Finds out whether MLflow still has the run: where the database is a new one, it hears all of it."""
         if self._asked:
             return
         try:
-            client(self._outputs).get_run(self.run_id)
+            client(self._outputs).get_run(self._run)
         except Exception as error:
             if not refused(error):
                 raise
@@ -135,7 +143,7 @@ class Journal:
             case "params":
                 self._log("params", [Param(key, value) for key, value in entry["values"].items()])
                 if "text" in entry:
-                    self._offer("file config.yaml", lambda: to.log_text(self.run_id, entry["text"], "config.yaml"))
+                    self._offer("file config.yaml", lambda: to.log_text(self._run, entry["text"], "config.yaml"))
             case "data":
                 self._offer(f"data set {entry['name']}", lambda: self._log_data(entry))
             case "metrics":
@@ -145,10 +153,10 @@ class Journal:
                 self._log("tags", [RunTag(key, value) for key, value in entry["tags"].items()])
             case "file":
                 path = str(self._record.folder / "files" / entry["name"])
-                self._offer(f"file {entry['name']}", lambda: to.log_artifact(self.run_id, path))
+                self._offer(f"file {entry['name']}", lambda: to.log_artifact(self._run, path))
             case "end":
                 self._log("tags", [RunTag("state", entry["state"])])
-                to.set_terminated(self.run_id, entry["status"], entry["time"])
+                to.set_terminated(self._run, entry["status"], entry["time"])
 
     def _start(self, entry: dict) -> None:
         """Makes the run, or opens it again; also one that was made just before a kill, and never noted down."""
@@ -165,16 +173,17 @@ class Journal:
                 print(f"MLflow at {place(self._outputs)} has not heard of {self._record.folder}; it is told now", flush=True)
         if not new:
             to.update_run(self.run_id, status="RUNNING", name=name)
-            for tag in {"state", "reason"} & to.get_run(self.run_id).data.tags.keys():
+            for tag in {"state", "reason"} & to.get_run(self._run).data.tags.keys():
                 to.delete_tag(self.run_id, tag)  # how an earlier attempt ended
         self._log("tags", [RunTag(key, value) for key, value in entry["tags"].items()])
 
     def _log(self, kind: str, items: list) -> None:
         """Params, metrics or tags, of which MLflow takes 100 at a time. A batch that is refused is halved: one item that is at
         fault takes no other with it."""
+        batch: dict[str, Any] = {kind: items}
         if len(items) <= 100:
             try:
-                client(self._outputs).log_batch(self.run_id, **{kind: items})
+                client(self._outputs).log_batch(self._run, **batch)
                 return
             except Exception as error:
                 if not refused(error):
@@ -193,11 +202,11 @@ class Journal:
         used = DatasetInput(Dataset(entry["name"], entry["digest"], "code", source), [InputTag("mlflow.data.context", "data")])
         to = client(self._outputs)
         try:
-            to.log_inputs(self.run_id, [used])
+            to.log_inputs(self._run, [used])
         except Exception as error:
             if not refused(error):
                 raise
-            to.log_inputs(self.run_id, [used])  # two jobs that name a new one at once are in each other's way, but not twice
+            to.log_inputs(self._run, [used])  # two jobs that name a new one at once are in each other's way, but not twice
 
     def _offer(self, what: str, send: Callable[[], object]) -> None:
         try:
@@ -212,7 +221,7 @@ class Journal:
         refuses, but the run, and that is raised."""
         known = what in self._refused
         names = self._refused if known else [*self._refused, what]
-        client(self._outputs).set_tag(self.run_id, "refused", "; ".join(names)[:5000])
+        client(self._outputs).set_tag(self._run, "refused", "; ".join(names)[:5000])
         self._refused = names
         if not known:
             self._print_refusal(f"the {what}", error)

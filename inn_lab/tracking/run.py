@@ -117,8 +117,8 @@ class Run:
         if reason:
             self._journal.write("tags", tags={"reason": reason[:5000]})
         self._write("end", PATIENCE if status != "KILLED" else 0, status=status, state=state)
-        by = {key: self.record.about.get(key) for key in ("commit", "code")}
-        self.outcome = Outcome(state, self.latest.get("test/acc_end"), self.seconds, reason, **by, run_id=self.id)
+        by, accuracy = self.record.about, self.latest.get("test/acc_end")
+        self.outcome = Outcome(state, accuracy, self.seconds, reason, by.get("commit"), by.get("code"), self.id)
         return self.outcome
 
     def failed(self, error: BaseException) -> Outcome:
@@ -133,9 +133,9 @@ class Run:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.outcome:
             return
-        if kind is None:
+        if error is None:
             self.end("FINISHED", "finished")
-        elif issubclass(kind, Interrupted | KeyboardInterrupt | SystemExit):
+        elif isinstance(error, Interrupted | KeyboardInterrupt | SystemExit):
             self.end("KILLED", "killed", f"stopped by {error}")
         else:
             self.failed(error)
@@ -163,10 +163,10 @@ def _plain(value: float) -> str:
 def of_all_sweeps(tags: Mapping[str, str | None], journal: Journal) -> dict[str, str]:
     """Tags, of which `sweep` names all sweeps that the job has been in, the first one first. None is left out: the parent run's
     id, where MLflow has refused that run."""
-    tags = {key: value for key, value in tags.items() if value is not None}
+    known = {key: value for key, value in tags.items() if value is not None}
     before = [entry["tags"]["sweep"] for entry in journal.entries if "sweep" in entry.get("tags", ())]
-    names = dict.fromkeys(" ".join([*before, tags.get("sweep", "")]).split())
-    return {**tags, "sweep": " ".join(names)} if "sweep" in tags else tags
+    names = dict.fromkeys(" ".join([*before, known.get("sweep", "")]).split())
+    return {**known, "sweep": " ".join(names)} if "sweep" in known else known
 
 
 def take_over(outputs: str | Path, record: Record, tags: Mapping[str, str | None]) -> None:
