@@ -85,7 +85,6 @@ __all__ = [
     "Fixed",
     "LowRank",
     "Masked",
-    "Patterned",
     "Stepwise",
     "Sum",
     "WeightMatrix",

@@ -15,7 +15,6 @@ from inn_lab.linear import (
     Activation,
     Fixed,
     LowRank,
-    Patterned,
     Sum,
     WeightMatrix,
     check_kind,
@@ -24,6 +23,7 @@ from inn_lab.linear import (
     fitting,
     from_entries,
 )
+from inn_lab.linear.base import Patterned
 from inn_lab.models.base import Model, Weights
 from inn_lab.patterns import draw_bernoulli, draw_exact, effective
 
