@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from experiments.benchmark import positive, step_ms, write
+from inn_lab import machine
 from inn_lab.linear import LowRank, Masked
 from inn_lab.models import Sequential2D, by_column, represented
 from inn_lab.seeding import generator
-from inn_lab.studies.clock import machine
 
 BATCH, STEPS, INPUTS, OUTPUTS = 32, 11, 2500, 10
 CPU = torch.device("cpu")

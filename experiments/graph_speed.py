@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from experiments.benchmark import positive, step_ms, write
-from inn_lab import graphs
+from inn_lab import graphs, machine
 from inn_lab.models import RandomGraph
 from inn_lab.models.wavefront import CELLS
 from inn_lab.seeding import generator
-from inn_lab.studies.clock import machine
 
 BATCH, STEPS, LETTERS, OUTPUTS, NODES = 128, 40, 128, 2, 30
 CPU = torch.device("cpu")

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from experiments.benchmark import positive, write
+from inn_lab import machine
 from inn_lab.models.fixed_point import NotConverged, fix
 from inn_lab.seeding import generator
-from inn_lab.studies.clock import machine, times
+from inn_lab.studies.clock import times
 
 SAMPLES, NUMBERS, ITERATIONS, ROUNDS = 256, 512, 30, 5
 PREVIOUS = (0, 2, 5)  # iterates that Anderson's acceleration combines

@@ -17,9 +17,9 @@ import sys
 import torch
 
 from experiments.benchmark import count, positive, step_times, write
+from inn_lab import machine
 from inn_lab.models import INN
 from inn_lab.seeding import generator
-from inn_lab.studies.clock import machine
 
 BATCH, STEPS, INPUTS, OUTPUTS = 32, 10, 2500, 10
 # What a job imports first, and the turns that its threads spin where it says so itself.
@@ -63,7 +63,9 @@ def main() -> None:
     for number in range(options.rounds):
         for way in WAYS:
             for ms in together(way, options.jobs, options.seconds):
-                rows.append({"round": number, "way": way, "jobs": options.jobs, "step_ms": ms, **machine(torch.device("cpu"))})
+                rows.append(
+                    {"round": number, "way": way, "jobs": options.jobs, "step_ms": ms, **machine.tags(torch.device("cpu"))}
+                )
     for way in WAYS:
         found = sorted(row["step_ms"] for row in rows if row["way"] == way)
         print(f"{way:16}{statistics.median(found):10.1f} ms   ({found[0]:.1f} … {found[-1]:.1f})")

@@ -38,10 +38,10 @@ def code() -> str:
 def devices() -> str:
     import torch
 
-    from hydra_plugins.inn_lab_local.launcher import available_cores
+    from inn_lab import machine
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return f"{available_cores()} cores; {', '.join(gpus) or 'no CUDA device: trainer=auto takes the CPU'}"
+    return f"{machine.cores()} cores; {', '.join(gpus) or 'no CUDA device: trainer=auto takes the CPU'}"
 
 
 def data() -> str:

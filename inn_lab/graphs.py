@@ -40,9 +40,9 @@ def draw(kind: str, number: int) -> nx.Graph:
     Raises ConfigError for an unknown kind and a negative number.
     """
     if kind not in KINDS:
-        raise ConfigError(f"model.graph={kind}: there is no such kind of graph{near(str(kind), KINDS)}")
+        raise ConfigError(f"graph={kind}: there is no such kind of graph{near(str(kind), KINDS)}")
     if number < 0:
-        raise ConfigError(f"model.number={number}: graphs are counted from 0; e.g. model.number=0")
+        raise ConfigError(f"number={number}: graphs are counted from 0; e.g. number=0")
     rng = generator(number, "graph", kind)
     n, seed = (int(torch.randint(low, high, (), generator=rng)) for low, high in ((NODES[0], NODES[1] + 1), (0, 2**31)))
     if kind == "watts_strogatz":
@@ -58,7 +58,7 @@ def read(path: str | Path) -> nx.Graph:
 
     Raises ConfigError for what cannot be read, and as `check`.
     """
-    path, name = Path(path).expanduser(), f"model.path={path}"
+    path, name = Path(path).expanduser(), f"path={path}"
     if path.suffix not in READERS:
         raise ConfigError(f"{name}: a graph's file ends in {', '.join(READERS)}")
     if not path.is_file():

@@ -88,9 +88,10 @@ def code(cfg: DictConfig) -> Code:
 
 
 @functools.cache
-def lab() -> str:
-    """A digest of the lab's own code."""
-    return digest_of((str(path.relative_to(LAB)), read(path, 0)[0]) for path in sorted(LAB.rglob("*.py")))
+def lab(*patterns: str) -> str:
+    """A digest of the lab's own code, or of those of its files that match."""
+    files = sorted({path for pattern in patterns or ("**/*.py",) for path in LAB.glob(pattern)})
+    return digest_of((str(path.relative_to(LAB)), read(path, 0)[0]) for path in files)
 
 
 def own(targets: Iterable[str]) -> dict[str, str]:

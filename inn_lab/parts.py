@@ -2,8 +2,10 @@
 
 import functools
 import inspect
+import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,18 +16,32 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from inn_lab import config, identity, memory
+from inn_lab import config, identity, machine
 from inn_lab.data import load
 from inn_lab.errors import ConfigError, NotHere
 from inn_lab.explain import CONF
 from inn_lab.models.base import Model
-from inn_lab.schema import ResNet
 from inn_lab.seeding import generator, seed_globals
-from inn_lab.shared import Shared
-from inn_lab.studies import Job
+from inn_lab.shared import Shared, digest
 
 
-def build(cfg: DictConfig, title: str) -> Job:
+@dataclass(frozen=True)
+class Parts:
+    """What a job is made of. In a study that brings its own objects (`model: null` in its experiment) there is no data, model,
+    make or objective.
+
+    Data of one `digest` are the same. `make(generator=…)` builds the model again.
+    """
+
+    device: torch.device
+    data: Any = None
+    digest: str | None = None
+    model: Any = None
+    make: Callable[..., Any] | None = None
+    objective: Any = None
+
+
+def build(cfg: DictConfig) -> Parts:
     """The objects of a job. Raises ConfigError where the configuration does not define them."""
     device = pick_device(cfg.trainer)
     part_of(cfg, "study").check(None)
@@ -33,12 +49,11 @@ def build(cfg: DictConfig, title: str) -> Job:
     seed_globals(cfg.seed, "data")
     data, digest = build_data(cfg, device) if OmegaConf.select(cfg, "data._target_") else (None, None)
     if OmegaConf.select(cfg, "model._target_") is None:
-        return Job(cfg, title, device, data, digest)
+        return Parts(device, data, digest)
     make = maker(cfg, data, device)
     check_model(cfg, make, data, device)
     seed_globals(cfg.seed, "model")
-    model = make(generator=generator(cfg.seed, "model"))
-    return Job(cfg, title, device, data, digest, model, make, part_of(cfg, "objective")())
+    return Parts(device, data, digest, make(generator=generator(cfg.seed, "model")), make, part_of(cfg, "objective")())
 
 
 def define(cfg: DictConfig, made: dict[str, Any], device: torch.device | None = None) -> None:
@@ -74,7 +89,7 @@ def check_study(cfg: DictConfig, device: torch.device | None) -> None:
     """Raises NotHere for a study that the device's memory is too small for."""
     if device:
         for key, numbers in OmegaConf.get_type(cfg.study).numbers(cfg.study).items():
-            memory.fits("the study", numbers, device, {key: OmegaConf.select(cfg, key)})
+            machine.fits("the study", numbers, device, {key: OmegaConf.select(cfg, key)})
 
 
 # What says how large a model is; of these a job's own are named where it is too large.
@@ -97,29 +112,51 @@ def check_model(cfg: DictConfig, make: Callable[..., Any], data: Any, device: to
     if device and isinstance(model, Model):
         sizes = {f"model.{key}": OmegaConf.select(cfg.model, key) for key in SIZES}
         sizes |= {"scale.weights": None if cfg.scale.weights == 1 else cfg.scale.weights}
-        memory.fits("the model", TRAINED * model.n_held, device, sizes)
-        memory.fits("its states in a batch", batch * (data.n_inputs + steps * model.units), device, {**sizes, **rest})
+        machine.fits("the model", TRAINED * model.n_held, device, sizes)
+        machine.fits("its states in a batch", batch * (data.n_inputs + steps * model.units), device, {**sizes, **rest})
 
 
-def maker(cfg: DictConfig, data: Any, device: torch.device) -> Callable[..., torch.nn.Module]:
-    """What builds the model for the data, from a generator."""
-    more: dict[str, Any] = {}
-    if "linear" in cfg.model:
-        more["device"] = device  # which way to hold a matrix is fastest depends on it
-    if issubclass(OmegaConf.get_type(cfg.model), ResNet):
-        more["image"] = getattr(data, "image", None)
-    return functools.partial(part_of(cfg, "model"), data.n_inputs, data.n_outputs, **more)
+def maker(cfg: DictConfig, data: Any, device: torch.device) -> Callable[..., Any]:
+    """What builds the model for the data, from a generator. A model gets the numbers of inputs and outputs, and of what else is
+    known of its data and its device what its constructor has an argument for."""
+    model = part_of(cfg, "model")
+    known = {"image": getattr(data, "image", None), "device": device}
+    more = {name: value for name, value in known.items() if name in model.arguments}
+    return functools.partial(model, data.n_inputs, data.n_outputs, **more)
 
 
 def build_data(cfg: DictConfig, device: torch.device) -> tuple[Any, str]:
-    """The data group, with a source's images if it is made of such; and a hash of all that its tensors follow from."""
+    """The data group, with a source's images if it is made of such; and a digest of all that its tensors follow from."""
     made_of, what = {}, [OmegaConf.to_yaml(cfg.data, resolve=True), str(cfg.seed), *identity.own([cfg.data._target_]).values()]
     if config.of_images(cfg):
-        images, look = load(cfg.source.name, cfg.source.root), OmegaConf.masked_copy(cfg.source, ["image_size", "mean", "std"])
+        with in_keys(keys_of(cfg, "source")):
+            images = load(cfg.source.name, cfg.source.root)
+        look = OmegaConf.masked_copy(cfg.source, ["image_size", "mean", "std"])
         made_of = {"images": images, **look}
         what += [OmegaConf.to_yaml(look, resolve=True), *vars(images).values()]
-    shared = Shared(Path(cfg.outputs) / "data", device, *what)
-    return part_of(cfg, "data")(**made_of, seed=cfg.seed, device=device, once=shared.once), shared.folder.name
+    shared = Shared(Path(cfg.outputs) / "data", digest(device, identity.lab("data/*.py", "seeding.py"), *what), device)
+    return part_of(cfg, "data")(**made_of, seed=cfg.seed, device=device, once=shared.once), shared.digest
+
+
+@contextmanager
+def in_keys(keys: Mapping[str, str]) -> Iterator[None]:
+    """Errors speak of the configuration's keys in place of the arguments that they set: "swap=2: …" is "model.swap=2: …"."""
+    try:
+        yield
+    except ConfigError as error:
+        names = "|".join(map(re.escape, keys))
+        raise type(error)(re.sub(rf"(?<![\w.])({names})(?=[=\[])", lambda name: keys[name[0]], str(error))) from error
+
+
+def keys_of(cfg: DictConfig, *groups: str) -> dict[str, str]:
+    """The key of each value of these groups: model.swap, but R where model.R takes over the root's."""
+    return {name: key_of(cfg, group, name) for group in groups for name in cfg[group] or ()}
+
+
+def key_of(cfg: DictConfig, group: str, name: str) -> str:
+    node = cfg[group]._get_node(name)
+    taken = node is not None and node._is_interpolation() and re.search(rf"\$\{{{name}\}}", str(node._value()))
+    return name if taken else f"{group}.{name}"
 
 
 PARTS = {  # what the lab asks of each
@@ -145,13 +182,15 @@ class Part:
     kind: str  # data, model, objective
     name: str  # the key and its value
     keys: str
-    made: Callable[..., Any]
+    made: functools.partial[Any]
+    key_of: Mapping[str, str]  # which key sets an argument
     mine: bool  # whether it is the user's own
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.check(*args, **kwargs)
         try:
-            made = self.made(*args, **kwargs)
+            with in_keys(self.key_of):
+                made = self.made(*args, **kwargs)
         except Exception as error:
             if isinstance(error, ConfigError) or not self.mine:
                 raise
@@ -163,10 +202,18 @@ class Part:
             raise ConfigError(f"{self.name}: what it makes is no {self.kind}, it has no {', '.join(lacks)}; {USUAL}")
         return made
 
+    @property
+    def arguments(self) -> Collection[str]:
+        """The names of those that it has."""
+        try:
+            return inspect.signature(self.made.func).parameters
+        except (TypeError, ValueError):  # it is not Python's, and says nothing of how it is called
+            return ()
+
     def check(self, *args: Any, **kwargs: Any) -> None:
         try:
             inspect.signature(self.made).bind(*args, **kwargs)
-        except (TypeError, ValueError) as error:  # ValueError: it is not Python's, and says nothing of how it is called
+        except (TypeError, ValueError) as error:
             raise ConfigError(f"{self.name}: it cannot be called as a {self.kind} is, with {self.keys}; {USUAL}") from error
 
 
@@ -179,7 +226,7 @@ def part_of(cfg: DictConfig, kind: str) -> Part:
     except InstantiationException as error:
         why = str(error.__cause__ or error).partition(", set env var")[0].splitlines()[0].rstrip(":")
         raise ConfigError(f"{name}: {why}; {USUAL}") from error
-    return Part(kind, name, keys or "a job", made, bool(identity.own([target])))
+    return Part(kind, name, keys or "a job", made, keys_of(cfg, "source", kind), bool(identity.own([target])))
 
 
 def pick_device(trainer: DictConfig) -> torch.device:

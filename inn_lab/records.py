@@ -1,7 +1,8 @@
-"""What lies on disk of each job: its journal, its checkpoint, and the mark that it is done. Everything else can be lost.
+"""A job's folder on disk, its record: the journal, the checkpoint, and the mark that it is done.
 
-A job's folder is `outputs/jobs/EXPERIMENT/IDENTITY`, with `-2`, `-3` … behind it for runs made afresh. IDENTITY is a hash of
-what the job computes; the code that computed it stands beside it, in `about.json` (see `inn_lab.identity`).
+It is `outputs/jobs/EXPERIMENT/IDENTITY`, with `-2`, `-3` … behind it for runs made afresh. IDENTITY is a hash of what the job
+computes; the code that computed it stands beside it, in `about.json` (see `inn_lab.identity`). Which record a command goes on
+with is decided in `inn_lab.again`.
 """
 
 import errno
@@ -119,30 +120,7 @@ class Record:
         return host != socket.gethostname() and age < SILENT
 
 
-def look(
-    outputs: str | Path, experiment: str, identity: str, code: str, resume: bool | str, command: str | None = None
-) -> Record | None:
-    """The record that a job goes on with, or whose end is the job's; None where the job starts afresh.
-
-    The newest that code of the digest `code` has made. With resume="any" what other code has finished counts as well, where
-    this one has finished nothing; with resume=False nothing counts but what this command has made itself (`command` names it).
-    """
-    records = [record for _, record in _numbered(outputs, experiment, identity)] if resume or command else []
-    if not resume:
-        records = [record for record in records if record.about.get("command") == command]
-    ours = [record for record in records if record.about.get("code") == code]
-    if resume == "any" and not any(record.outcome for record in ours):
-        ours = [record for record in records if record.outcome] or ours
-    return ours[0] if ours else None
-
-
-def finished_by_other(outputs: str | Path, experiment: str, identity: str, code: str) -> Outcome | None:
-    """The newest end of a job that other code made."""
-    ends = (record.outcome for _, record in _numbered(outputs, experiment, identity))
-    return next((end for end in ends if end and end.code != code), None)
-
-
-def _numbered(outputs: str | Path, experiment: str, identity: str) -> list[tuple[int, Record]]:
+def numbered(outputs: str | Path, experiment: str, identity: str) -> list[tuple[int, Record]]:
     """A job's records and their numbers, the newest first."""
     folder = Path(outputs) / "jobs" / experiment
     names = [name for name in os.listdir(folder) if name.startswith(identity)] if folder.exists() else []
@@ -150,33 +128,23 @@ def _numbered(outputs: str | Path, experiment: str, identity: str) -> list[tuple
     return [(number, Record(folder / found[number])) for number in sorted(found, reverse=True)]
 
 
-def find(
-    outputs: str | Path,
-    experiment: str,
-    identity: str,
-    about: Mapping[str, Any],
-    resume: bool | str,
-    command: str | None = None,
-) -> Record:
-    """The record of a job: what `look` finds, or a new one. Processes that ask at once get the same one."""
+def create(outputs: str | Path, experiment: str, identity: str, about: Mapping[str, Any]) -> Record | None:
+    """A job's next record; None if another process has just made it."""
     base = Path(outputs) / "jobs" / experiment
     base.mkdir(parents=True, exist_ok=True)
-    while True:
-        if found := look(outputs, experiment, identity, about["code"], resume, command):
-            return found
-        newest = max((number for number, _ in _numbered(outputs, experiment, identity)), default=0)
-        record = Record(base / (f"{identity}-{newest + 1}" if newest else identity))
-        beside = base / f".{uuid.uuid4().hex}.new"  # whoever sees a record sees all of it
-        beside.mkdir()
-        try:
-            write_atomically(Record(beside)._about, json.dumps(dict(about), indent=1).encode())
-            beside.rename(record.folder)
-            return record
-        except OSError as error:
-            shutil.rmtree(beside)
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-            # another process was quicker: what is there now?
+    newest = max((number for number, _ in numbered(outputs, experiment, identity)), default=0)
+    record = Record(base / (f"{identity}-{newest + 1}" if newest else identity))
+    beside = base / f".{uuid.uuid4().hex}.new"  # whoever sees a record sees all of it
+    beside.mkdir()
+    try:
+        write_atomically(Record(beside)._about, json.dumps(dict(about), indent=1).encode())
+        beside.rename(record.folder)
+        return record
+    except OSError as error:
+        shutil.rmtree(beside)
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        return None
 
 
 def unfinished(outputs: str | Path) -> list[Record]:

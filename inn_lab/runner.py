@@ -3,20 +3,23 @@
 import shlex
 import sys
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from inn_lab import config, identity, parts, signals, tracking
+from inn_lab import again, config, identity, parts, signals, tracking
 from inn_lab.errors import ConfigError, NotHere
 from inn_lab.models.base import Model
+from inn_lab.parts import Parts
 from inn_lab.records import Outcome, Record
 from inn_lab.seeding import seed_globals
 from inn_lab.standing import at_work, duration
-from inn_lab.studies.clock import machine
+from inn_lab.studies import Job
 
 
 def run(cfg: DictConfig) -> Outcome:
@@ -27,83 +30,116 @@ def run(cfg: DictConfig) -> Outcome:
     """
     signals.listen()
     config.check(cfg)
-    hydra = HydraConfig.get()
-    in_sweep = hydra.mode == RunMode.MULTIRUN
-    experiment = tracking.experiment_name(hydra)
-    words, tags, place = hydra.overrides.task, describe(cfg, hydra), {}
-    title = name = config.title(words) or experiment
-    command = None
-    if in_sweep:
-        number, folder = str(hydra.job.num), Path(hydra.sweep.dir)
-        parent = tracking.parent(folder)
-        axes, command = parent.get("axes", ()), parent["command"]  # a cluster's queue may hold jobs of a lab that wrote none
-        place = {tracking.PARENT: parent["run_id"], "sweep": folder.name, "job": number}
-        varies = config.title(words, axes) or experiment
-        title = f"job {number} · {varies}"
-        shared = config.title(word for word in words if word.partition("=")[0] not in axes)
-        name = " · ".join(dict.fromkeys(filter(None, [varies, shared])))  # in a legend what varies comes first
+    asked = Asked.by(cfg, HydraConfig.get())
+    built: Parts | ConfigError
     try:
-        job, why = parts.build(cfg, title), None
-    except NotHere as error:  # that is no record's end
-        if not in_sweep:
-            raise
-        print(f"{title} · failed: {error}", flush=True)
-        return Outcome("failed", reason=str(error))
+        built = parts.build(cfg)
     except ConfigError as error:
-        if not in_sweep:
+        if not asked.in_sweep:
             raise
-        job, why = None, error
-    if not in_sweep:
-        tracking.experiment_id(cfg.outputs, experiment)  # is MLflow there? later it may be away
+        if isinstance(error, NotHere):  # that is no record's end
+            return asked.told(Outcome("failed", reason=str(error)))
+        built = error
+    if not asked.in_sweep:
+        tracking.experiment_id(cfg.outputs, asked.experiment)  # is MLflow there? later it may be away
         tracking.recover(cfg.outputs)
-    which, code = identify(cfg, job.device if job else None), identity.code(cfg)
-    tags["commit"] = code.name
-    record = tracking.record_of(cfg.outputs, experiment, which, cfg.resume, code, command)
-    with record.mine(patience=5 if in_sweep else 0) as mine:
+    device = built.device if isinstance(built, Parts) else None
+    which, code = again.identify(cfg, device), identity.code(cfg)
+    record = again.record_of(cfg.outputs, asked.experiment, which, cfg.resume, code, asked.command)
+    with record.mine(patience=5 if asked.in_sweep else 0) as mine:
         if not mine:
-            if in_sweep:
+            if asked.in_sweep:
                 return Outcome("running", reason="another process has it")
             raise ConfigError(f"this run is running already (its record is {record.folder}); wait for it, or set resume=false")
-        if done := record.outcome:
-            tracking.take_over(cfg.outputs, record, place)
-            print(f"{title} · {done.words(code)}; resume=false runs it afresh", flush=True)
-            if not in_sweep:
-                show(cfg, experiment, done, record)
-            return done
-        tags |= place
-        if why:
-            undefined = tracking.Run(record, cfg.outputs, experiment, name, tags)
-            undefined.params(cfg)
-            print(f"{title} · undefined: {why}", flush=True)
-            return undefined.end("FINISHED", "undefined", str(why))
-        tags |= {"device": str(job.device), "torch": torch.__version__}
-        if job.device.type == "cuda":
-            tags["device"] = f"{job.device} ({torch.cuda.get_device_name(job.device)})"
-        with tracking.Run(record, cfg.outputs, experiment, name, tags) as job.run:
-            try:
-                job.run.params(cfg)
-                if job.digest:
-                    job.run.data(f"{tags['data']}/{tags['source']}", job.digest, cfg.data._target_)
-                if job.model:
-                    if isinstance(job.model, Model):
-                        job.run.tag(**job.model.tags())
-                    size = job.model.size(job.data.steps)
-                    job.run.sizes({key if "/" in key else f"model/{key}": value for key, value in size.items()})
-                seed_globals(cfg.seed, "study")
-                with at_work(title) if cfg.trainer.progress else nullcontext():
-                    state = parts.part_of(cfg, "study").made(job) or "finished"
-                reason = "a loss or a weight is no number any more" if state == "diverged" else None
-            except Exception as error:
-                if not in_sweep:
-                    raise
-                outcome = job.run.failed(error)
-                print(f"{title} · failed: {outcome.reason}", flush=True)
-                return outcome
-            record.finish(outcome := job.run.end("FINISHED", state, reason))
-            print(f"{title} · {outcome.words()} · {duration(outcome.seconds)}", flush=True)
-            if not in_sweep:
-                show(cfg, experiment, outcome, record)
-            return outcome
+        if outcome := record.outcome:
+            tracking.take_over(cfg.outputs, record, asked.place)
+            print(f"{asked.title} · {outcome.words(code)}; resume=false runs it afresh", flush=True)
+        else:
+            tags = {**asked.tags, **asked.place, "commit": code.name}
+            if isinstance(built, ConfigError):
+                logged = tracking.Run(record, cfg.outputs, asked.experiment, asked.name, tags)
+                logged.params(cfg)
+                return asked.told(logged.end("FINISHED", "undefined", str(built)))
+            with tracking.Run(record, cfg.outputs, asked.experiment, asked.name, {**tags, **of_torch(built.device)}) as logged:
+                outcome = work(cfg, built, logged, asked)
+                if outcome.state != "failed":
+                    record.finish(outcome)
+            asked.told(outcome)
+        if not asked.in_sweep:
+            show(cfg, asked.experiment, outcome, record)
+        return outcome
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a job was asked for, alone or in a sweep, and by which names it goes."""
+
+    in_sweep: bool
+    experiment: str
+    title: str  # on the screen
+    name: str  # in MLflow
+    tags: dict[str, str]
+    place: dict[str, str | None]  # the tags that say which sweep it is in
+    command: str | None = None  # a name of the sweep's command, which no other has
+
+    @classmethod
+    def by(cls, cfg: DictConfig, hydra: DictConfig) -> Self:
+        experiment, words, tags = tracking.experiment_name(hydra), hydra.overrides.task, describe(cfg, hydra)
+        whole = config.title(words) or experiment
+        if hydra.mode != RunMode.MULTIRUN:
+            return cls(False, experiment, whole, whole, tags, {})
+        number, folder = str(hydra.job.num), Path(hydra.sweep.dir)
+        parent = tracking.parent(folder)
+        axes = parent.get("axes", ())  # a cluster's queue may hold jobs of a lab that wrote none
+        varies = config.title(words, axes) or experiment
+        shared = config.title(word for word in words if word.partition("=")[0] not in axes)
+        name = " · ".join(dict.fromkeys(filter(None, [varies, shared])))  # in a legend what varies comes first
+        place = {tracking.PARENT: parent["run_id"], "sweep": folder.name, "job": number}
+        return cls(True, experiment, f"job {number} · {varies}", name, tags, place, parent["command"])
+
+    def told(self, outcome: Outcome) -> Outcome:
+        """The same, once a person has heard it."""
+        took = "" if outcome.seconds is None or outcome.state == "undefined" else f" · {duration(outcome.seconds)}"
+        print(f"{self.title} · {outcome.words()}{took}", flush=True)
+        return outcome
+
+
+def work(cfg: DictConfig, built: Parts, logged: tracking.Run, asked: Asked) -> Outcome:
+    """Logs what the job is made of, and does what its study says."""
+    job = Job(
+        run=logged,
+        cfg=cfg,
+        title=asked.title,
+        device=built.device,
+        data=built.data,
+        digest=built.digest,
+        model=built.model,
+        make=built.make,
+        objective=built.objective,
+    )
+    try:
+        logged.params(cfg)
+        if built.digest:
+            logged.data(f"{asked.tags['data']}/{asked.tags['source']}", built.digest, cfg.data._target_)
+        if isinstance(built.model, Model):
+            logged.tag(**built.model.tags())
+        if built.model is not None:
+            size = built.model.size(built.data.steps)
+            logged.sizes({key if "/" in key else f"model/{key}": value for key, value in size.items()})
+        seed_globals(cfg.seed, "study")
+        with at_work(asked.title) if cfg.trainer.progress else nullcontext():
+            state = parts.part_of(cfg, "study").made(job) or "finished"
+    except Exception as error:
+        if not asked.in_sweep:
+            raise
+        return logged.failed(error)
+    return logged.end("FINISHED", state, "a loss or a weight is no number any more" if state == "diverged" else None)
+
+
+def of_torch(device: torch.device) -> dict[str, str]:
+    """The tags that say by which torch and on which device a run was made."""
+    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    return {"device": f"{device}{name}", "torch": torch.__version__}
 
 
 def show(cfg: DictConfig, experiment: str, outcome: Outcome, record: Record) -> None:
@@ -131,9 +167,3 @@ def describe(cfg: DictConfig, hydra: DictConfig) -> dict[str, str]:
     files = {f"{key.partition('.')[0]}.content": identity.content(path)[:12] for key, path in paths.items()}
     more = {"source": config.source(cfg), "scale": cfg.scale.name, "job": "0"}
     return {**choices, **files, **more, **tracking.source(hydra.overrides.task)}
-
-
-def identify(cfg: DictConfig, device: torch.device | None) -> str:
-    """`identity.identity`; of a study that times the machine, the machine is a part of it."""
-    timed = device is not None and config.is_timed(cfg)
-    return identity.identity(cfg, *(machine(device).values() if timed else ()))

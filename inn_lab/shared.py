@@ -9,26 +9,29 @@ from typing import TypeVar
 import torch
 from filelock import FileLock
 
-from inn_lab import data, seeding
+from inn_lab import seeding
 from inn_lab.records import write_atomically
 
 T = TypeVar("T")
 
 
-class Shared:
-    """A folder `folder/DIGEST` of tensors that follow from `what`; the code that draws them counts too.
+def digest(device: torch.device, *what: torch.Tensor | str | None) -> str:
+    """Of all that a thing follows from: what is given, torch's version and the kind of device."""
+    found = hashlib.blake2b(f"{torch.__version__} {device.type}".encode(), digest_size=8)
+    for part in what:
+        found.update(part.numpy() if isinstance(part, torch.Tensor) else str(part).encode())
+    return found.hexdigest()
 
-    What is read is mapped into memory: jobs that run side by side hold it once. The folder can be deleted at any time.
-    The global generators are as before, whether a thing was made or read; while it is made, they draw from its own stream.
+
+class Shared:
+    """A folder `folder/DIGEST` of tensors: who has the same `digest` has the same tensors. It can be deleted at any time.
+
+    What is read is mapped into memory: jobs that run side by side hold it once. The global generators are as before, whether a
+    thing was made or read; while it is made, they draw from its own stream.
     """
 
-    def __init__(self, folder: Path, device: torch.device, *what: torch.Tensor | str | None) -> None:
-        digest = hashlib.blake2b(f"{torch.__version__} {device.type}".encode(), digest_size=8)
-        for path in (*sorted(Path(data.__file__).parent.glob("*.py")), Path(seeding.__file__)):
-            digest.update(path.read_bytes())
-        for part in what:
-            digest.update(part.numpy() if isinstance(part, torch.Tensor) else str(part).encode())
-        self.folder, self._device = folder / digest.hexdigest(), device
+    def __init__(self, folder: Path, digest: str, device: torch.device) -> None:
+        self.folder, self.digest, self._device = folder / digest, digest, device
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """What `make` returns (tensors in lists and tables): from its file, or made now. A damaged file is made anew."""
@@ -40,7 +43,7 @@ class Shared:
                     return torch.load(path, map_location=self._device, mmap=True, weights_only=True)
                 except Exception as error:  # whatever a damaged file makes of itself
                     print(f"{path} cannot be read ({type(error).__name__}): it is made anew", flush=True)
-            with seeding.aside(int(self.folder.name, 16), name):
+            with seeding.aside(int(self.digest, 16), name):
                 made, content = make(), io.BytesIO()
             torch.save(made, content)
             write_atomically(path, content.getbuffer(), sync=False)

@@ -193,7 +193,7 @@ def given_or_found(key: str, size: T | None, n_weights: int | None, find: Callab
     if size is not None and n_weights is not None:
         raise ConfigError(
             f"{_listed({'n_weights': n_weights, key: size})} are too many: each fixes the size of the model by itself; "
-            f"set one to null (n_weights=null or model.{key}=null)"
+            f"set one to null (n_weights=null or {key}=null)"
         )
     if size is not None:
         return size

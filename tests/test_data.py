@@ -69,7 +69,7 @@ def test_real_mnist():
 
 
 def test_an_unknown_source_names_the_nearest():
-    with pytest.raises(ConfigError, match=r"source.name=mnits: no such source; did you mean mnist"):
+    with pytest.raises(ConfigError, match=r"name=mnits: no such source; did you mean mnist"):
         load("mnits", None)
 
 
@@ -105,7 +105,7 @@ def test_missing_files_say_where_and_what_to_do(name, tmp_path, offline):
 
 
 def test_no_folder_is_an_error():
-    with pytest.raises(ConfigError, match=r"source.root=None"):
+    with pytest.raises(ConfigError, match=r"root=None"):
         load("mnist", None)
 
 
@@ -226,10 +226,10 @@ def test_training_makes_do_with_what_is_left(digits):
 @pytest.mark.parametrize(
     ("n_train", "n_val", "n_test", "text"),
     [
-        (5, 20, 20, "data.n_train=5"),
-        (20, 9, 20, "data.n_val=9"),
-        (20, 20, 0, "data.n_test=0"),
-        (20, 60, 35, "data.n_val=60, data.n_test=35: of the source's 100 images that leaves 5"),
+        (5, 20, 20, "n_train=5"),
+        (20, 9, 20, "n_val=9"),
+        (20, 20, 0, "n_test=0"),
+        (20, 60, 35, "n_val=60, n_test=35: of the source's 100 images that leaves 5"),
         (20, 90, 900, "leaves 0 for training"),
     ],
 )
@@ -239,7 +239,7 @@ def test_a_split_that_cannot_be(n_train, n_val, n_test, text):
 
 
 def test_more_test_images_than_there_are():
-    with pytest.raises(ConfigError, match=r"data.n_test=60: the source has 50 test images"):
+    with pytest.raises(ConfigError, match=r"n_test=60: the source has 50 test images"):
         split(numbered(100, 50), 20, 20, 60, seed=0)
 
 
@@ -426,7 +426,7 @@ def test_classification_transforms_afresh(digits):
 def test_more_different_images_than_there_are(digits, n_val, n_test, part):
     common = COMMON | dict(n_val=n_val, n_test=n_test)
     with pytest.raises(
-        ConfigError, match=rf"seq_len=8: .* {part} part has 6 of class .; use seq_len=6 or less, or more than data.n_{part}=60"
+        ConfigError, match=rf"seq_len=8: .* {part} part has 6 of class .; use seq_len=6 or less, or more than n_{part}=60"
     ):
         RandomAnomaly(digits, seq_len=8, **common)
     UniformAnomaly(digits, seq_len=8, **common)  # needs but one

@@ -174,7 +174,7 @@ def test_outputs_that_may_not_be_written_are_said_and_no_other_folder_is_called_
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("inn_lab.tracking.journal.find", refuse)
+    monkeypatch.setattr("inn_lab.again.find", refuse)
     if folder == "elsewhere" and not words:
         with pytest.raises(RuntimeError, match="PermissionError inside a job"):  # where a job reads, it says what it cannot
             lab(*SMOKE)

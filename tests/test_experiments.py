@@ -60,9 +60,9 @@ def test_every_model_runs_on_every_data(outputs, model, data):
         cfg = compose("config", words)
     if model in ("resnet", "wormhole") and data in ("reber", "sine"):
         with pytest.raises(ConfigError, match="convolutions read images, and these data are none"):
-            parts.build(cfg, "")
+            parts.build(cfg)
         return
-    job = parts.build(cfg, "")
+    job = parts.build(cfg)
     x, y = next(iter(job.data.batches("train")))
     job.objective.loss(job.objective.read(job.model(x), x), y).backward()
     assert all(parameter.grad.isfinite().all() for parameter in job.model.parameters())

@@ -89,7 +89,7 @@ def test_dense_blocks_start_sparse_and_all_train() -> None:
     "build, densities, text",
     [
         (by_column, {"R_input": 0.4, "R_hidden": None, "R_output": 0.2}, "R_hidden would have to be -0.184 for R=0.2"),
-        (by_column, {"R_input": 1.2, "R_hidden": None, "R_output": 0.2}, "model.R_input=1.2: a group's density"),
+        (by_column, {"R_input": 1.2, "R_hidden": None, "R_output": 0.2}, "R_input=1.2: a group's density"),
         (by_column, {"R_input": 0.2, "R_hidden": 0.2, "R_output": 0.2}, "give two of them, and null for the third"),
         (by_diagonal, {"R_below": None, "R_on": None, "R_above": 0.2}, "give two of them, and null for the third"),
     ],
@@ -103,12 +103,12 @@ def test_densities_that_do_not_make_the_whole(build, densities: dict, text: str)
 @pytest.mark.parametrize("build, names", [(by_column, ("R_input", "R_hidden", "R_output")), (by_diagonal, DIAGONAL)])
 def test_a_group_without_blocks(build, names, hidden: list[int]) -> None:
     densities = dict(zip(names, (0.2, None, 0.2), strict=True))
-    with pytest.raises(ConfigError, match=r"model.hidden=\[.*\]: at least one layer, none empty"):
+    with pytest.raises(ConfigError, match=r"hidden=\[.*\]: at least one layer, none empty"):
         build(2500, 10, hidden=hidden, R=0.2, **densities, generator=None)
 
 
 def test_an_unknown_representation() -> None:
-    with pytest.raises(ConfigError, match=r"model.representation=spars: .*did you mean sparse"):
+    with pytest.raises(ConfigError, match=r"representation=spars: .*did you mean sparse"):
         represented(100, 10, hidden=[30], R=0.2, representation="spars", generator=None)
 
 

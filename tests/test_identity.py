@@ -14,7 +14,7 @@ from made import run, runs
 from omegaconf import OmegaConf
 
 from experiments import selection
-from inn_lab import identity, records, schema, seeding, tracking
+from inn_lab import again, identity, records, schema, seeding, tracking
 from inn_lab.explain import CONF
 from inn_lab.shared import Shared
 
@@ -162,16 +162,16 @@ def test_results_of_other_code_are_run_afresh_or_taken_and_said(lab, runs, files
 @pytest.mark.parametrize("resume, taken", [(True, "a"), ("any", "b"), (False, None)])
 def test_of_several_records_the_one_of_this_code_counts(outputs, resume, taken):
     def record(code: str, done: bool) -> records.Record:
-        made = records.find(outputs, "adhoc", "abc", {"code": code}, resume=False)
+        made = again.find(outputs, "adhoc", "abc", {"code": code}, resume=False)
         if done:
             made.finish(records.Outcome("finished", commit=code, code=code))
         return made
 
     made = {"a": record("a", done=False), "b": record("b", done=True), "c": record("c", done=False)}
-    found = records.look(outputs, "adhoc", "abc", "a", resume)
+    found = again.look(outputs, "adhoc", "abc", "a", resume)
     assert (found and found.folder) == (taken and made[taken].folder)
-    assert records.finished_by_other(outputs, "adhoc", "abc", "a").code == "b"
-    assert records.finished_by_other(outputs, "adhoc", "abc", "b") is None
+    assert again.finished_by_other(outputs, "adhoc", "abc", "a").code == "b"
+    assert again.finished_by_other(outputs, "adhoc", "abc", "b") is None
 
 
 def test_what_was_undefined_is_asked_again(lab, runs, files, tmp_path):
@@ -192,9 +192,9 @@ def test_what_was_undefined_is_asked_again(lab, runs, files, tmp_path):
 
 
 def test_a_run_from_before_that_was_undefined_for_ever_is_asked_again(outputs):
-    record = records.find(outputs, "adhoc", "abc", {"code": "a"}, resume=True)
+    record = again.find(outputs, "adhoc", "abc", {"code": "a"}, resume=True)
     record.finish(records.Outcome("undefined", code="a"))
-    assert record.outcome is None and records.look(outputs, "adhoc", "abc", "a", True).folder == record.folder
+    assert record.outcome is None and again.look(outputs, "adhoc", "abc", "a", True).folder == record.folder
 
 
 def test_a_larger_sweep_has_all_its_jobs_as_children(lab, runs, outputs):
@@ -235,12 +235,12 @@ def test_a_model_that_draws_from_the_global_generators_gives_the_same_numbers(la
         torch.rand(3), np.random.rand(3), random.random()
         assert lab(*words, f"seed={seed}", "resume=false")[0] == 0
     metrics = ["train/loss", "val/loss", "test/loss", "train/drawn", "test/drawn", "model/noise"]
-    first, again, other = (part[metrics].to_numpy() for _, part in sorted(runs("adhoc").groupby("start")))
-    assert (first == again).all() and (first != other).all()
+    first, repeated, other = (part[metrics].to_numpy() for _, part in sorted(runs("adhoc").groupby("start")))
+    assert (first == repeated).all() and (first != other).all()
 
 
 def test_what_is_made_once_does_not_move_the_global_generators(tmp_path):
-    shared, drawn = Shared(tmp_path, torch.device("cpu"), "what"), []
+    shared, drawn = Shared(tmp_path, "abc", torch.device("cpu")), []
     for _ in range(2):  # made, then read
         seeding.seed_globals(0)
         torch.rand(1)
@@ -248,7 +248,7 @@ def test_what_is_made_once_does_not_move_the_global_generators(tmp_path):
         drawn.append((made.tolist(), torch.rand(1).item(), np.random.rand(), random.random()))
     seeding.seed_globals(1)
     assert drawn[0] == drawn[1]
-    assert Shared(tmp_path / "again", torch.device("cpu"), "what").once("noise", lambda: torch.rand(3)).shape == (3,)
+    assert Shared(tmp_path / "again", "abc", torch.device("cpu")).once("noise", lambda: torch.rand(3)).shape == (3,)
 
 
 def test_what_auto_took_is_logged(lab, runs):

@@ -192,9 +192,9 @@ def test_auto_goes_by_size_on_cuda() -> None:
 
 
 def test_unknown_and_impossible_kinds() -> None:
-    with pytest.raises(ConfigError, match=r"model.linear=crs: .*did you mean csr"):
+    with pytest.raises(ConfigError, match=r"linear=crs: .*did you mean csr"):
         from_entries("crs", OUT, IN, *entries(5)[:2])
-    with pytest.raises(ConfigError, match=r"model.linear=dense: every entry trains.*set R=1"):
+    with pytest.raises(ConfigError, match=r"linear=dense: every entry trains.*set R=1"):
         from_entries("dense", OUT, IN, *entries(5)[:2])
 
 

@@ -178,7 +178,7 @@ def test_what_is_no_graph_is_one_clear_line(tmp_path, name: str, text: str | Non
         (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError, match=MISTAKES[name, text]) as error:
         graphs.read(tmp_path / name)
-    assert str(error.value).startswith("model.path=") and "\n" not in str(error.value)
+    assert str(error.value).startswith("path=") and "\n" not in str(error.value)
 
 
 def test_directed_and_parallel_edges_are_refused(tmp_path) -> None:
@@ -383,12 +383,12 @@ def test_no_step_sees_a_later_one_and_none_a_neighbour_in_the_batch() -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"graph": "watts_strogats"}, r"model.graph=watts_strogats: .*did you mean watts_strogatz\?"),
-        ({"graph": "watts_strogatz", "number": -1}, "model.number=-1: graphs are counted from 0"),
-        ({"graph": "watts_strogatz", "cell": "elman"}, "model.cell=elman: there is no such cell; known are: gru"),
-        ({"graph": "watts_strogatz", "path": "g.gml"}, "model.graph=watts_strogatz and model.path=g.gml: give one of them"),
-        ({}, "model.graph=None and model.path=None: give one"),
-        ({"path": "none.gml"}, "model.path=none.gml: there is no such file"),
+        ({"graph": "watts_strogats"}, r"graph=watts_strogats: .*did you mean watts_strogatz\?"),
+        ({"graph": "watts_strogatz", "number": -1}, "number=-1: graphs are counted from 0"),
+        ({"graph": "watts_strogatz", "cell": "elman"}, "cell=elman: there is no such cell; known are: gru"),
+        ({"graph": "watts_strogatz", "path": "g.gml"}, "graph=watts_strogatz and path=g.gml: give one of them"),
+        ({}, "graph=None and path=None: give one"),
+        ({"path": "none.gml"}, "path=none.gml: there is no such file"),
     ],
 )  # fmt: skip
 def test_errors_name_the_key_and_the_way_out(options: dict, text: str) -> None:

@@ -211,7 +211,7 @@ def test_seed_and_epoch_alone_fix_what_is_drawn(small: Reber) -> None:
 
 
 def test_more_strings_than_are_drawn() -> None:
-    with pytest.raises(ConfigError, match=rf"data.n_train={MOST}: {MOST + 160} strings in all, and at most {MOST}"):
+    with pytest.raises(ConfigError, match=rf"n_train={MOST}: {MOST + 160} strings in all, and at most {MOST}"):
         data(n_train=MOST)
 
 
@@ -246,7 +246,7 @@ def test_a_file_is_read_and_divided(tmp_path) -> None:
 @pytest.mark.parametrize(
     "table, text",
     [
-        (None, "there is no such file; give a CSV file with the columns string and valid, or data.path=null"),
+        (None, "there is no such file; give a CSV file with the columns string and valid, or path=null"),
         ("", "it cannot be read as a table .*No columns"),
         (b"string,valid\n\xff\xfe,1\n", "it cannot be read as a table .*utf-8"),
         ("string,vaild\nBTXSE,1\n", "it has no column valid, only string, vaild"),
@@ -259,14 +259,14 @@ def test_a_file_is_read_and_divided(tmp_path) -> None:
         ("string,valid\nBTXSE,1\nBTXSE,0\n", "BTXSE stands in line 2 and in line 3, once valid and once not"),
         ("string,valid\n\nBTXSE,1\n\n\nBE,0\n\nBTXSE,0\n\n", "BTXSE stands in line 3 and in line 8, once valid and once not"),
         ("\nstring,valid\nBTXSE,1\n", "it has no column string, only a blank first line"),
-        (TABLE, "it has 4 strings and data.n_train=300, data.n_val=60, data.n_test=100 take 460; ask for fewer"),
+        (TABLE, "it has 4 strings and n_train=300, n_val=60, n_test=100 take 460; ask for fewer"),
     ],
 )
 def test_a_file_that_will_not_do(tmp_path, table: str | bytes | None, text: str) -> None:
     path = tmp_path / "own.csv"
     if table is not None:
         path.write_bytes(table if isinstance(table, bytes) else table.encode())
-    with pytest.raises(ConfigError, match=rf"data.path={re.escape(str(path))}: .*{text}") as caught:
+    with pytest.raises(ConfigError, match=rf"path={re.escape(str(path))}: .*{text}") as caught:
         data(str(path))
     assert "\n" not in str(caught.value)
 

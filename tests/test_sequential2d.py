@@ -285,11 +285,11 @@ def test_each_component_trades_with_its_probability() -> None:
 @pytest.mark.parametrize(
     "options, text",
     [
-        ({"swap": 1.5}, r"model.swap=1.5: a probability"),
-        ({"component": 0}, r"model.component=0: must be a whole number"),
-        ({"hidden": [50, 0]}, r"model.hidden\[1\]=0"),
-        ({"init": "xavier"}, r"model.init=xavier: there is no such init"),
-        ({"linear": "dense"}, r"model.linear=dense"),
+        ({"swap": 1.5}, r"swap=1.5: a probability"),
+        ({"component": 0}, r"component=0: must be a whole number"),
+        ({"hidden": [50, 0]}, r"hidden\[1\]=0"),
+        ({"init": "xavier"}, r"init=xavier: there is no such init"),
+        ({"linear": "dense"}, r"linear=dense"),
     ],
 )
 def test_bad_values_are_named(options: dict, text: str) -> None:

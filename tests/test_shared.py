@@ -18,7 +18,7 @@ def test_what_is_read_is_what_was_drawn(tmp_path, kind):
     images = load("digits", None)
     alone, first, second = (
         kind(images=images, **SIZES, **more)
-        for more in ({}, *({"once": shared.Shared(tmp_path, CPU, "same").once} for _ in range(2)))
+        for more in ({}, *({"once": shared.Shared(tmp_path, "abc", CPU).once} for _ in range(2)))
     )
     for part in ("train", "val", "test"):
         for (x, y), *others in zip(*(data.batches(part) for data in (alone, first, second)), strict=True):
@@ -41,14 +41,14 @@ def test_jobs_that_share_their_data_draw_them_once(lab, runs, monkeypatch):
 
 def test_nothing_is_shared_that_differs(tmp_path):
     made = [
-        shared.Shared(tmp_path, CPU, *what).once("x", lambda: torch.zeros(1))
+        shared.Shared(tmp_path, shared.digest(CPU, *what), CPU).once("x", lambda: torch.zeros(1))
         for what in (["a"], ["b"], [torch.zeros(3)], [None])
     ]
     assert len(made) == len(list(tmp_path.glob("*/x.pt"))) == 4
 
 
 def test_a_damaged_file_is_made_anew(tmp_path, capsys):
-    once = shared.Shared(tmp_path, CPU, "a").once
+    once = shared.Shared(tmp_path, "abc", CPU).once
     once("x", lambda: torch.ones(3))
     (path,) = tmp_path.glob("*/x.pt")
     path.write_bytes(path.read_bytes()[:100])

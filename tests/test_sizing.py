@@ -234,7 +234,7 @@ def test_mlp_widths_are_the_nearest_in_proportion(i: int, o: int, n: int) -> Non
 
 def test_exactly_one_size() -> None:
     assert given_or_found("hidden", None, 5, lambda n: [n]) == [5] and given_or_found("hidden", [3], None, lambda n: [n]) == [3]
-    with pytest.raises(ConfigError, match=r"n_weights=5 and hidden=\[3\] are too many.*n_weights=null or model.hidden=null"):
+    with pytest.raises(ConfigError, match=r"n_weights=5 and hidden=\[3\] are too many.*n_weights=null or hidden=null"):
         given_or_found("hidden", [3], 5, lambda n: [n])
     with pytest.raises(ConfigError, match="set one of n_weights and hidden"):
         given_or_found("hidden", None, None, lambda n: [n])

@@ -21,7 +21,7 @@ import pytest
 from conftest import SMOKE
 from omegaconf import OmegaConf
 
-from inn_lab import identity, records, signals, standing, tracking
+from inn_lab import again, identity, records, signals, standing, tracking
 from inn_lab.identity import Code
 from inn_lab.standing import Standing
 
@@ -169,7 +169,7 @@ def test_a_finished_run_that_was_deleted_in_mlflow_is_run_again(lab, runs, outpu
 
 def begun(outputs: Path, identity: str = "abc") -> tracking.Run:
     """A run that has logged an epoch, and whose process then ends without a word."""
-    record = tracking.record_of(outputs, "adhoc", identity, resume=True, code=Code("a", "a"))
+    record = again.record_of(outputs, "adhoc", identity, resume=True, code=Code("a", "a"))
     run = tracking.Run(record, outputs, "adhoc", "a run", {"job": "0"})
     run.metrics({"val/loss": 1.0}, epoch=0)
     return run
@@ -190,7 +190,9 @@ def test_a_sweep_whose_run_was_deleted_in_mlflow_gets_another(outputs):
     cfg, ids = OmegaConf.create({"outputs": str(outputs), "resume": True, "hydra": hydra}), []
     (outputs / "sweeps/now").mkdir(parents=True)
     for _ in range(3):
-        with tracking.sweep(cfg, [("abc", Code("a", "a"))]) as run:
+        with tracking.sweep(
+            cfg, again.record_of(outputs, "adhoc", "sweep-abc", True, Code("a", "a")), Code("a", "a"), 1
+        ) as run:
             ids.append(run.id)
         if len(ids) == 1:
             tracking.client(outputs).delete_run(run.id)
@@ -247,11 +249,11 @@ def test_the_time_a_job_lay_dead_is_not_its_own(lab, runs, outputs, monkeypatch)
 
 
 def test_other_code_does_not_go_on_with_a_run_that_was_cut_off(outputs):
-    first = records.find(outputs, "adhoc", "abc", {"code": "a"}, resume=True)
-    assert records.find(outputs, "adhoc", "abc", {"code": "a"}, resume=True).folder == first.folder
-    assert records.find(outputs, "adhoc", "abc", {"code": "b"}, resume="any").folder.name == "abc-2"
-    assert records.find(outputs, "adhoc", "abc", {"code": "a"}, resume=True).folder == first.folder
-    assert records.find(outputs, "adhoc", "abc", {"code": "a"}, resume=False).folder.name == "abc-3"
+    first = again.find(outputs, "adhoc", "abc", {"code": "a"}, resume=True)
+    assert again.find(outputs, "adhoc", "abc", {"code": "a"}, resume=True).folder == first.folder
+    assert again.find(outputs, "adhoc", "abc", {"code": "b"}, resume="any").folder.name == "abc-2"
+    assert again.find(outputs, "adhoc", "abc", {"code": "a"}, resume=True).folder == first.folder
+    assert again.find(outputs, "adhoc", "abc", {"code": "a"}, resume=False).folder.name == "abc-3"
 
 
 def test_jobs_that_begin_at_once_are_one(outputs, monkeypatch):
@@ -260,11 +262,11 @@ def test_jobs_that_begin_at_once_are_one(outputs, monkeypatch):
     def write(path, *more, **options):
         if not seen:  # just now another process looks for the same job
             seen.append(path)
-            seen.append(records.find(outputs, "adhoc", "abc", {"id": "2", "code": "a"}, resume=True))
+            seen.append(again.find(outputs, "adhoc", "abc", {"id": "2", "code": "a"}, resume=True))
         whole(path, *more, **options)
 
     monkeypatch.setattr(records, "write_atomically", write)
-    found = records.find(outputs, "adhoc", "abc", {"id": "1", "code": "a"}, resume=True)
+    found = again.find(outputs, "adhoc", "abc", {"id": "1", "code": "a"}, resume=True)
     assert found.folder == seen[1].folder and found.about["id"] == seen[1].about["id"]
     assert [path.name for path in (outputs / "jobs/adhoc").iterdir()] == ["abc"]
 
@@ -301,7 +303,7 @@ def test_the_code_s_name_is_its_commit_and_what_was_edited(tmp_path, monkeypatch
 
 
 def test_a_record_is_one_process_s_own(outputs):
-    record = records.find(outputs, "adhoc", "abc", {"code": "a"}, resume=True)
+    record = again.find(outputs, "adhoc", "abc", {"code": "a"}, resume=True)
     with record.mine() as mine, records.Record(record.folder).mine() as also:
         assert mine and not also
     with record.mine() as mine:
@@ -310,7 +312,7 @@ def test_a_record_is_one_process_s_own(outputs):
 
 def test_a_job_on_another_machine_lives_as_long_as_its_heart_beats(outputs):
     """Locks do not reach through every network's file system."""
-    record = records.find(outputs, "adhoc", "abc", {"code": "a"}, resume=True)
+    record = again.find(outputs, "adhoc", "abc", {"code": "a"}, resume=True)
     beat = record.folder / "heartbeat"
     beat.write_text("another-machine")
     with record.mine() as mine:

@@ -25,7 +25,7 @@ from mlflow.protos import databricks_pb2 as codes
 from omegaconf import OmegaConf
 
 from experiments import __main__ as reports
-from inn_lab import doctor, records, tracking, ui
+from inn_lab import again, doctor, records, tracking, ui
 from inn_lab.errors import ConfigError
 from inn_lab.identity import Code
 from inn_lab.seeding import put_random_states, random_states
@@ -35,7 +35,7 @@ CODE = Code("a", "a")
 
 
 def begun(outputs: Path, identity: str = "abc") -> tracking.Run:
-    record = tracking.record_of(outputs, "adhoc", identity, resume=True, code=CODE)
+    record = again.record_of(outputs, "adhoc", identity, resume=True, code=CODE)
     return tracking.Run(record, outputs, "adhoc", "a run", {"job": "0"})
 
 
@@ -140,7 +140,7 @@ def test_of_many_params_the_one_that_is_refused_is_left_out(outputs, capsys):
 
 
 def test_values_that_are_no_numbers_long_names_and_broken_text_arrive(outputs, capsys):
-    record = tracking.record_of(outputs, "adhoc", "abc", resume=True, code=CODE)
+    record = again.record_of(outputs, "adhoc", "abc", resume=True, code=CODE)
     with tracking.Run(record, outputs, "adhoc", "n" * 400, {"job": "0", "nobody": None}) as run:
         run.metrics({"nan": float("nan"), "inf": float("inf")})
         run.tag(text="caf\udce9 é", long="t" * 9000)
@@ -229,13 +229,13 @@ def test_in_a_new_database_a_job_that_is_done_has_the_sweep_s_new_run_as_its_par
     folder.mkdir(parents=True)
     hydra = {"overrides": {"task": ["R=0.1"]}, "runtime": {"choices": {}}, "sweep": {"dir": str(folder)}}
     cfg = OmegaConf.create({"outputs": str(outputs), "resume": True, "hydra": hydra})
-    record = tracking.record_of(outputs, "adhoc", "abc", resume=True, code=CODE)
-    with tracking.sweep(cfg, [("abc", CODE)]):
+    record = again.record_of(outputs, "adhoc", "abc", resume=True, code=CODE)
+    with tracking.sweep(cfg, again.record_of(outputs, "adhoc", "sweep-abc", True, CODE), CODE, 1):
         tags = {"job": "0", tracking.PARENT: tracking.parent(folder)["run_id"]}
         with tracking.Run(record, outputs, "adhoc", "a run", tags):
             pass
     emptied(outputs)
-    with tracking.sweep(cfg, [("abc", CODE)]) as sweep:
+    with tracking.sweep(cfg, again.record_of(outputs, "adhoc", "sweep-abc", True, CODE), CODE, 1) as sweep:
         tracking.take_over(outputs, record, {tracking.PARENT: tracking.parent(folder)["run_id"]})
     children = tracking.client(outputs).search_runs([tracking.experiment_id(outputs, "adhoc")], "tags.job = '0'")
     assert [run.data.tags[tracking.PARENT] for run in children] == [sweep.id]
@@ -318,7 +318,7 @@ def test_a_report_and_the_doctor_make_no_database(outputs, monkeypatch, capsys):
 
 
 def test_a_report_on_a_run_that_has_not_ended_is_one_line(outputs, monkeypatch, capsys):
-    record = tracking.record_of(outputs, "recency", "abc", resume=True, code=CODE)
+    record = again.record_of(outputs, "recency", "abc", resume=True, code=CODE)
     tracking.Run(record, outputs, "recency", "a run", {"job": "0"}).metrics({"val/loss": 1.0})
     monkeypatch.setattr(sys, "argv", ["experiments", "recency", "--outputs", str(outputs)])
     with pytest.raises(SystemExit) as stopped:

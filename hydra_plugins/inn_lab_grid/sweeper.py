@@ -5,7 +5,6 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.inn_lab_grid.compose import Composer
+from hydra_plugins.inn_lab_grid.contract import Foreseen
 from inn_lab.config import check, check_choices, is_timed, title
 from inn_lab.errors import ConfigError, NotHere
 from inn_lab.explain import explain
@@ -39,17 +39,6 @@ class GridSweeperConf:
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridSweeperConf, provider="inn_lab")
-
-
-@dataclass
-class Foreseen:
-    """What the launcher hears of the jobs before they run."""
-
-    compose: Callable[[Sequence[str]], DictConfig]  # a job's configuration, from its overrides
-    axes: list[str]  # the keys that vary among them, by which they are named
-    timed: bool = False  # they time the machine, and one has it for itself
-    devices: set[Any] = field(default_factory=set)  # the torch.devices that they take; none where they run elsewhere
-    quick: set[int] = field(default_factory=set)  # the numbers of those that take no time: undefined, or finished already
 
 
 MOST = 10_000  # jobs of a sweep
@@ -83,57 +72,33 @@ class GridSweeper(Sweeper):
         print(f"checking {of(len(jobs))}", flush=True)
         self.foreseen = self.launcher.foreseen = Foreseen(Composer(loader, self.config), axes(jobs))
 
-        from inn_lab import runner, tracking
+        from inn_lab import again, runner, tracking
 
         checked = self._check(jobs)
-        print(f"recording in {tracking.place(self.config.outputs)}", flush=True)  # MLflow takes seconds to open
-        tracking.recover(self.config.outputs)
-        self._tell(checked)
+        outputs, resume, experiment = self.config.outputs, self.config.resume, tracking.experiment_name(self.config.hydra)
+        print(f"recording in {tracking.place(outputs)}", flush=True)  # MLflow takes seconds to open
+        tracking.recover(outputs)
+        there = again.there(outputs, experiment, checked, resume)
+        self.foreseen.quick |= there.done
+        for line in there.words(len(jobs), resume):
+            print(line, flush=True)
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
-        with tracking.sweep(self.config, checked, self.foreseen.axes) as run:
+        tracking.experiment_id(outputs, experiment)  # and with it the database, so that no two jobs make it
+        record, code = again.of_sweep(outputs, experiment, checked, resume)
+        with tracking.sweep(self.config, record, code, len(jobs), self.foreseen.axes) as run:
             results = list(self.launcher.launch(jobs, initial_job_idx=0))
-            tracking.recover(self.config.outputs)  # the runs of jobs that died
+            tracking.recover(outputs)  # the runs of jobs that died
             outcomes = [outcome(result) for result in results]
             lost = sum(o.state in ("failed", "killed") for o in outcomes)
             run.end("FINISHED", "finished", f"{lost} of {len(jobs)} jobs failed" if lost else None)
         show([title(job, self.foreseen.axes) for job in jobs], outcomes, [code for _, code in checked])
-        if command := runner.drawn_by(self.config.outputs, tracking.experiment_name(self.config.hydra), sweep=folder.name):
+        if command := runner.drawn_by(outputs, experiment, sweep=folder.name):
             print(f"its figures:\n  {command}", flush=True)
         if lost:
             sys.exit(1)
         return results
-
-    def _tell(self, checked: list[tuple[str, "Code"]]) -> None:
-        """Says before the first job what is there already, by which code, and what becomes of it."""
-        from inn_lab import tracking
-        from inn_lab.identity import short
-        from inn_lab.records import finished_by_other, look
-
-        outputs, resume, total = self.config.outputs, self.config.resume, len(checked)
-        experiment, done, going, by = tracking.experiment_name(self.config.hydra), 0, 0, []
-        for number, (identity, code) in enumerate(checked):
-            mine = look(outputs, experiment, identity, code.digest, resume)
-            outcome = mine and mine.outcome
-            if outcome is not None:
-                done += 1
-                self.foreseen.quick.add(number)
-            going += mine is not None and outcome is None and mine.checkpoint.exists()
-            if outcome is None:
-                outcome = finished_by_other(outputs, experiment, identity, code.digest)
-            if outcome and outcome.code != code.digest:
-                by.append(short(str(outcome.commit)))
-        if done:
-            print(f"{done} of {total} jobs are finished already", flush=True)
-        if going:
-            print(f"{going} of {total} jobs go on from a checkpoint", flush=True)
-        if by:
-            taken = resume == "any"
-            what = "they are taken as they are; resume=true runs these jobs afresh" if taken else "these jobs run afresh"
-            more = "; resume=any takes the results as they are" if resume is True else ""
-            codes = ", ".join(dict.fromkeys(by))
-            print(f"{len(by)} of {total} jobs were finished by other code ({codes}): {what}{more}", flush=True)
 
     def _check(self, jobs: list[list[str]]) -> list[tuple[str, "Code"]]:
         """Composes every job before the first one starts, and returns their identities and codes.
@@ -141,7 +106,7 @@ class GridSweeper(Sweeper):
         Raises ConfigError, with a line for each, if one is no valid configuration, or none can be defined. Those that cannot be
         defined beside others that can are listed; they will be recorded as such.
         """
-        from inn_lab import parts, runner
+        from inn_lab import again, parts
         from inn_lab.identity import code
 
         checked, wrong, undefined, data = [], [], [], {}
@@ -163,7 +128,7 @@ class GridSweeper(Sweeper):
                 device = parts.pick_device(cfg.trainer) if here else None
                 if here:
                     foreseen.devices.add(device)
-                checked.append((runner.identify(cfg, device), code(cfg)))
+                checked.append((again.identify(cfg, device), code(cfg)))
             except (ConfigError, HydraException, OmegaConfBaseException) as error:
                 wrong.append(f"{words} · {explain(error)}")
                 continue

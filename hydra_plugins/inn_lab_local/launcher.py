@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
@@ -20,14 +20,12 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from hydra_plugins.inn_lab_grid.contract import SweepLauncher
 from hydra_plugins.inn_lab_local.board import TICK, Board
 from inn_lab import signals
 from inn_lab.config import title
 from inn_lab.errors import ConfigError
 from inn_lab.standing import Standing
-
-if TYPE_CHECKING:
-    from hydra_plugins.inn_lab_grid.sweeper import Foreseen
 
 
 @dataclass
@@ -62,15 +60,12 @@ class Task:
     started: float = 0.0
 
 
-class LocalLauncher(Launcher):
+class LocalLauncher(SweepLauncher, Launcher):
     """Runs `n_jobs` jobs at a time, each in a process forked from one that has the heavy imports behind it.
 
     The machine's cores, and its GPUs, are dealt out evenly among them. A job that dies, whatever of, is one job's loss. What a
     job prints goes to `output.log` in its folder.
     """
-
-    elsewhere = False  # the jobs' devices are this machine's
-    foreseen: "Foreseen"  # the sweeper's word
 
     def __init__(self, n_jobs: int | None, retries: int, fail_fast: bool) -> None:
         if n_jobs is not None and n_jobs < 1:
@@ -90,6 +85,8 @@ class LocalLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         import torch
 
+        from inn_lab import machine
+
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         foreseen = self.foreseen
@@ -97,7 +94,7 @@ class LocalLauncher(Launcher):
             Task(number, list(overrides), f"job {number} · {title(overrides, foreseen.axes)}", number in foreseen.quick)
             for number, overrides in enumerate(job_overrides, initial_job_idx)
         ]
-        gpus, cores = torch.cuda.device_count(), available_cores()
+        gpus, cores = torch.cuda.device_count(), machine.cores()
         n_jobs = 1 if foreseen.timed else self.n_jobs or at_a_time(foreseen.devices, gpus, cores)
         n_jobs = min(n_jobs, len(tasks))
         threads = threads_each(cores, n_jobs)
@@ -219,11 +216,6 @@ def at_a_time(devices: Collection[Any], gpus: int, cores: int) -> int:
     """
     taken = {device.index for device in devices if device.type == "cuda"}
     return gpus if 0 in taken else len(taken) or min(cores, 8)
-
-
-def available_cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads_each(cores: int, n_jobs: int) -> int:

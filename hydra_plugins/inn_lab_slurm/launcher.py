@@ -8,15 +8,13 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
+from hydra_plugins.inn_lab_grid.contract import SweepLauncher
 from inn_lab.config import title
 from inn_lab.errors import ConfigError
-
-if TYPE_CHECKING:
-    from hydra_plugins.inn_lab_grid.sweeper import Foreseen
 
 GONE = 60  # seconds in which a job that has left SLURM's queue must show its result (network file systems are late)
 HEARTBEAT = 30  # seconds
@@ -24,7 +22,7 @@ HEARTBEAT = 30  # seconds
 if importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
     from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher as Submitit
 
-    class SlurmLauncher(Submitit):
+    class SlurmLauncher(SweepLauncher, Submitit):
         """As submitit's, but:
 
         - a job's state comes from squeue, which every cluster has, not from sacct, which needs accounting. Without it submitit
@@ -34,8 +32,7 @@ if importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
         - a job that times the machine has a node for itself.
         """
 
-        elsewhere = True  # the jobs' devices are not this machine's
-        foreseen: "Foreseen"  # the sweeper's word
+        elsewhere = True
 
         def setup(self, **given: Any) -> None:
             if lacks := missing():
@@ -47,7 +44,7 @@ if importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
             from inn_lab import standing
             from inn_lab.records import write_atomically
 
-            told = where(self.config.hydra.sweep.dir, job_num)
+            told = where(self.sweep, job_num)
             told.parent.mkdir(parents=True, exist_ok=True)
             standing.listener = lambda now: write_atomically(told, str(now).encode(), sync=False)
             return super().__call__(sweep_overrides, job_dir_key, job_num, *more)
@@ -77,7 +74,8 @@ if importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
                     return [killed(mine, f"SLURM job {job.job_id} left no result; see {job.paths.stderr}")]
 
             words = [title(given, self.foreseen.axes) for given in job_overrides]
-            look = squeue_watcher(self.config.hydra.sweep.dir, words)
+            self.sweep = str(self.config.hydra.sweep.dir)  # as it is now: it holds the time
+            look = squeue_watcher(self.sweep, words)
             watcher, SlurmJob.watcher, SlurmJob.results = SlurmJob.watcher, look, results_or_killed
             try:
                 return super().launch(job_overrides, initial_job_idx)

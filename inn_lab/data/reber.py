@@ -53,11 +53,11 @@ class Reber:
         if path is not None:
             strings, labels = read(path)
             if len(strings) < total:
-                asked = ", ".join(f"data.n_{part}={n}" for part, n in self.sizes.items())
-                raise ConfigError(f"data.path={path}: it has {len(strings)} strings and {asked} take {total}; ask for fewer")
+                asked = ", ".join(f"n_{part}={n}" for part, n in self.sizes.items())
+                raise ConfigError(f"path={path}: it has {len(strings)} strings and {asked} take {total}; ask for fewer")
             codes, valid = encode(strings), torch.tensor(labels)
         elif total > MOST:
-            raise ConfigError(f"data.n_train={n_train}: {total} strings in all, and at most {MOST} are drawn; ask for fewer")
+            raise ConfigError(f"n_train={n_train}: {total} strings in all, and at most {MOST} are drawn; ask for fewer")
         else:
             codes, valid = (made.cpu() for made in once("strings", lambda: draw(total, generator(seed, "strings"))))
         self.batch_size, self.seed, self.device = batch_size, seed, torch.device(device)
@@ -105,8 +105,8 @@ def read(path: str) -> tuple[list[str], list[int]]:
     """The strings of a CSV file, and for each whether it is valid. Raises ConfigError for what is wrong there."""
     import pandas as pd
 
-    where = f"data.path={path}"
-    wanted = "give a CSV file with the columns string and valid, or data.path=null for strings that are drawn"
+    where = f"path={path}"
+    wanted = "give a CSV file with the columns string and valid, or path=null for strings that are drawn"
     try:
         if (file := Path(path).expanduser()).exists() and not file.is_file():
             raise OSError("it is a folder or a device")

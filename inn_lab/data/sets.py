@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from inn_lab import memory
+from inn_lab import machine
 from inn_lab.data.sources import Images, split
 from inn_lab.data.transforms import ANOMALY, CLASSIFICATION, apply_mixed, apply_steps, normalise, resize
 from inn_lab.errors import ConfigError
@@ -102,7 +102,7 @@ class ImageData(ABC):
         self.sizes = {"train": n_train, "val": n_val, "test": n_test}
         n = min(sum(self.sizes.values()), sum(len(x) for x in (images.train_labels, images.test_labels) if x is not None))
         held = 2 * n * self.n_inputs  # as they are, and as they are written for other jobs
-        memory.fits(f"{n} images", held, torch.device("cpu"), {"source.image_size": image_size})
+        machine.fits(f"{n} images", held, torch.device("cpu"), {"image_size": image_size})
         parts = dict(zip(PARTS, split(images, n_train, n_val, n_test, seed), strict=True))
         self._labels = {part: labels for part, (_, labels) in parts.items()}  # (n,), on the CPU, where the drawing is done
         self._pixels: dict[str, Tensor] = once(  # (n, size, size) or (n, 3, size, size), on the device
@@ -160,9 +160,9 @@ class Anomaly(ImageData):
     def __init__(self, images: Images, seq_len: int, flag: bool = True, **common):
         super().__init__(images, **common)
         self.seq_len, self.steps, self.n_outputs = seq_len, seq_len + 1, seq_len + flag
-        parts = {f"data.n_{part}": n for part, n in self.sizes.items() if part != "train"}
+        parts = {f"n_{part}": n for part, n in self.sizes.items() if part != "train"}
         kept = 2 * sum(parts.values()) * self.steps * self.n_inputs  # and as it is written for other jobs
-        memory.fits("the sequences of validation and test", kept, torch.device("cpu"), {**parts, "seq_len": seq_len})
+        machine.fits("the sequences of validation and test", kept, torch.device("cpu"), {**parts, "seq_len": seq_len})
         self._counts = {part: labels.bincount(minlength=self.n_classes) for part, labels in self._labels.items()}
         self._members = {}  # (classes, most): the images of each class, padded
         for part, labels in self._labels.items():
@@ -173,7 +173,7 @@ class Anomaly(ImageData):
                 raise ConfigError(
                     f"seq_len={seq_len}: a sequence needs {self.distinct} different images of one class, but the {part} part "
                     f"has {fewest} of class {rarest}; use {f'seq_len={fewest} or less, or ' if fewest >= 3 else ''}"
-                    f"more than data.n_{part}={self.sizes[part]}, or another source"
+                    f"more than n_{part}={self.sizes[part]}, or another source"
                 )
 
     @property

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inn_lab import memory
+from inn_lab import machine
 from inn_lab.data.sets import Batches
 from inn_lab.seeding import generator
 
@@ -42,7 +42,7 @@ class Sine:
     ) -> None:
         self.sizes = {"train": n_train, "val": n_val, "test": n_test}
         n = sum(self.sizes.values())
-        memory.fits(f"{n} points", 8 * n, torch.device("cpu"), {f"data.n_{part}": size for part, size in self.sizes.items()})
+        machine.fits(f"{n} points", 8 * n, torch.device("cpu"), {f"n_{part}": size for part, size in self.sizes.items()})
         self.cycles, self.batch_size, self.seed, self.device = cycles, batch_size, seed, torch.device(device)
 
     def times(self, part: str) -> Tensor:

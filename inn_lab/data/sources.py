@@ -43,7 +43,7 @@ def load(name: str, root: str | None) -> Images:
     is not the published one, byte for byte: one source never stands in for another.
     """
     if name not in SOURCES:
-        raise ConfigError(f"source.name={name}: no such source{near(name, SOURCES)}")
+        raise ConfigError(f"name={name}: no such source{near(name, SOURCES)}")
     return SOURCES[name](root)
 
 
@@ -82,7 +82,7 @@ SOURCES: dict[str, Callable[[str | None], Images]] = {
     "digits": _digits,
 }
 
-WAYS_OUT = "point INN_LAB_DATA or source.root at a folder that has them, or use source=digits, which is bundled"
+WAYS_OUT = "point INN_LAB_DATA or root at a folder that has them, or use source=digits, which is bundled"
 
 
 @dataclass(frozen=True)
@@ -124,13 +124,13 @@ IDX_MD5 = {
 def _folder(name: str, root: str | None) -> Path:
     """The folder with a set's files, which are downloaded if they are not there."""
     if root is None:
-        raise ConfigError(f"source.root={root}: {name} is read from a folder; {WAYS_OUT}")
+        raise ConfigError(f"root={root}: {name} is read from a folder; {WAYS_OUT}")
     stored = STORED[name]
     try:
         base = Path(root).expanduser()
         there = stored.is_in(base)
     except (OSError, RuntimeError) as error:  # a folder that one may not look into, a home that there is not
-        raise NotHere(f"source.root={root}: it cannot be read ({error}); change its permissions, or {WAYS_OUT}") from error
+        raise NotHere(f"root={root}: it cannot be read ({error}); change its permissions, or {WAYS_OUT}") from error
     if not there:
         _download(name, stored, base)
     return base / stored.folder
@@ -230,9 +230,7 @@ def split(images: Images, n_train: int, n_val: int, n_test: int, seed: int) -> t
     """
     for key, n in (("n_train", n_train), ("n_val", n_val), ("n_test", n_test)):
         if n < images.n_classes:
-            raise ConfigError(
-                f"data.{key}={n}: at least one image of each of the {images.n_classes} classes, e.g. data.{key}=200"
-            )
+            raise ConfigError(f"{key}={n}: at least one image of each of the {images.n_classes} classes, e.g. {key}=200")
     pool = balanced_order(images.train_labels, generator(seed, "images", "train"))
     val, pool = pool[:n_val], pool[n_val:]
     if images.test_pixels is None or images.test_labels is None:
@@ -242,11 +240,11 @@ def split(images: Images, n_train: int, n_val: int, n_test: int, seed: int) -> t
         test_pixels, test_labels = images.test_pixels, images.test_labels
         test = balanced_order(test_labels, generator(seed, "images", "test"))[:n_test]
         if len(test) < n_test:
-            raise ConfigError(f"data.n_test={n_test}: the source has {len(test)} test images; ask for no more")
+            raise ConfigError(f"n_test={n_test}: the source has {len(test)} test images; ask for no more")
     train = pool[:n_train]
     if len(train) < images.n_classes:
         raise ConfigError(
-            f"data.n_val={n_val}, data.n_test={n_test}: of the source's {len(images.train_labels)} images that leaves "
+            f"n_val={n_val}, n_test={n_test}: of the source's {len(images.train_labels)} images that leaves "
             f"{len(train)} for training; ask for fewer"
         )
     return (

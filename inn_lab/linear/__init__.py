@@ -35,11 +35,11 @@ def check_kind(kind: str, n: int, entries: int) -> None:
     """Raises ConfigError unless n trainable entries of a matrix of `entries` can be held as `kind` says."""
     known = ["auto", "low_rank", *KINDS]
     if kind not in known:
-        raise ConfigError(f"model.linear={kind}: there is no such way to hold a matrix{near(kind, known)}")
+        raise ConfigError(f"linear={kind}: there is no such way to hold a matrix{near(kind, known)}")
     if kind == "low_rank":
-        raise ConfigError("model.linear=low_rank: only model=inn is of low rank as a whole; take masked, csr or auto")
+        raise ConfigError("linear=low_rank: only model=inn is of low rank as a whole; take masked, csr or auto")
     if kind == "dense" and n != entries:
-        raise ConfigError("model.linear=dense: every entry trains in a dense matrix; set R=1, or take masked, csr or auto")
+        raise ConfigError("linear=dense: every entry trains in a dense matrix; set R=1, or take masked, csr or auto")
 
 
 def from_entries(

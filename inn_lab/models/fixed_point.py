@@ -93,7 +93,7 @@ class Settling:
         try:
             Solver(**self.options)
         except ValueError as error:
-            raise ConfigError(f"model.{error}") from error
+            raise ConfigError(f"{error}") from error
         self.record: Record | None = None  # the last call's
         self.sums: Tensor | None = None  # iterations, settled samples and samples, since `told` was asked
 

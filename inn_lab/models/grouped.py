@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
+
 from inn_lab.errors import ConfigError, near
 from inn_lab.models.sequential2d import Block, Factored, Sequential2D, Trainable
 from inn_lab.sizing import whole
@@ -19,6 +21,7 @@ def by_column(
     R_input: float | None,
     R_hidden: float | None,
     R_output: float | None,
+    device: torch.device | None = None,
     **options: Any,
 ) -> Sequential2D:
     """A density for the input's columns, one for the hidden state's and one for the output's.
@@ -28,12 +31,12 @@ def by_column(
     Args:
         hidden: the widths of the hidden layers. Every block may train; ReLU, the outputs are linear.
         R: the density of the whole, which the one group of which no density is given (None) makes up for.
-        options: as in `Sequential2D`.
+        device, options: as in `Sequential2D`.
 
     Raises ConfigError without hidden layers, and unless two of the three densities are given and leave the third in [0, 1].
     """
     given = {"R_input": R_input, "R_hidden": R_hidden, "R_output": R_output}
-    return _grouped(n_inputs, n_outputs, hidden, R, given, column_group, **options)
+    return _grouped(n_inputs, n_outputs, hidden, R, given, column_group, device=device, **options)
 
 
 def by_diagonal(
@@ -45,6 +48,7 @@ def by_diagonal(
     R_below: float | None,
     R_on: float | None,
     R_above: float | None,
+    device: torch.device | None = None,
     **options: Any,
 ) -> Sequential2D:
     """A density for the blocks below the diagonal, which feed forward, one for those on it, and one for those above it.
@@ -56,11 +60,18 @@ def by_diagonal(
     Args and errors as of `by_column`.
     """
     given = {"R_below": R_below, "R_on": R_on, "R_above": R_above}
-    return _grouped(n_inputs, n_outputs, hidden, R, given, diagonal_group, **options)
+    return _grouped(n_inputs, n_outputs, hidden, R, given, diagonal_group, device=device, **options)
 
 
 def represented(
-    n_inputs: int, n_outputs: int, *, hidden: Sequence[int], R: float, representation: str, **options: Any
+    n_inputs: int,
+    n_outputs: int,
+    *,
+    hidden: Sequence[int],
+    R: float,
+    representation: str,
+    device: torch.device | None = None,
+    **options: Any,
 ) -> Sequential2D:
     """All blocks dense, sparse or of low rank, at density R; the one from the last hidden layer to the output is always dense.
 
@@ -69,12 +80,11 @@ def represented(
 
     Source: Kale 2024, 3.5, Table 7: 2500 + 300 + 20 + 10, no biases.
 
-    Args: hidden, options: as of `by_column`. Raises ConfigError for an unknown `representation`.
+    Args: hidden, device, options: as of `by_column`. Raises ConfigError for an unknown `representation`.
     """
     if representation not in REPRESENTATIONS:
         raise ConfigError(
-            f"model.representation={representation}: there is no such representation"
-            f"{near(str(representation), REPRESENTATIONS)}"
+            f"representation={representation}: there is no such representation{near(str(representation), REPRESENTATIONS)}"
         )
 
     def block(row: int, column: int, entries: int) -> Block:
@@ -84,7 +94,7 @@ def represented(
         kinds: dict[str, Block] = {"dense": Trainable(start=n), "sparse": Trainable(n), "low_rank": Factored(R)}
         return kinds[representation]
 
-    return _layers(n_inputs, n_outputs, hidden, block, **options)
+    return _layers(n_inputs, n_outputs, hidden, block, device=device, **options)
 
 
 Group = Callable[[int, int, int], str]  # a block's row, its column, the number of rows: the name of its density
@@ -110,7 +120,7 @@ def _grouped(
     **options: Any,
 ) -> Sequential2D:
     if min(hidden, default=0) < 1:
-        raise ConfigError(f"model.hidden={list(hidden)}: at least one layer, none empty, or a group has no blocks; e.g. [434]")
+        raise ConfigError(f"hidden={list(hidden)}: at least one layer, none empty, or a group has no blocks; e.g. [434]")
     densities = fill(given, R, areas(n_inputs, n_outputs, hidden, group))
 
     def block(row: int, column: int, entries: int) -> Block:
@@ -135,10 +145,10 @@ def fill(given: Mapping[str, float | None], R: float, entries: Mapping[str, int]
     missing = [name for name, density in given.items() if density is None]
     for name, density in given.items():
         if density is not None and not 0 <= density <= 1:
-            raise ConfigError(f"model.{name}={density}: a group's density lies in [0, 1]; e.g. model.{name}=0.2")
+            raise ConfigError(f"{name}={density}: a group's density lies in [0, 1]; e.g. {name}=0.2")
     if len(missing) != 1:
         raise ConfigError(
-            f"{', '.join(f'model.{name}={density}' for name, density in given.items())}: give two of them, and null for the "
+            f"{', '.join(f'{name}={density}' for name, density in given.items())}: give two of them, and null for the "
             f"third, which makes up for R={R}"
         )
     known = {name: float(density) for name, density in given.items() if density is not None}
@@ -146,7 +156,7 @@ def fill(given: Mapping[str, float | None], R: float, entries: Mapping[str, int]
     density = rest / entries[missing[0]]
     if not 0 <= density <= 1:
         raise ConfigError(
-            f"{', '.join(f'model.{name}={density}' for name, density in known.items())}: {missing[0]} would have to be "
+            f"{', '.join(f'{name}={density}' for name, density in known.items())}: {missing[0]} would have to be "
             f"{density:.3g} for R={R}; change them"
         )
     return {**known, missing[0]: density}
@@ -156,7 +166,7 @@ def _layers(
     n_inputs: int, n_outputs: int, hidden: Sequence[int], block: Callable[[int, int, int], Block], **options: Any
 ) -> Sequential2D:
     for layer, units in enumerate(hidden):
-        whole(f"model.hidden[{layer}]", units)
+        whole(f"hidden[{layer}]", units)
     rows = [*hidden, n_outputs]
     columns = [n_inputs, *rows]
     return Sequential2D(

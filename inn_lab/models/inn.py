@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from inn_lab.errors import ConfigError, near
 from inn_lab.models.sequential2d import Factored, Sequential2D, Trainable
 from inn_lab.sizing import weight_space
@@ -25,7 +27,7 @@ class INN(Sequential2D):
         n_weights, R, depth, aspect_ratio: two that fix the weight space; see `inn_lab.sizing.weight_space`.
         draw: "exact" draws exactly N entries, "bernoulli" each entry by itself with the space's density, as the source does.
         linear: how W is held, as in `Sequential2D`; or "low_rank", which has no pattern.
-        options: as in `Sequential2D`.
+        device, options: as in `Sequential2D`.
 
     Raises ConfigError for sizes that fix no weight space, and for an unknown `draw`, `init` or `linear`.
     """
@@ -41,10 +43,11 @@ class INN(Sequential2D):
         aspect_ratio: float | None = None,
         draw: str = "exact",
         linear: str = "auto",
+        device: torch.device | None = None,
         **options: Any,
     ) -> None:
         if draw not in DRAWS:
-            raise ConfigError(f"model.draw={draw}: there is no such draw{near(str(draw), DRAWS)}")
+            raise ConfigError(f"draw={draw}: there is no such draw{near(str(draw), DRAWS)}")
         space = weight_space(n_inputs, n_outputs, n_weights=n_weights, R=R, depth=depth, aspect_ratio=aspect_ratio)
         low_rank = linear == "low_rank"
         super().__init__(
@@ -55,5 +58,6 @@ class INN(Sequential2D):
             grid=[[Factored(space.density) if low_rank else Trainable(space.n_weights, draw)]],
             activation=[("relu", space.depth - n_outputs), ("linear", n_outputs)],
             linear="auto" if low_rank else linear,
+            device=device,
             **options,
         )

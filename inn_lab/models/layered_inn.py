@@ -26,7 +26,7 @@ class LayeredINN(Sequential2D):
     Args:
         hidden: the widths of the hidden layers; ReLU there, the outputs are linear.
         generator: as in `Sequential2D`; the trades are drawn first.
-        options: as in `Sequential2D`.
+        device, options: as in `Sequential2D`.
 
     `components` tells which of them train, a list of rows from the top.
 
@@ -41,19 +41,20 @@ class LayeredINN(Sequential2D):
         hidden: Sequence[int],
         component: int = 100,
         swap: float = 0.0,
+        device: torch.device | None = None,
         generator: torch.Generator | None,
         **options: Any,
     ) -> None:
         for layer, units in enumerate(hidden):
-            whole(f"model.hidden[{layer}]", units)
-        whole("model.component", component)
+            whole(f"hidden[{layer}]", units)
+        whole("component", component)
         if not 0 <= swap <= 1:
-            raise ConfigError(f"model.swap={swap}: a probability lies in [0, 1]; e.g. model.swap=0.2")
+            raise ConfigError(f"swap={swap}: a probability lies in [0, 1]; e.g. swap=0.2")
         layers = [n_inputs, *hidden, n_outputs]
         parts = sum(-(-units // component) for units in layers)
         if parts > MOST:
             least = -(-sum(layers) // (MOST - len(layers)))
-            raise ConfigError(f"model.component={component}: {parts} of them in a row; give model.component={least} or more")
+            raise ConfigError(f"component={component}: {parts} of them in a row; give component={least} or more")
         columns, layer_of = [], []  # of each component's column: its width, and whose output it reads
         for layer, units in enumerate(layers):
             widths = [min(component, units - done) for done in range(0, units, component)]
@@ -72,6 +73,7 @@ class LayeredINN(Sequential2D):
             columns=columns,
             grid=grid,
             activation=[("relu", sum(hidden)), ("linear", n_outputs)],
+            device=device,
             generator=generator,
             **options,
         )

@@ -33,7 +33,7 @@ class MLP(Model):
         super().__init__(n_inputs)
         widths = given_or_found("hidden", hidden, n_weights, lambda n: mlp_hidden(n_inputs, n_outputs, n))
         for layer, units in enumerate(widths):
-            whole(f"model.hidden[{layer}]", units)
+            whole(f"hidden[{layer}]", units)
         self.widths = (n_inputs, *widths, n_outputs)
         self.units = sum(widths)
         layers: list[torch.nn.Module] = []

@@ -50,13 +50,13 @@ class RandomGraph(Model):
     ) -> None:
         super().__init__(n_inputs)
         if cell not in CELLS:
-            raise ConfigError(f"model.cell={cell}: there is no such cell{near(str(cell), CELLS)}")
+            raise ConfigError(f"cell={cell}: there is no such cell{near(str(cell), CELLS)}")
         if graph is not None and path is None:
             self.graph = graphs.draw(graph, number)
         elif graph is None and path is not None:
             self.graph = graphs.read(path)
         else:
-            raise ConfigError(f"model.graph={graph} and model.path={path}: give one of them; a file goes with model.graph=null")
+            raise ConfigError(f"graph={graph} and path={path}: give one of them; a file goes with graph=null")
         self.units = len(self.graph)
         if generator is None:
             return

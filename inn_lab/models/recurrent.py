@@ -45,20 +45,20 @@ class Recurrent(Model):
     ) -> None:
         super().__init__(n_inputs)
         num_layers = options.get("num_layers", 1)
-        whole("model.num_layers", num_layers)
+        whole("num_layers", num_layers)
         if embedding is not None:
-            whole("model.embedding", embedding)
+            whole("embedding", embedding)
 
         def find(n_weights: int) -> int:
             if num_layers > 1 or embedding is not None:
                 raise ConfigError(
-                    f"model.num_layers={num_layers}, model.embedding={embedding}: n_weights fixes the size of one layer, with "
-                    "no embedding; give model.hidden_size and n_weights=null, e.g. model.hidden_size=50 n_weights=null"
+                    f"num_layers={num_layers}, embedding={embedding}: n_weights fixes the size of one layer, with "
+                    "no embedding; give hidden_size and n_weights=null, e.g. hidden_size=50 n_weights=null"
                 )
             return hidden_from(n_inputs, n_outputs, n_weights)
 
         hidden = self.hidden_size = given_or_found("hidden_size", hidden_size, n_weights, find)
-        whole("model.hidden_size", hidden)
+        whole("hidden_size", hidden)
         self.units = hidden * num_layers
         bound = 1 / math.sqrt(hidden)
         self.embedding = None if embedding is None else normal(embedding, n_inputs, generator)
@@ -109,8 +109,8 @@ class LSTM(Recurrent):
     ) -> None:
         if projection and hidden_size is not None and hidden_size <= n_outputs:
             raise ConfigError(
-                f"model.hidden_size={hidden_size}: an LSTM's hidden size must exceed its {n_outputs} outputs; "
-                f"give model.hidden_size={n_outputs + 1} or more"
+                f"hidden_size={hidden_size}: an LSTM's hidden size must exceed its {n_outputs} outputs; "
+                f"give hidden_size={n_outputs + 1} or more"
             )
         sizes = (n_inputs, n_outputs, n_weights, hidden_size)
         hidden_from = lstm_hidden if projection else partial(rnn_hidden, gates=4)
@@ -148,7 +148,7 @@ class RNN(Recurrent):
     ) -> None:
         if nonlinearity not in NONLINEARITIES:
             raise ConfigError(
-                f"model.nonlinearity={nonlinearity}: there is no such nonlinearity{near(str(nonlinearity), NONLINEARITIES)}"
+                f"nonlinearity={nonlinearity}: there is no such nonlinearity{near(str(nonlinearity), NONLINEARITIES)}"
             )
         sizes = (n_inputs, n_outputs, n_weights, hidden_size)
         options = {"nonlinearity": nonlinearity, "num_layers": num_layers, "batch_first": True}

@@ -51,11 +51,11 @@ class ResNet(Model):
         if image is None:
             raise ConfigError("model: convolutions read images, and these data are none; take e.g. data=mnist_classification")
         if width < GROUPS or width % GROUPS:
-            raise ConfigError(f"model.width={width}: its channels are normalised in {GROUPS} groups; e.g. model.width=16")
+            raise ConfigError(f"width={width}: its channels are normalised in {GROUPS} groups; e.g. width=16")
         if not blocks:
-            raise ConfigError("model.blocks=[]: at least one stage; e.g. model.blocks=[2,2]")
+            raise ConfigError("blocks=[]: at least one stage; e.g. blocks=[2,2]")
         for stage, n in enumerate(blocks):
-            whole(f"model.blocks[{stage}]", n)
+            whole(f"blocks[{stage}]", n)
         self.image = image
         self.units = width * (image[1] // 2) * (image[2] // 2)  # of the first stage, which has most
         planes = [image[0], *(width * 2**stage for stage in range(len(blocks)))]
@@ -110,7 +110,7 @@ class Wormhole(Settled, ResNet):
 
     Args:
         rtol, atol, max_iter, anderson: when a stage has settled and how it gets there, see `Solver`.
-        sizes: as in `ResNet`.
+        image, sizes: as in `ResNet`.
 
     Raises ConfigError for values out of their range, and as `ResNet`.
     """
@@ -124,9 +124,10 @@ class Wormhole(Settled, ResNet):
         atol: float = 1e-5,
         max_iter: int = 300,
         anderson: int = 0,
+        image: tuple[int, int, int] | None,
         **sizes: Any,
     ) -> None:
-        super().__init__(n_inputs, n_outputs, **sizes)
+        super().__init__(n_inputs, n_outputs, image=image, **sizes)
         self.settlings = [Settling(rtol, atol, max_iter, anderson) for _ in self.stages]
 
     def stage(self, planes: int, n: int) -> nn.Module:

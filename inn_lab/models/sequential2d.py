@@ -127,9 +127,9 @@ class Sequential2D(Model):
     ) -> None:
         super().__init__(n_inputs)
         if init not in INITS:
-            raise ConfigError(f"model.init={init}: there is no such init{near(str(init), INITS)}")
+            raise ConfigError(f"init={init}: there is no such init{near(str(init), INITS)}")
         if not 0 < init_std < math.inf:
-            raise ConfigError(f"model.init_std={init_std}: a standard deviation is positive; e.g. model.init_std=0.05")
+            raise ConfigError(f"init_std={init_std}: a standard deviation is positive; e.g. init_std=0.05")
         self.n_outputs, self.depth, self.width = n_outputs, sum(rows), sum(columns)
         if self.width != n_inputs + self.depth or [len(blocks) for blocks in grid] != [len(columns)] * len(rows):
             raise ValueError(f"a grid of {rows} × {columns} does not hold {n_inputs} inputs and the state")
@@ -200,7 +200,7 @@ class Sequential2D(Model):
         """The part of the matrix whose entries train."""
         part = self._parts[0]
         if not isinstance(part, Patterned):
-            raise ConfigError("pruning: a matrix of low rank has no entries of its own; take another model.linear or model")
+            raise ConfigError("pruning: a matrix of low rank has no entries of its own; take another linear or model")
         return part
 
     def size(self, steps: int) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from inn_lab.linear import is_still
@@ -23,7 +24,7 @@ class SettledINN(Settled, INN):
 
     Args:
         rtol, atol, max_iter, anderson: when a state has settled and how it gets there, see `Solver`.
-        sizes, options: as in `INN`.
+        device, options: as in `INN`.
 
     Raises ConfigError for values out of their range, and as `INN`.
     """
@@ -37,9 +38,10 @@ class SettledINN(Settled, INN):
         atol: float = 1e-5,
         max_iter: int = 300,
         anderson: int = 0,
+        device: torch.device | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(n_inputs, n_outputs, **options)
+        super().__init__(n_inputs, n_outputs, device=device, **options)
         self.settlings = [Settling(rtol, atol, max_iter, anderson)]
 
     def size(self, steps: int) -> dict[str, float]:

@@ -41,7 +41,7 @@ class SettledMLP(Settled):
         generator: torch.Generator | None,
     ) -> None:
         super().__init__(n_inputs)
-        whole("model.hidden", hidden)
+        whole("hidden", hidden)
         self.settlings = [Settling(rtol, atol, max_iter, anderson)] if feedback else []
         self.n_outputs, self.units = n_outputs, hidden
         self.step = Step(n_inputs + n_outputs * feedback, hidden, n_outputs, generator)

@@ -1,10 +1,7 @@
-"""What the studies that take times share: a clock, and the words for the machine whose times they are."""
+"""The clock of the studies that take times."""
 
-import platform
-import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
@@ -30,13 +27,3 @@ def wait(device: torch.device) -> None:
     """Until the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def machine(device: torch.device) -> dict[str, str]:
-    """The tags of a run that takes times. With their dots they are settings to a report: it never mixes two machines."""
-    if device.type == "cuda":
-        return {"machine.processor": torch.cuda.get_device_name(device), "machine.threads": str(torch.get_num_threads())}
-    info = Path("/proc/cpuinfo")
-    name = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
-    processor = name[1] if name else platform.processor() or platform.machine()
-    return {"machine.processor": processor, "machine.threads": str(torch.get_num_threads())}

@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from inn_lab.identity import code, identity
-from inn_lab.shared import Shared
+from inn_lab.shared import Shared, digest
 from inn_lab.studies import Job
 from inn_lab.studies.train import fit, fit_and_test, lightning, quiet
 from inn_lab.training.module import Training
@@ -48,7 +48,8 @@ def trained(job: Job) -> dict[str, Any] | None:
     By the first job that asks for it; the others wait. An interrupted training goes on from its checkpoint.
     """
     whole = OmegaConf.masked_copy(job.cfg, [key for key in job.cfg if key not in ("pruning", "study")])
-    shared = Shared(Path(job.cfg.outputs) / "trained", job.device, identity(whole), code(job.cfg).digest)
+    which = digest(job.device, identity(whole), code(job.cfg).digest)
+    shared = Shared(Path(job.cfg.outputs) / "trained", which, job.device)
 
     def make() -> dict[str, Any] | None:
         checkpoint = shared.folder / "checkpoint.pt"

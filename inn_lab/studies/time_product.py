@@ -6,13 +6,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from inn_lab import machine
 from inn_lab.linear import CSR, LowRank
 from inn_lab.linear.csr import product
 from inn_lab.linear.dense import Dense
 from inn_lab.patterns import draw_exact
 from inn_lab.seeding import generator
 from inn_lab.studies import Job
-from inn_lab.studies.clock import WARM, machine, times
+from inn_lab.studies.clock import WARM, times
 
 Work = Callable[[], object]
 
@@ -33,7 +34,7 @@ def time_product(job: Job, R: float, depth: int, columns: int, repeats: int, sec
                 work()
             taken = times(work, repeats, seconds, job.device)
             values |= {f"{name}_ms/{way}": statistics.median(taken), f"{name}_ms_min/{way}": min(taken)}
-    job.run.tag(**machine(job.device))
+    job.run.tag(**machine.tags(job.device))
     job.run.metrics(values)
     if job.cfg.trainer.progress:
         print(

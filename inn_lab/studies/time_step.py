@@ -18,10 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inn_lab import machine
 from inn_lab.linear import Activation, from_entries
 from inn_lab.seeding import generator
 from inn_lab.studies import Job
-from inn_lab.studies.clock import WARM, machine, times
+from inn_lab.studies.clock import WARM, times
 
 FORGET = Path("/proc/self/clear_refs")  # Linux: writing 5 sets the highest memory so far to what is held now
 
@@ -39,7 +40,7 @@ def time_step(job: Job, repeats: int, seconds: float) -> None:
             "device": job.device, "lr": job.cfg.lr, "repeats": repeats, "seconds": seconds,
         }
     )  # fmt: skip
-    job.run.tag(**machine(job.device))
+    job.run.tag(**machine.tags(job.device))
     job.run.metrics(values)
     if job.cfg.trainer.progress:
         peak = f"{values['memory/peak_mb']:,.0f} MB" if "memory/peak_mb" in values else "peak not known on this system"

@@ -13,11 +13,11 @@ import matplotlib.figure
 import pandas as pd
 import torch
 
+from inn_lab import machine
 from inn_lab.config import source
 from inn_lab.models import LayeredINN
 from inn_lab.models.fixed_point import NotConverged
 from inn_lab.studies import Job
-from inn_lab.studies.clock import machine
 from inn_lab.training.checkpoint import Checkpoint
 from inn_lab.training.module import ToMLflow, Training
 from inn_lab.training.objectives import confusion
@@ -40,7 +40,7 @@ def train(job: Job, *callbacks: L.Callback) -> str:
     if isinstance(job.model, LayeredINN):
         log_components(job, job.model.components)
     if job.cfg.trainer.max_time:
-        job.run.tag(**machine(job.device))  # how far a clock lets it come depends on it
+        job.run.tag(**machine.tags(job.device))  # how far a clock lets it come depends on it
     return fit_and_test(job, job.cfg.trainer.max_epochs, *callbacks)
 
 

@@ -1,6 +1,6 @@
 """All that touches MLflow: a run is written here, and read back as a DataFrame."""
 
-from inn_lab.tracking.journal import record_of, recover
+from inn_lab.tracking.journal import recover
 from inn_lab.tracking.run import PARENT, Run, parent, source, sweep, take_over, user
 from inn_lab.tracking.store import Unanswered, asking, client, experiment_id, experiment_name, place, reader, uri
 from inn_lab.tracking.table import read, table
@@ -17,7 +17,6 @@ __all__ = [
     "place",
     "read",
     "reader",
-    "record_of",
     "recover",
     "source",
     "sweep",

@@ -4,15 +4,13 @@ import errno
 import json
 import os
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from inn_lab import signals
 from inn_lab.errors import ConfigError
-from inn_lab.identity import Code
-from inn_lab.records import Record, find, read_json, unfinished, write_atomically
+from inn_lab.records import Record, read_json, unfinished, write_atomically
 from inn_lab.tracking.store import client, experiment_id, place, refused, unanswered, why, without_password
 
 NAME = 250  # characters of a run's name that every database takes
@@ -285,15 +283,3 @@ def deleted(outputs: str | Path, record: Record) -> bool:
         return client(outputs).get_run(told["run_id"]).info.lifecycle_stage == "deleted"
     except (ConfigError, MlflowException):
         return False
-
-
-def record_of(
-    outputs: str | Path, experiment: str, identity: str, resume: bool | str, code: Code, command: str | None = None
-) -> Record:
-    """The record of a job or of a sweep, see `records.find`; a new one where somebody has deleted its run in MLflow.
-
-    `resume=False` counts once a command: a retry, or a job that a cluster starts again, goes on with what its command made.
-    """
-    about = {"id": uuid.uuid4().hex, "experiment": experiment, "commit": code.name, "code": code.digest, "command": command}
-    found = find(outputs, experiment, identity, about, resume, command)
-    return find(outputs, experiment, identity, about, resume=False) if deleted(outputs, found) else found

@@ -1,7 +1,6 @@
 """A job's run, and a sweep's, as the rest of the lab logs to them."""
 
 import getpass
-import hashlib
 import json
 import math
 import os
@@ -19,11 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from inn_lab.config import flat
 from inn_lab.errors import ConfigError
-from inn_lab.identity import Code, digest_of
+from inn_lab.identity import Code
 from inn_lab.records import Outcome, Record, write_atomically
 from inn_lab.signals import Interrupted
-from inn_lab.tracking.journal import Journal, record_of
-from inn_lab.tracking.store import experiment_id, experiment_name
+from inn_lab.tracking.journal import Journal
+from inn_lab.tracking.store import experiment_name
 
 PARENT = "mlflow.parentRunId"  # MLflow's own tag: its UI nests by it
 PATIENCE = 30  # seconds that a job which has ended waits for MLflow; what isn't delivered then, the next command delivers
@@ -180,29 +179,23 @@ def take_over(outputs: str | Path, record: Record, tags: Mapping[str, str | None
 
 
 @contextmanager
-def sweep(cfg: DictConfig, jobs: Sequence[tuple[str, Code]], axes: Sequence[str] = ()) -> Iterator[Run]:
-    """The parent run of a sweep, opened before its first job (and with it the database, so that no two jobs make it).
+def sweep(cfg: DictConfig, record: Record, code: Code, jobs: int, axes: Sequence[str] = ()) -> Iterator[Run]:
+    """The parent run of a sweep of so many jobs, opened before the first one.
 
-    jobs: each job's identity and code. The same jobs by the same code are the same sweep, and go on under the same run.
     axes: the keys that vary among the jobs, by which the runs are named.
 
     Raises ConfigError while it is running elsewhere.
     """
     overrides, experiment = " ".join(cfg.hydra.overrides.task), experiment_name(cfg.hydra)
-    experiment_id(cfg.outputs, experiment)
     folder = Path(cfg.hydra.sweep.dir)
-    names = ", ".join(dict.fromkeys(code.name for _, code in jobs))
-    code = Code(names, digest_of((identity, code.digest) for identity, code in jobs))
-    digest = hashlib.sha256("".join(identity for identity, _ in jobs).encode()).hexdigest()[:12]
-    record = record_of(cfg.outputs, experiment, f"sweep-{digest}", cfg.resume, code)
-    tags = {"sweep": folder.name, "jobs": str(len(jobs)), "commit": code.name, "overrides": overrides}
+    tags = {"sweep": folder.name, "jobs": str(jobs), "commit": code.name, "overrides": overrides}
     tags |= source([*cfg.hydra.overrides.task, "-m"])
     with record.mine() as mine:
         if not mine:
             raise ConfigError(
                 f"this sweep is running already (its record is {record.folder}); wait for it, or set resume=false"
             )
-        name = " · ".join(filter(None, [experiment, " × ".join(axes), f"{len(jobs)} job{'s' * (len(jobs) != 1)}"]))
+        name = " · ".join(filter(None, [experiment, " × ".join(axes), f"{jobs} job{'s' * (jobs != 1)}"]))
         with Run(record, cfg.outputs, experiment, name, tags) as run:
             parent = {"run_id": run.id, "command": uuid.uuid4().hex, "axes": list(axes)}
             write_atomically(folder / "parent.json", json.dumps(parent).encode())

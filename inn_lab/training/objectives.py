@@ -28,7 +28,7 @@ class Anomaly(Objective):
 
     def __init__(self, *, index: bool = True, flag: bool = True) -> None:
         if not (index or flag):
-            raise ConfigError("objective.index=false and objective.flag=false: nothing is left to train for; keep one")
+            raise ConfigError("index=false and flag=false: nothing is left to train for; keep one")
         self.index, self.flag = index, flag
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
