@@ -2,16 +2,21 @@
 
 KEY=VALUE chooses among runs that differ: source=digits, scale=smoke, lr=1e-3, or sweep=FOLDER, one sweep of outputs/sweeps.
 Without a choice the newest run's settings are drawn. The figures of a choice go to a folder of its own in outputs/figures.
+
+Runs are those of the database in outputs. --runs FOLDER reads exported runs alone, --runs FOLDER --outputs OUTPUTS both; a run
+that is in both counts once. --export [FOLDER] draws nothing: it adds the runs that would be drawn to FOLDER/NAME.parquet.
 """
 
 import argparse
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -23,6 +28,7 @@ from inn_lab import config, tracking
 from inn_lab.errors import ConfigError, near
 
 HERE = Path(__file__).parent
+EXPORTED = "docs/runs"  # the runs that the repository holds
 
 
 def names() -> list[str]:
@@ -30,16 +36,56 @@ def names() -> list[str]:
     return sorted(path.stem for path in HERE.glob("*.py") if (HERE.parent / "conf/experiment" / f"{path.stem}.yaml").exists())
 
 
-def draw(name: str, wanted: Mapping[str, str], outputs: Path, console: Console) -> bool:
-    """Writes the figures, table and claims of one experiment; False if it has no runs."""
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks for."""
+
+    names: list[str]
+    wanted: dict[str, str]
+    outputs: Path
+    database: Path | None  # the outputs whose runs are read; None for exported runs alone
+    folders: list[Path]  # of exported runs
+    export: Path | None
+
+    def files(self, name: str) -> list[Path]:
+        return [folder / f"{name}.parquet" for folder in self.folders]
+
+    def places(self) -> str:
+        return " and ".join([*([tracking.place(self.database)] if self.database else []), *map(str, self.folders)])
+
+
+def chosen(name: str, asked: Asked) -> tuple[ModuleType, pd.DataFrame, str] | None:
+    """A report, the runs that it draws, and a sentence on those left out; None if it has no runs."""
     module = importlib.import_module(f"experiments.{name}")
-    runs = tracking.read(outputs, name)
-    if runs.empty:
+    runs = tracking.read(asked.database, name, asked.files(name))
+    return None if runs.empty else (module, *selection.select(runs, module.AXES, asked.wanted))
+
+
+def export(name: str, asked: Asked, console: Console) -> bool:
+    """Adds the runs behind one experiment's figures to a file; False if it has no runs."""
+    found = chosen(name, asked)
+    if found is None:
         return False
-    runs, note = selection.select(runs, module.AXES, wanted)
+    module, runs, note = found
+    kept, files = list(runs["run_id"].unique()), asked.files(name)
+    made = [made for made in getattr(module, "TABLES", {}).values() if isinstance(made, str)]
+    csv = {made: tracking.texts(asked.database, kept, made, files) for made in made}
+    file = asked.export / f"{name}.parquet"
+    added = tracking.save(file, [run for run in tracking.stored(asked.database, name, files) if run.run_id in kept], csv)
+    console.print(Text.assemble((name, "bold"), f": {note}; {added} added to {os.path.relpath(file)}"))
+    return True
+
+
+def draw(name: str, asked: Asked, console: Console) -> bool:
+    """Writes the figures, table and claims of one experiment; False if it has no runs."""
+    found = chosen(name, asked)
+    if found is None:
+        return False
+    module, runs, note = found
     tables = {}
     for key, made in getattr(module, "TABLES", {}).items():
-        tables[key] = made(runs) if callable(made) else tracking.table(outputs, runs["run_id"].unique(), made)
+        ids = runs["run_id"].unique()
+        tables[key] = made(runs) if callable(made) else tracking.table(asked.database, ids, made, asked.files(name))
         if isinstance(made, str) and tables[key].empty:
             raise ConfigError(f"no run has left its {made} yet")
     console.print(Text.assemble((name, "bold"), f": {note}"))
@@ -49,7 +95,7 @@ def draw(name: str, wanted: Mapping[str, str], outputs: Path, console: Console) 
     for row in claims.drop(columns="measured_on").itertuples(index=False):
         table.add_row(*row, style=None if row.verdict in (AGREES, DIFFERS) else "dim")
     console.print(table)
-    folder = outputs / "figures" / selection.folder_of(wanted)
+    folder = asked.outputs / "figures" / selection.folder_of(asked.wanted)
     before = report.drawn(name, folder)
     if before and before != report.provenance(runs):
         console.print(f"  replaces what was drawn of: {before}", style="dim")
@@ -63,12 +109,25 @@ class Words(argparse.ArgumentParser):
         raise ConfigError(f"{message}; see python -m experiments --help")
 
 
-def read(words: list[str]) -> tuple[list[str], dict[str, str], Path]:
-    """The command line: names of reports, choices among runs, and the outputs folder. Raises ConfigError for a mistake."""
+def read(words: list[str]) -> Asked:
+    """The command line. Raises ConfigError for a mistake."""
     parser = Words(prog="python -m experiments", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*", metavar="NAME or KEY=VALUE", help=f"experiments ({', '.join(names())}), or choices")
     parser.add_argument("--outputs", help="the folder of the runs and figures (INN_LAB_OUTPUTS, outputs)")
+    parser.add_argument(
+        "--runs", metavar="FOLDER", action="append", default=[], help="exported runs; several times for several"
+    )
+    parser.add_argument(
+        "--export", metavar="FOLDER", nargs="?", const=EXPORTED, help=f"where runs are exported to ({EXPORTED})"
+    )
     given = parser.parse_intermixed_args(words)
+    for folder in given.runs:
+        if not Path(folder).is_dir():
+            raise ConfigError(f"--runs {folder}: there is no such folder; one that --export has written, e.g. {EXPORTED}")
+    if given.export is not None and (given.export in names() or "=" in given.export or not given.export.strip()):
+        raise ConfigError(
+            f"--export {given.export}: a folder comes next, or nothing; name the experiments and choices before it"
+        )
     chosen = [word for word in given.words if "=" not in word]
     for name in chosen:
         if name not in names():
@@ -80,25 +139,29 @@ def read(words: list[str]) -> tuple[list[str], dict[str, str], Path]:
             raise ConfigError(f"{word}: a choice is KEY=VALUE, a column of the runs and its value; e.g. source=mnist")
         if equals and wanted.setdefault(key, value) != value:
             raise ConfigError(f"{key}={wanted[key]} {word}: a figure is of one choice; give one of them")
-    return chosen, wanted, Path(config.outputs(given.outputs))
+    outputs = Path(config.outputs(given.outputs))
+    database = None if given.runs and given.outputs is None else outputs
+    return Asked(
+        chosen, wanted, outputs, database, [Path(folder) for folder in given.runs], given.export and Path(given.export)
+    )
 
 
 def main() -> None:
-    """Draws what is asked for. Exit codes: 0 done, 2 nothing could be drawn, or one of the reports that were named could not
-    (a line says why), 130 stopped by Ctrl-C."""
+    """Draws or exports what is asked for. Exit codes: 0 done, 2 nothing could be, or one of the reports that were named could
+    not (a line says why), 130 stopped by Ctrl-C."""
     console = Console(width=None if sys.stdout.isatty() else 140, markup=False, highlight=False)
     try:
-        chosen, wanted, outputs = read(sys.argv[1:])
-        drawn, mistakes = False, []
-        for name in chosen or names():
+        asked = read(sys.argv[1:])
+        one, drawn, mistakes = draw if asked.export is None else export, False, []
+        for name in asked.names or names():
             try:
-                drawn |= draw(name, wanted, outputs, console)
+                drawn |= one(name, asked, console)
             except ConfigError as error:
-                if chosen or isinstance(error, tracking.Unanswered):
+                if asked.names or isinstance(error, tracking.Unanswered):
                     raise
                 mistakes.append(f"{name}: {error}")  # the others are drawn all the same
         if not drawn:
-            none = f"no runs of {', '.join(chosen or names())} in {tracking.place(outputs)}"
+            none = f"no runs of {', '.join(asked.names or names())} in {asked.places()}"
             raise ConfigError(mistakes[0] if mistakes else f"{none}; run one: python -m inn_lab experiment=…")
         for mistake in mistakes:
             console.print(mistake)

@@ -1,9 +1,10 @@
-"""All that touches MLflow: a run is written here, and read back as a DataFrame."""
+"""All that touches MLflow: a run is written here, read back as a DataFrame, and exported to files."""
 
+from inn_lab.tracking.export import save
 from inn_lab.tracking.journal import recover
 from inn_lab.tracking.run import PARENT, Run, parent, source, sweep, take_over, user
 from inn_lab.tracking.store import Unanswered, asking, client, experiment_id, experiment_name, place, reader, uri
-from inn_lab.tracking.table import read, table
+from inn_lab.tracking.table import numbers, read, stored, table, texts
 
 __all__ = [
     "PARENT",
@@ -13,15 +14,19 @@ __all__ = [
     "client",
     "experiment_id",
     "experiment_name",
+    "numbers",
     "parent",
     "place",
     "read",
     "reader",
     "recover",
+    "save",
     "source",
+    "stored",
     "sweep",
     "table",
     "take_over",
+    "texts",
     "uri",
     "user",
 ]
