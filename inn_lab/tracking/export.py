@@ -106,6 +106,7 @@ def save(file: Path, runs: Iterable[Stored], csv: Mapping[str, Mapping[str, str]
             part,
             compression="zstd",
             compression_level=19,
+            write_page_checksum=True,
             use_dictionary=["run_id", "kind", "key", "text"],
             column_encoding={"number": "BYTE_STREAM_SPLIT"},  # bytes of one weight together: zeros of what was float32 vanish
         )
@@ -134,7 +135,7 @@ def _table(file: Path, columns: list[str]) -> "pyarrow.Table | None":
     if not file.exists():
         return None
     try:
-        found = pq.ParquetFile(file)
+        found = pq.ParquetFile(file, page_checksum_verification=True)
         schema = found.schema_arrow
         if schema.names != _schema().names or schema.types != _schema().types:
             raise ConfigError(f"{file} has not the columns of exported runs ({', '.join(_schema().names)}); export them again")
