@@ -36,7 +36,7 @@ def select(runs: pd.DataFrame, axes: Iterable[str], wanted: Mapping[str, str]) -
     `wanted` names values of params and tags ("source": "mnist"), compared as `meaning` reads them; in what it leaves, the
     newest finished run's settings are taken. Where models are an axis, what a model has of its own (an LSTM has no model.init)
     is compared among its runs, and where data sets are, theirs likewise. Of runs that are the same in everything the newest is
-    kept. A column is of numbers where those of the runs kept are, whatever the others have in it: an export has these alone.
+    kept. A setting is a number where those of the runs kept are, whatever the others have in it: an export has these alone.
 
     Raises ConfigError if no finished run is left.
     """
@@ -59,7 +59,9 @@ def select(runs: pd.DataFrame, axes: Iterable[str], wanted: Mapping[str, str]) -
         raise ConfigError(NONE_FINISHED)
     differ = [f"{c}={'|'.join(map(str, runs[c].unique()))}" for c in shared if runs[c].nunique(dropna=False) > 1]
     note = f"{kept['run_id'].nunique()} of {runs['run_id'].nunique()} runs"
-    return kept.apply(tracking.numbers), note + (f"; choose others by {' '.join(differ)}" if differ else "")
+    return kept.assign(**{column: tracking.numbers(kept[column]) for column in distinct}), note + (
+        f"; choose others by {' '.join(differ)}" if differ else ""
+    )
 
 
 def _chosen(runs: pd.DataFrame, column: str, value: str) -> pd.DataFrame:
