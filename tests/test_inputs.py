@@ -7,6 +7,7 @@ import pytest
 from conftest import SMOKE
 from hydra import compose, initialize_config_dir
 
+from hydra_plugins.inn_lab_grid.sweeper import GridSweeper
 from inn_lab import parts, schema
 from inn_lab.config import flat
 from inn_lab.explain import CONF
@@ -39,21 +40,26 @@ def keys(bases: list[str]) -> dict[str, str]:
 
 @pytest.fixture
 def ask(lab, outputs, tmp_path, monkeypatch):
-    """`ask(key, value, base)`: what is wrong with the answer, or None."""
-    build = parts.build
+    """`ask(key, value, base, sweep)`: what is wrong with the answer to a job, or to a sweep of two; None if nothing is."""
 
-    def only(*given):
-        build(*given)
-        raise SystemExit(0)
+    def alone(done):
+        def only(*given):
+            done(*given)
+            raise SystemExit(0)
 
-    monkeypatch.setattr(parts, "build", only)
+        return only
+
+    monkeypatch.setattr(parts, "build", alone(parts.build))
+    monkeypatch.setattr(GridSweeper, "_check", alone(GridSweeper._check))
     monkeypatch.chdir(tmp_path)  # outputs=abc is a folder here
     assert lab(*SMOKE, *SMALL.split())[0] == 0  # and what is imported once is there
 
-    def ask(key: str, value: str, base: str) -> str | None:
+    def ask(key: str, value: str, base: str, sweep: bool) -> str | None:
+        words = [*SMOKE, *(word for word in base.split() if not word.startswith(f"{key}=")), f"{key}={value}"]
+        words += ["-m", "lr=1e-3,1e-4" if key == "seed" else "seed=0,1"] * sweep
         start = time.process_time()  # other work on the machine is not the lab's
         try:
-            code, _, err = lab(*SMOKE, *(word for word in base.split() if not word.startswith(f"{key}=")), f"{key}={value}")
+            code, _, err = lab(*words)
         except Exception as error:
             return f"{type(error).__name__}: {error}"
         lines, took = err.splitlines(), time.process_time() - start
@@ -63,10 +69,11 @@ def ask(lab, outputs, tmp_path, monkeypatch):
             return "something was run"
         if code == 0 and not lines:
             return None
-        if code != 2 or len(lines) != 1 or not lines[0].startswith("inn_lab: ") or "Traceback" in err:
+        one_a_job = len(lines) == 1 or (sweep and all(line.startswith("  job ") for line in lines[1:]))
+        if code != 2 or not one_a_job or not lines[0].startswith("inn_lab: ") or "Traceback" in err:
             return f"exit code {code}: {err}"
-        if key.rpartition(".")[2] not in lines[0] or not any(way in lines[0] for way in ("; ", "e.g.", ": give ", ": set ")):
-            return lines[0]
+        if key.rpartition(".")[2] not in lines[-1] or not any(way in lines[-1] for way in ("; ", "e.g.", ": give ", ": set ")):
+            return lines[-1]
         return None
 
     return ask
@@ -75,14 +82,16 @@ def ask(lab, outputs, tmp_path, monkeypatch):
 def test_some_of_what_can_be_typed(ask):
     rng, known = random.Random(0), keys([*BASES[:1], "experiment=matmul_speed"])
     for key in rng.sample(sorted(known), 6):
-        value = rng.choice(NASTY)
-        assert not (wrong := ask(key, value, known[key])), f"{known[key]} {key}={value}: {wrong}"
+        value, sweep = rng.choice(NASTY), rng.random() < 0.5
+        assert not (wrong := ask(key, value, known[key], sweep)), f"{known[key]} {key}={value}{' -m' * sweep}: {wrong}"
 
 
 @pytest.mark.slow
-def test_all_of_it(ask):
+@pytest.mark.parametrize("sweep", [False, True])
+def test_all_of_it(ask, sweep):
     known, groups = keys(BASES), {"source", "model", "data", "objective", "study", "pruning", "trainer", "scale"}
     fields = {field for node in schema.SCHEMAS.values() for field in node.__dataclass_fields__}
     assert fields - groups <= {key.rpartition(".")[2] for key in known}  # a key that no base has wants one
-    wrong = {f"{base} {key}={value}": said for key, base in known.items() for value in NASTY if (said := ask(key, value, base))}
+    asked = ((key, value, base) for key, base in known.items() for value in NASTY)
+    wrong = {f"{base} {key}={value}": said for key, value, base in asked if (said := ask(key, value, base, sweep))}
     assert not wrong, f"{len(wrong)} of {len(known) * len(NASTY)}:\n" + "\n".join(f"{k}\n    {v}" for k, v in wrong.items())
