@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import pandas as pd
@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from experiments.report import provenance, trained
 from experiments.verdicts import Finding
 
-OTHER_SCALE, OTHER_DATA, SHORT = "other scale", "other data", "cut short"  # why what was measured is not judged
+# Why what was measured is not judged.
+OTHER_SCALE, OTHER_DATA, OTHER_SETTING, SHORT = "other scale", "other data", "other setting", "cut short"
 LENGTHS = ("trainer.max_epochs", "trainer.max_time", "data.n_train", "data.n_val", "data.n_test")  # of which less may tell less
 # What each source's networks learn from.
 THEIRS = {"H": {"mnist"}, "K": {"mnist"}, "D": {"reber"}, "T": {"mnist", "cifar10", "sine"}}
@@ -23,6 +24,8 @@ class Claim:
 
     images: whether it depends on the images, or strings. What a step costs doesn't; what is learnt does.
     epochs: after how many it can be told, where that is before the end of the source's runs.
+    setting: what the sentence holds for, a column and the source's value, None where the source does not give it. It is said in
+        the sentence: a claim is of one setting.
     """
 
     source: str
@@ -30,6 +33,12 @@ class Claim:
     measure: Callable[..., Finding]
     images: bool = True
     epochs: int | None = None
+    setting: Mapping[str, object] = field(default_factory=dict)
+
+    def said(self, runs: pd.DataFrame) -> str:
+        """The sentence, and for which setting it is judged."""
+        values = {key: sorted(runs[key].dropna().unique()) if value is None else [value] for key, value in self.setting.items()}
+        return self.sentence + "".join(f", {key}={', '.join(f'{v:g}' for v in found)}" for key, found in values.items())
 
 
 def judge(measured: str, holds: bool | None) -> Finding:
@@ -83,11 +92,13 @@ def paper(name: str) -> dict[str, object]:
 def unlike(claim: Claim, runs: pd.DataFrame, asked: Mapping[str, object]) -> str | None:
     """Why a claim is not judged by these runs, whatever they measured; None if it is.
 
-    A verdict takes `scale=paper` and, where the claim depends on them, the data of its source (`THEIRS`; one of the lab's own
-    those of any source), and runs that are no shorter than `asked`.
+    A verdict takes `scale=paper`, the claim's setting, and runs that are no shorter than `asked`; where the claim depends on
+    them, also the data of its source (`THEIRS`; one of the lab's own those of any source).
     """
     if set(runs["scale"]) != {"paper"}:
         return OTHER_SCALE
+    if any(value is not None and set(runs[key].dropna()) != {value} for key, value in claim.setting.items()):
+        return OTHER_SETTING
     if not claim.images:
         return None
     sources = set(runs["source"])
@@ -107,6 +118,6 @@ def claims_table(
     rows = []
     for claim in claims:
         found = claim.measure(runs, **tables)
-        rows.append((claim.source, claim.sentence, found.measured, unlike(claim, runs, asked) or found.verdict))
+        rows.append((claim.source, claim.said(runs), found.measured, unlike(claim, runs, asked) or found.verdict))
     table = pd.DataFrame(rows, columns=["source", "sentence", "measured", "verdict"])
     return table.assign(measured_on=provenance(runs))

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from experiments import report
 from experiments.claims import Claim, judge
-from experiments.report import level, number, trained, words
-from experiments.verdicts import Finding
+from experiments.report import number, trained
+from experiments.verdicts import Estimate, Finding, alike, all_of, difference, mean
 
 AXES = ("model", "lr", "R", "n_weights", "model.init")
 RATES = "plasma"  # learning rates go from dark (low) to light (high), in a map that is not the densities'
@@ -37,12 +37,14 @@ def by_density(runs: pd.DataFrame, rates: list[float], chance: float) -> Figure:
     for rank, lr in enumerate(rates):
         colour = matplotlib.colormaps[RATES](rank / max(1, len(rates) - 1) * 0.9)
         for init, line in (("normal", "-o"), ("fan_in", "--s")):
-            at = report.levels(inn(trained(runs, lr=lr), init))
-            if len(at):
-                axes.plot(at.index, at, line, color=colour, markersize=4, label=f"lr {lr:g}, {init}")
-        lstm = level(trained(runs, lr=lr, model="lstm"))
-        if lstm == lstm:
-            axes.plot(1.25, lstm, "*", color=colour, markersize=11, label=f"lr {lr:g}, LSTM")
+            at = arms(runs, lr, init)
+            if at:
+                axes.plot(
+                    list(at), [arm.mean() for arm in at.values()], line, color=colour, markersize=4, label=f"lr {lr:g}, {init}"
+                )
+        lstm = report.arm(trained(runs, lr=lr, model="lstm"))
+        if len(lstm):
+            axes.plot(1.25, lstm.mean(), "*", color=colour, markersize=11, label=f"lr {lr:g}, LSTM")
     axes.axhline(chance, color="gray", linewidth=0.8, linestyle=":", label="chance")
     densities = sorted(trained(runs, model="inn")["R"].unique())
     axes.set(
@@ -59,56 +61,62 @@ def inn(runs: pd.DataFrame, init: str) -> pd.DataFrame:
     return trained(runs, model="inn", **{"model.init": init})
 
 
-def levels(runs: pd.DataFrame, lr: float, init: str) -> pd.Series:
+def arms(runs: pd.DataFrame, lr: float, init: str) -> dict[float, pd.Series]:
     """Where the INN ends at a learning rate, by density."""
-    return report.levels(trained(inn(runs, init), lr=lr))
+    return report.arms(trained(inn(runs, init), lr=lr), "R")
+
+
+def ends(
+    lr: float, init: str, judged: Callable[[float, Estimate], Finding | None], least: int = 2
+) -> Callable[[pd.DataFrame], Finding]:
+    """Claim on where each density ends; `judged` has None for those of which it says nothing."""
+
+    def measure(runs: pd.DataFrame) -> Finding:
+        at = arms(runs, lr, init)
+        known = report.spread(runs, at.values())
+        found = {f"{R:g}": one for R, arm in at.items() if (one := judged(R, mean(arm, known)))}
+        text = report.ends({R: at[R] for R in at if f"{R:g}" in found}, known)
+        return all_of(found).said(text) if len(found) >= least else judge(text, None)
+
+    return measure
 
 
 def alike_at_a_low_rate(runs: pd.DataFrame) -> Finding:
-    at = levels(runs, 1e-4, "normal")
-    enough = len(at) >= 3 and at.index.min() <= 0.05 and at.index.max() >= 0.8
-    return judge(words(at), bool(at.max() - at.min() <= 0.1) if enough else None)
+    at = arms(runs, 1e-4, "normal")
+    known = report.spread(runs, at.values())
+    enough = len(at) >= 3 and min(at) <= 0.05 and max(at) >= 0.8
+    return (alike(at, 0.1, known) if enough else judge("", None)).said(report.ends(at, known))
 
 
 def dense_fails(init: str) -> Callable[[pd.DataFrame], Finding]:
-    """Claim: at 1e-3 no density above 0.4 trains."""
-
-    def measure(runs: pd.DataFrame) -> Finding:
-        at = levels(runs, 1e-3, init)
-        at = at[at.index > 0.4]
-        return judge(words(at), bool((at <= 0.2).all()) if len(at) >= 2 else None)
-
-    return measure
-
-
-def sparse_trains(runs: pd.DataFrame) -> Finding:
-    at = levels(runs, 1e-3, "normal")
-    at = at[at.index <= 0.2]
-    return judge(words(at), bool((at >= 0.4).all()) if len(at) >= 2 else None)
+    """Claim: at 1e-3 no density above 0.4 comes to more than 0.2."""
+    return ends(1e-3, init, lambda R, end: end.within(high=0.2) if R > 0.4 else None)
 
 
 def only_the_sparsest_train(lr: float) -> Callable[[pd.DataFrame], Finding]:
-    """Claim: R=0.02 ends at about 0.35 and all above R=0.05 fail. R=0.05 itself, which H saw do either, is not judged."""
+    """Claim: R=0.02 ends at about 0.35 and all above R=0.05 at 0.15 at most. R=0.05 itself, which H saw do either, is not
+    judged."""
 
-    def measure(runs: pd.DataFrame) -> Finding:
-        at = levels(runs, lr, "normal")
-        others = at[at.index > 0.05]
-        enough = 0.02 in at and len(others) >= 3
-        return judge(words(at), bool(0.25 <= at[0.02] <= 0.45 and (others <= 0.15).all()) if enough else None)
+    def judged(R: float, end: Estimate) -> Finding | None:
+        return end.within(0.25, 0.45) if R == 0.02 else end.within(high=0.15) if R > 0.05 else None
 
-    return measure
+    return ends(lr, "normal", judged, least=4)
 
 
 def lstm_is_worse(runs: pd.DataFrame) -> Finding:
-    low, high = (level(trained(runs, model="lstm", lr=lr)) for lr in (1e-4, 1e-3))
-    text = f"{number(high)} at 1e-3, {number(low)} at 1e-4"
-    return judge(text, None if low != low or high != high else high < low)
+    low, high = (report.arm(trained(runs, model="lstm", lr=lr)) for lr in (1e-4, 1e-3))
+    found = difference(low, high, report.spread(runs, [low, high])).within(0)
+    return found.said(f"{number(high.mean())} at 1e-3, {number(low.mean())} at 1e-4: {found.measured}")
 
 
 CLAIMS = [
     Claim("H 3.4.3, Fig. 3.18a", "At lr 1e-4 all densities end alike", alike_at_a_low_rate),
     Claim("H 3.4.3, Fig. 3.18b", "At lr 1e-3 every density above 0.4 fails to train", dense_fails("normal")),
-    Claim("H 3.4.3, Fig. 3.18b", "At lr 1e-3 densities up to 0.2 train", sparse_trains),
+    Claim(
+        "H 3.4.3, Fig. 3.18b",
+        "At lr 1e-3 densities up to 0.2 train",
+        ends(1e-3, "normal", lambda R, end: end.within(0.4) if R <= 0.2 else None),
+    ),
     Claim("H 3.4.3, Fig. 3.18b", "The LSTM ends lower at lr 1e-3 than at 1e-4", lstm_is_worse),
     Claim("H Fig. 3.18c", "At lr 4e-3 only R=0.02 (about 0.35) and 0.05 train", only_the_sparsest_train(4e-3)),
     Claim("H 3.4.3", "At lr 4e-2 only R=0.02 (about 0.35) and 0.05 train", only_the_sparsest_train(4e-2)),

@@ -8,6 +8,7 @@ repetitions. It *differs* if the interval lies apart from the range: were the tr
 Symbols: an *arm*, the values of runs that are alike in all but the seed, by seed; n seeds; k of m findings.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -120,6 +121,16 @@ def difference(arm: pd.Series, other: pd.Series, spread: float | None = None) ->
     return contrast([arm, other], [1, -1], spread)
 
 
+def ratio(arm: pd.Series, other: pd.Series, low: float = 0.0, high: float = math.inf, *, digits: int = 2) -> Finding:
+    """Is an arm between `low` and `high` times another? Of times and sizes: by the difference of their logarithms."""
+    with np.errstate(divide="ignore", over="ignore"):
+        apart = difference(np.log(arm), np.log(other))
+        value, start, end = np.exp([apart.value, *apart.interval()])
+        found = apart.within(float(np.log(low)), float(np.log(high)))
+    shown = f"{value:.{digits}f}" + (f" ({start:.{digits}f} to {end:.{digits}f})" if math.isfinite(apart.error) else "")
+    return found.said("no runs" if math.isnan(value) else shown)
+
+
 def trend(arms: Mapping[float, pd.Series], spread: float | None = None) -> Estimate:
     """How much more there is at each arm than at the one before, on average: the slope over the arms in their order.
 
@@ -157,9 +168,17 @@ def correlation(x: pd.Series, y: pd.Series, low: float = -1.0, high: float = 1.0
     if len(both) < 5 or both["x"].nunique() < 2 or both["y"].nunique() < 2:
         return Finding(f"{len(both)} cases", 1, 1)
     r = float(np.corrcoef(rankdata(both["x"]), rankdata(both["y"]))[0, 1])
-    z = Estimate(_z(np.clip(r, -1 + 1e-9, 1 - 1e-9)), math.sqrt((1 + r**2 / 2) / (len(both) - 3)), math.inf)
+    return coefficient(r, len(both), low, high, 1 + r**2 / 2, digits=digits)
+
+
+def coefficient(r: float, n: int, low: float = -1.0, high: float = 1.0, variance: float = 1.0, *, digits: int = 2) -> Finding:
+    """Does the correlation of which r was found in n cases lie in [low, high]? `variance`: that of z, times n − 3; 1 is
+    Pearson's."""
+    if math.isnan(r) or n < 5:
+        return Finding(f"{n} cases", 1, 1)
+    z = Estimate(_z(np.clip(r, -1 + 1e-9, 1 - 1e-9)), math.sqrt(variance / (n - 3)), math.inf)
     start, end = map(math.tanh, z.interval())
-    return z.within(_z(low), _z(high)).said(f"{r:+.{digits}f} ({start:+.{digits}f} to {end:+.{digits}f}), {len(both)} cases")
+    return z.within(_z(low), _z(high)).said(f"{r:+.{digits}f} ({start:+.{digits}f} to {end:+.{digits}f}), {n} cases")
 
 
 def _z(r: float) -> float:
@@ -186,3 +205,10 @@ def all_of(findings: Mapping[str, Finding]) -> Finding:
 def best(arm: pd.Series, others: Mapping[str, pd.Series], tie: float, spread: float | None = None, digits: int = 2) -> Finding:
     """Is an arm no more than `tie` below any of the others?"""
     return all_of({name: difference(arm, other, spread).within(-tie, digits=digits) for name, other in others.items()})
+
+
+def alike(arms: Mapping[float, pd.Series], margin: float, spread: float | None = None, digits: int = 2) -> Finding:
+    """Are any two arms no farther apart than `margin`?"""
+    pairs = itertools.combinations(arms, 2)
+    apart = {f"{a:g}, {b:g}": difference(arms[a], arms[b], spread) for a, b in pairs}
+    return all_of({name: one.within(-margin, margin, digits=digits) for name, one in apart.items()})

@@ -18,15 +18,22 @@ from inn_lab import tracking
 
 U, R, M = "uniform_anomaly", "random_anomaly", "mnist_classification"
 GRID = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+SEEDS = 9  # ends of one seed are known to ± 0.13
 LSTM = {"R": 0.2, "n_weights": np.nan, "model": "lstm", "model/weights": 1_307_540}
 
 
-def comparison(change=None, **common) -> pd.DataFrame:
+def with_losses(frame: pd.DataFrame) -> pd.DataFrame:
+    """The other metrics, as good as ACC_end is."""
+    right = frame["val/acc_end"] + 0.001 * frame["seed"]
+    return frame.assign(**{"val/acc_seq": right, "train/loss": 1 - right, "val/loss": 1 - right})
+
+
+def comparison(change=None, seeds=5, **common) -> pd.DataFrame:
     """`change`: {(model, data): the run's values}."""
     ends = {("inn", U): 0.8, ("lstm", U): 0.45, ("inn", R): 0.6, ("lstm", R): 0.28}
-    made = [run(0.5, model=m, data=d, seed=s, **{"end": end, **(change or {}).get((m, d), {}), **common})
-            for (m, d), end in ends.items() for s in range(5)]  # fmt: skip
-    return runs(*made)
+    made = [run(0.5, model=m, data=d, seed=s, lr=1e-3, **{"end": end, **(change or {}).get((m, d), {}), **common})
+            for (m, d), end in ends.items() for s in range(seeds)]  # fmt: skip
+    return with_losses(runs(*made))
 
 
 def confusions(frame: pd.DataFrame, change=None) -> pd.DataFrame:
@@ -41,20 +48,21 @@ def confusions(frame: pd.DataFrame, change=None) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def fixed_dims(change=None, **common) -> pd.DataFrame:
+def fixed_dims(change=None, seeds=SEEDS, **common) -> pd.DataFrame:
     """`change`: {(data, R or "lstm"): end}."""
     ends = {(U, R): {0.02: 0.70, 0.05: 0.75, 0.1: 0.8, 0.2: 0.85}.get(R, 0.88) for R in GRID} | {(U, "lstm"): 0.45}
     ends |= {("random_anomaly", R): 0.48 if R == 0.02 else 0.60 for R in GRID} | {(R, "lstm"): 0.28} | (change or {})
     made = [
-        run(end=end, data=data, **{**LSTM, **common})
+        run(end=end, data=data, seed=seed, **{**LSTM, **common})
         if density == "lstm"
-        else run(density, np.nan, end, data=data, **{"model/weights": 1.9e6 * density, **common})
+        else run(density, np.nan, end, data=data, seed=seed, **{"model/weights": 1.9e6 * density, **common})
         for (data, density), end in ends.items()
+        for seed in range(seeds)
     ]
-    return runs(*made)
+    return with_losses(runs(*made))
 
 
-def rates(change=None, **common) -> pd.DataFrame:
+def rates(change=None, seeds=SEEDS, **common) -> pd.DataFrame:
     """`change`: {(lr, R or "lstm", init): the run's values}."""
     ends = {(1e-4, R): 0.6 for R in GRID} | {(1e-3, R): 0.1 if R > 0.4 else 0.3 if R == 0.4 else 0.55 for R in GRID}
     ends |= {(lr, R): {0.02: 0.35, 0.05: 0.2}.get(R, 0.1) for R in GRID for lr in (4e-3, 4e-2)}
@@ -62,9 +70,9 @@ def rates(change=None, **common) -> pd.DataFrame:
     made |= {(lr, "lstm", np.nan): {"end": end} for lr, end in ((1e-4, 0.3), (1e-3, 0.2), (4e-3, 0.1), (4e-2, 0.1))}
     made = {key: {**values, **(change or {}).get(key[:2] if key[1] == "lstm" else key, {})} for key, values in made.items()}
     return runs(*(
-        run(lr=lr, **{**LSTM, **values, **common}) if density == "lstm"
-        else run(density, 1_000_000, lr=lr, **{"model.init": init, **values, **common})
-        for (lr, density, init), values in made.items()
+        run(lr=lr, seed=seed, **{**LSTM, **values, **common}) if density == "lstm"
+        else run(density, 1_000_000, lr=lr, seed=seed, **{"model.init": init, **values, **common})
+        for (lr, density, init), values in made.items() for seed in range(seeds)
     ))  # fmt: skip
 
 
@@ -110,18 +118,19 @@ def every(ends, init="normal", lr=1e-3):
 
 
 DIFFERENT = [  # (module, the claims that then differ, the change)
-    (model_comparison, {0, 1}, {("lstm", U): {"end": 1.0}}),
-    (model_comparison, {1}, {("inn", U): {"state": "diverged"}}),  # ahead as long as it went
-    (model_comparison, {2, 3}, {("inn", R): {"end": 0.05}}),
+    (model_comparison, {0, 1, 2}, {("lstm", U): {"end": 1.0}}),
+    (model_comparison, {1, 2}, {("inn", U): {"state": "diverged"}}),  # ahead as long as it went
+    (model_comparison, {3, 4, 5}, {("inn", R): {"end": 0.05}}),
     (recency, {2}, {("inn", U): {"end": 0.1}}),
     (recency, {6}, {("inn", R): {"end": 0.1}}),
     (sparsity_fixed_dims, {0, 2}, {(U, 0.02): 0.9}),
     (sparsity_fixed_dims, {0}, {(U, 0.02): 0.5}),
     (sparsity_fixed_dims, {1}, {(U, "lstm"): 0.6}),
     (sparsity_fixed_dims, {2}, {(U, 0.1): 0.7}),
-    (sparsity_fixed_dims, {3}, {(R, 0.1): 0.3}),
-    (sparsity_fixed_dims, {4}, {(R, 0.02): 0.60}),
-    (sparsity_fixed_dims, {5, 6}, {(R, "lstm"): 0.5}),
+    (sparsity_fixed_dims, {3}, {(U, 0.8): 0.3}),
+    (sparsity_fixed_dims, {4}, {(R, 0.1): 0.3}),
+    (sparsity_fixed_dims, {5}, {(R, 0.02): 0.60}),
+    (sparsity_fixed_dims, {6, 7}, {(R, "lstm"): 0.5}),
     (stability, {0}, every({1.0: 0.3}, lr=1e-4)),
     (stability, {0}, {(1e-4, 1.0, "normal"): {"state": "diverged"}}),
     (stability, {1}, every({0.8: 0.5})),
@@ -169,26 +178,11 @@ def test_a_claim_on_places_differs(claims, confused):
 
 
 @pytest.mark.parametrize(
-    "low, high, is_recent, is_even",
-    [
-        (0.001, 0.005, True, True),  # later ones are found better, by little
-        (0.001, 0.009, True, None),
-        (0.007, 0.009, True, False),
-        (-0.002, 0.013, None, None),  # an interval that holds zero and much else says nothing
-        (-0.002, 0.003, False, True),
-        (-0.009, -0.007, False, False),
-    ],
-)
-def test_what_an_interval_says_of_places(low, high, is_recent, is_even):
-    assert (recency.recent(low, high), recency.even(low, high)) == (is_recent, is_even)
-
-
-@pytest.mark.parametrize(
     "module, frame, left",
     [
         (model_comparison, comparison(scale="smoke"), 0),
         (model_comparison, comparison().query("model == 'inn'"), 0),
-        (model_comparison, comparison().query(f"data == '{U}'"), 2),
+        (model_comparison, comparison().query(f"data == '{U}'"), 3),
         (recency, comparison(), 0),  # length 9
         (recency, comparison(seq_len=19).query(f"data == '{U}' and model == 'inn'"), 1),
         (sparsity_fixed_dims, run(0.3, np.nan), 0),
@@ -198,6 +192,10 @@ def test_what_an_interval_says_of_places(low, high, is_recent, is_even):
         (stability, rates().query("R == 0.4"), 0),
         (stability, rates().query("lr == 0.001 and model == 'inn'"), 3),
         (stability, rates(scale="smoke"), 0),
+        (stability, rates(seeds=1), 1),
+        (sparsity_fixed_dims, fixed_dims(seeds=1), 0),
+        (sparsity_fixed_dims, fixed_dims(lr=1e-3), 0),
+        (model_comparison, comparison(seeds=1), 2),
         (task_difficulty, tasks(seeds=2), 0),
         (task_difficulty, tasks(sizes=(50_000,)), 0),  # as good as any: neither bound is known
         (task_difficulty, tasks(sizes=(6_000, 30_000)), 1),  # 57 % on uniform; the others may be reached a little above
@@ -248,12 +246,12 @@ def test_figures_say_what_they_show():
 
 
 def test_a_diverged_run_is_drawn_as_far_as_it_went_and_ends_at_nothing():
-    frame = rates({(4e-3, 1.0, "normal"): {"state": "diverged", "end": 1.0}})
+    frame = rates({(4e-3, 1.0, "normal"): {"state": "diverged", "end": 1.0}}, seeds=1)
     kept, _ = selection.select(frame, stability.AXES, {})
     axes = next(axes for axes in stability.figures(kept)["stability"].axes if axes.get_title() == "lr 0.004")
     (line,) = (line for line in axes.lines if line.get_label() == "R=1 (1,000,000), diverged")
     assert line.get_xdata()[-1] == 5 and line.get_ydata()[-1] == pytest.approx(0.5)
-    assert stability.levels(kept, 4e-3, "normal")[1.0] == 0
+    assert set(stability.arms(kept, 4e-3, "normal")[1.0]) == {0}
     at_once = run(state="diverged").assign(epoch=np.nan, **{"val/acc_end": np.nan}).head(1)  # in its first epoch
     assert report.level(at_once) == 0 and report.level(runs(at_once, run(end=0.5))) == pytest.approx(0.25)
 
@@ -285,26 +283,10 @@ def test_a_ceiling_that_only_the_largest_reaches_is_none():
 def test_the_slope_is_that_of_the_single_outcomes(counts):
     right, wrong = np.array(counts).T
     tried = right + wrong
-    places = np.arange(len(tried))
-    x = np.repeat(places, tried)
+    x = np.repeat(np.arange(len(tried)), tried)
     y = np.concatenate([[1.0] * a + [0.0] * b for a, b in counts])
-    assume(len(np.unique(x)) > 1 and len(x) > 2)
-    b, low, high = recency.slope(right.astype(float), tried.astype(float))
-    design = np.stack([np.ones(len(x)), x], axis=1)  # the obvious twin: matrices over all outcomes
-    bread = np.linalg.inv(design.T @ design)
-    beta = bread @ design.T @ y
-    e = y - design @ beta
-    variance = len(x) / (len(x) - 2) * (bread @ (design.T * e**2) @ design @ bread)[1, 1]
-    assert b == pytest.approx(np.polyfit(x, y, 1)[0], abs=1e-8) and b == pytest.approx(beta[1], abs=1e-8)
-    assert (high - low) / 2 == pytest.approx(recency.Z * np.sqrt(max(0, variance)), abs=1e-6)
-
-
-def test_the_interval_covers_the_true_slope():
-    rng = np.random.default_rng(0)
-    tried = np.full(19, 30)
-    found = [recency.slope(rng.binomial(tried, 0.1 + 0.04 * np.arange(19)), tried) for _ in range(1000)]
-    assert np.mean([b for b, _, _ in found]) == pytest.approx(0.04, abs=5e-4)
-    assert np.mean([low <= 0.04 <= high for _, low, high in found]) == pytest.approx(0.95, abs=0.02)
+    assume(len(np.unique(x)) > 1)
+    assert recency.slope(right.astype(float), tried.astype(float)) == pytest.approx(np.polyfit(x, y, 1)[0], abs=1e-8)
 
 
 def test_the_interval_of_a_share():

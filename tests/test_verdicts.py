@@ -70,6 +70,32 @@ def test_a_correlation_is_spearmans():
     assert verdicts.correlation(x[:4], y[:4], 0.3).verdict == TOO_FEW
 
 
+def test_pearsons_interval_is_scipys():
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(2, 50))
+    found = stats.pearsonr(x, x + y)
+    low, high = found.confidence_interval()
+    assert verdicts.coefficient(found.statistic, 50).measured == f"{found.statistic:+.2f} ({low:+.2f} to {high:+.2f}), 50 cases"
+    assert verdicts.coefficient(0.5, 50, 0.3).verdict == TOO_FEW and verdicts.coefficient(0.5, 500, 0.3).verdict == AGREES
+    assert verdicts.coefficient(math.nan, 50, 0.3).verdict == verdicts.coefficient(0.9, 3, 0.3).verdict == TOO_FEW
+
+
+def test_a_ratio_is_the_difference_of_logarithms():
+    slow, fast = arm([80.0, 100.0, 90.0]), arm([10.0, 11.0, 12.0])
+    low, high = np.exp(difference(np.log(slow), np.log(fast)).interval())
+    assert verdicts.ratio(slow, fast).measured == f"{stats.gmean(slow) / stats.gmean(fast):.2f} ({low:.2f} to {high:.2f})"
+    assert [verdicts.ratio(slow, fast, bound).verdict for bound in (5, 8, 12)] == [AGREES, TOO_FEW, DIFFERS]
+    assert (
+        verdicts.ratio(slow[:1], fast[:1]).verdict == verdicts.ratio(slow, arm([])).verdict == TOO_FEW
+    )  # one run tells nothing
+
+
+def test_arms_are_alike_if_any_two_are():
+    near = {1.0: arm([0.50, 0.51]), 2.0: arm([0.51, 0.521]), 3.0: arm([0.52, 0.531])}
+    far = {**near, 3.0: arm([0.8, 0.811])}
+    assert verdicts.alike(near, 0.1).verdict == AGREES and verdicts.alike(far, 0.1).verdict == DIFFERS
+
+
 @pytest.mark.parametrize(
     "estimate",
     [mean(arm([])), mean(arm([math.nan])), mean(arm([0.5])), mean(arm([math.inf, 1.0])), difference(arm([0.5]), arm([0.4])),
