@@ -1,12 +1,15 @@
 """Hershey 2023, 3.4.4: trained with the loss at each of five iterations, tested at others (Fig. 3.22)."""
 
+from collections.abc import Callable
+
 import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import report
 from experiments.claims import Claim, judge
 from experiments.iterations import by_iteration, of, settles
-from experiments.verdicts import Finding
+from experiments.report import trained
+from experiments.verdicts import Finding, all_of, difference, mean
 
 AXES = ("model",)
 TABLES = {"probe": "iterations.csv"}
@@ -22,44 +25,53 @@ def figures(runs: pd.DataFrame, probe: pd.DataFrame) -> dict[str, Figure]:
     return {"fixed_point": by_iteration(lines)}
 
 
-def accuracy(runs: pd.DataFrame, probe: pd.DataFrame, model: str) -> pd.Series:
-    """Mean test accuracy after each number of iterations; empty without runs."""
-    each = of(runs, probe, "model")
-    return each[each["model"] == model].groupby("iteration")["acc_end"].mean() if len(each) else pd.Series(dtype=float)
+def accuracy(runs: pd.DataFrame, probe: pd.DataFrame, model: str) -> dict[int, pd.Series]:
+    """Test accuracy by seed, after each number of iterations; empty without runs."""
+    each = of(trained(runs), probe, "model", "seed")
+    by_seed = each[each["model"] == model].groupby(["iteration", "seed"])["acc_end"].mean()
+    return {k: by_seed[k] for k in by_seed.index.unique("iteration")}
 
 
-def at(values: pd.Series, *iterations: int) -> str:
-    return ", ".join(f"{values[k]:.2f} at {k}" for k in iterations if k in values) or "no runs"
+def at(values: dict[int, pd.Series], *iterations: int) -> str:
+    return ", ".join(f"{values[k].mean():.2f} at {k}" for k in iterations if k in values) or "no runs"
 
 
-def holds(model: str):
+def holds(model: str) -> Callable[..., Finding]:
     """Claim: from five iterations to the last, the accuracy stays what it is at five."""
 
     def measure(runs: pd.DataFrame, probe: pd.DataFrame) -> Finding:
         values = accuracy(runs, probe, model)
-        later = values[values.index >= TRAINED]
-        holds = (later - later.iloc[0]).abs().max() <= HOLDS if len(later) > 5 else None
-        return judge(at(values, TRAINED, 10, 20), None if holds is None else bool(holds))
+        later = [k for k in values if k > TRAINED]
+        if len(later) < 5 or TRAINED not in values:
+            return judge(at(values, TRAINED), None)
+        stays = {f"{k}": difference(values[k], values[TRAINED]).within(-HOLDS, HOLDS) for k in later}
+        return all_of(stays).said(at(values, TRAINED, 10, 20))
 
     return measure
 
 
 def a_layer_an_iteration(runs: pd.DataFrame, probe: pd.DataFrame) -> Finding:
+    """At most 0.25 before the fourth iteration, and more than 0.5 from then on."""
     values = accuracy(runs, probe, "layered_inn")
-    below = values[values.index < LAYERS]
-    text = at(values, 1, 2, 3, 4, 5)
-    return judge(text, bool((below <= 0.25).all() and values[LAYERS] > 0.5) if LAYERS in values else None)
+    if LAYERS not in values:
+        return judge("no runs", None)
+    known = report.spread(runs, [values[k] for k in values if k < LAYERS], "data.n_test")
+    found = {f"{k}": mean(values[k], known).within(high=0.25) for k in values if k < LAYERS}
+    found |= {f"{LAYERS}": mean(values[LAYERS], known).within(0.5)}
+    return all_of(found).said(at(values, 1, 2, 3, 4, 5))
 
 
 def sooner(runs: pd.DataFrame, probe: pd.DataFrame) -> Finding:
+    """By half an iteration at least, in the mean over seeds."""
     first = {}
     for model, (label, _) in MODELS.items():
-        values = accuracy(runs, probe, model)
-        if TRAINED not in values:
+        table = pd.DataFrame(accuracy(runs, probe, model))  # a row for each seed
+        if TRAINED not in table:
             return judge("no runs", None)
-        first[label] = int(values[values >= values[TRAINED] - HOLDS].index[0])
-    text = ", ".join(f"{label} after {k}" for label, k in first.items())
-    return judge(text, first["INN"] < first["MLP"])
+        first[label] = table.ge(table[TRAINED] - HOLDS, axis=0).idxmax(axis=1).astype(float)
+    found = difference(first["MLP"], first["INN"]).within(0.5)
+    after = ", ".join(f"{label} after {arm.mean():.1f}" for label, arm in first.items())
+    return found.said(f"{after}: {found.measured} sooner")
 
 
 CLAIMS = [

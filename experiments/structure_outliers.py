@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.claims import Claim, judge
+from experiments.claims import Claim
 from experiments.report import TEST, tested, trained
 from experiments.structure import colour, weight_space
-from experiments.verdicts import Finding
+from experiments.verdicts import Finding, all_of, difference, mean, share
 
 AXES = ("model.swap", "data.transforms")
 TABLES = {"components": "components.csv"}
@@ -22,8 +22,8 @@ def networks(runs: pd.DataFrame) -> pd.DataFrame:
     done = done.assign(**{TEST: done["run_id"].map(tested(done))})
     layered = done[done["model.swap"] == 0].groupby("data.transforms")[TEST].mean()
     behind = done["data.transforms"].map(layered) - done[TEST]  # missing where nothing layered stands beside
-    share = done["model/weights_effective"] / done["model/weights"]
-    return done.assign(**{"behind": behind, "outlier": behind > FAR, SHARE: share})
+    effective = done["model/weights_effective"] / done["model/weights"]
+    return done.assign(**{"behind": behind, "outlier": behind > FAR, SHARE: effective})
 
 
 def figures(runs: pd.DataFrame, components: pd.DataFrame) -> dict[str, Figure]:
@@ -51,29 +51,31 @@ def figures(runs: pd.DataFrame, components: pd.DataFrame) -> dict[str, Figure]:
 
 
 def trades_make_outliers(runs: pd.DataFrame, components: pd.DataFrame) -> Finding:
+    """Some: more than one in a hundred; of the layered ones at most one in ten."""
     each = networks(runs)
-    layered, traded = (each[each["model.swap"] == 0], each[each["model.swap"] > 0])
-    text = f"{traded['outlier'].sum()} of {len(traded)} with trades, {layered['outlier'].sum()} of {len(layered)} layered"
-    enough = len(layered) >= 10 and len(traded) >= 20
-    return judge(text, bool(traded["outlier"].any() and not layered["outlier"].any()) if enough else None)
+    layered, traded = (each[each["model.swap"] == 0]["outlier"], each[each["model.swap"] > 0]["outlier"])
+    found = {
+        "with trades": share(int(traded.sum()), len(traded), 0.01),
+        "layered": share(int(layered.sum()), len(layered), 0.0, 0.1),
+    }
+    return all_of(found)
 
 
 def the_rest_is_alike(runs: pd.DataFrame, components: pd.DataFrame) -> Finding:
+    """On average no more than 0.03 apart from the layered ones."""
     each = networks(runs)
     rest = each[(each["model.swap"] > 0) & ~each["outlier"]]
-    text = f"the {len(rest)} others are {rest['behind'].mean():.3f} behind on average" if len(rest) else "no runs"
-    return judge(text, bool(abs(rest["behind"].mean()) <= 0.03) if rest["behind"].count() >= 20 else None)
+    found = mean(rest.groupby("seed")["behind"].mean()).within(-0.03, 0.03, digits=3)
+    return found.said(f"the {len(rest)} others are {found.measured} behind on average") if len(rest) else found
 
 
 def outliers_lack_effective_weights(runs: pd.DataFrame, components: pd.DataFrame) -> Finding:
-    each = networks(runs)
+    """Their share of effective weights is smaller, on average, than that of the others: each network is a case."""
+    each = networks(runs).set_index("run_id")
     outliers, rest = (part[SHARE] for part in (each[each["outlier"]], each[~each["outlier"]]))
-    if outliers.empty or rest.empty:
-        return judge(f"{len(outliers)} outliers among {len(each)} networks", None)
-    text = (
-        f"share {outliers.min():.2f}–{outliers.max():.2f} in {len(outliers)} outliers; median of the others {rest.median():.2f}"
-    )
-    return judge(text, bool(outliers.max() < rest.median()))
+    found = difference(rest, outliers).within(0)
+    ends = f"share {outliers.mean():.2f} in {len(outliers)} outliers, {rest.mean():.2f} in the {len(rest)} others"
+    return found.said(f"{ends}: {found.measured}")
 
 
 CLAIMS = [

@@ -85,9 +85,7 @@ def test_a_ratio_is_the_difference_of_logarithms():
     low, high = np.exp(difference(np.log(slow), np.log(fast)).interval())
     assert verdicts.ratio(slow, fast).measured == f"{stats.gmean(slow) / stats.gmean(fast):.2f} ({low:.2f} to {high:.2f})"
     assert [verdicts.ratio(slow, fast, bound).verdict for bound in (5, 8, 12)] == [AGREES, TOO_FEW, DIFFERS]
-    assert (
-        verdicts.ratio(slow[:1], fast[:1]).verdict == verdicts.ratio(slow, arm([])).verdict == TOO_FEW
-    )  # one run tells nothing
+    assert verdicts.ratio(slow[:1], fast[:1]).verdict == verdicts.ratio(slow, arm([])).verdict == TOO_FEW
 
 
 def test_arms_are_alike_if_any_two_are():
