@@ -79,18 +79,21 @@ def rates(change=None, seeds=SEEDS, **common) -> pd.DataFrame:
 SIZES = (6_000, 15_000, 30_000, 50_000, 60_000, 100_000, 200_000)
 
 
-def tasks(change=None, seeds=3, sizes=SIZES, **common) -> pd.DataFrame:
-    """`change`: {data: {size: end}}. The third seed never trains: two are enough."""
+def tasks(change=None, seeds=25, sizes=SIZES, **common) -> pd.DataFrame:
+    """`change`: {data: {size: end}}."""
     ends = {
         M: dict.fromkeys(SIZES, 0.85) | {6_000: 0.3, 15_000: 0.5, 30_000: 0.7},
-        U: dict.fromkeys(SIZES, 0.85) | {6_000: 0.3, 15_000: 0.6, 30_000: 0.7},
-        R: dict.fromkeys(SIZES, 0.58) | {6_000: 0.1, 15_000: 0.2, 30_000: 0.4, 50_000: 0.565},
+        U: dict.fromkeys(SIZES, 0.85) | {6_000: 0.3, 15_000: 0.65, 30_000: 0.7},
+        R: dict.fromkeys(SIZES, 0.65) | {6_000: 0.1, 15_000: 0.2, 30_000: 0.4},
     }
     ends = {data: {**at, **(change or {}).get(data, {})} for data, at in ends.items()}
     return runs(*(
-        run(0.2, n, 0.1 if s == 2 and data != R else end, data=data, seed=s, **common)
+        run(0.2, n, end, data=data, seed=s, **common)
         for data, at in ends.items() for n, end in at.items() if n in sizes for s in range(seeds)
     ))  # fmt: skip
+
+
+LOW = {R: dict.fromkeys(SIZES[3:], 0.55)}
 
 
 MADE = {model_comparison: comparison, recency: lambda change=None: comparison(change, seq_len=19), stability: rates}
@@ -110,7 +113,10 @@ def verdicts(module, frame: pd.DataFrame, confused=None) -> list[str]:
 
 @pytest.mark.parametrize("module", MADE, ids=lambda module: module.__name__)
 def test_every_claim_agrees_with_runs_like_the_thesis(module):
-    assert set(verdicts(module, MADE[module]())) == {AGREES}
+    found = verdicts(module, MADE[module]())
+    if module is task_difficulty:  # 57 % with 60,000 weights, and a ceiling of about 55 %, are not clear both at once
+        assert found.pop() == DIFFERS and verdicts(module, tasks(LOW))[5:] == [AGREES, AGREES]
+    assert set(found) == {AGREES}
 
 
 def every(ends, init="normal", lr=1e-3):
@@ -141,14 +147,12 @@ DIFFERENT = [  # (module, the claims that then differ, the change)
     (stability, {4}, every({0.2: 0.3}, lr=4e-3)),
     (stability, {5}, {(4e-2, 0.02, "normal"): {"state": "diverged"}}),
     (stability, {6}, every({1.0: 0.5}, "fan_in")),
-    (task_difficulty, {0}, {M: {n: 0.7 for n in SIZES if n < 200_000}}),
-    (task_difficulty, {0}, {M: dict.fromkeys(SIZES, 0.7)}),  # not with the most that was tried
-    (task_difficulty, {1, 3}, {U: dict.fromkeys(SIZES, 0.85)}),  # with the least that was tried
-    (task_difficulty, {2, 4}, {R: dict.fromkeys(SIZES[3:6], 0.555)}),
-    (task_difficulty, {2, 4}, {R: dict.fromkeys(SIZES[3:], 0.55)}),
-    (task_difficulty, {3, 4}, {U: {15_000: 0.4, 30_000: 0.5, 50_000: 0.85}}),
-    (task_difficulty, {5}, {R: {200_000: 0.62}}),
-    (task_difficulty, {6}, {R: dict.fromkeys(SIZES[4:], 0.7) | {50_000: 0.68}}),
+    (task_difficulty, {0, 6}, {M: {n: 0.7 for n in SIZES if n < 200_000}}),
+    (task_difficulty, {0, 6}, {M: dict.fromkeys(SIZES, 0.7)}),  # not with the most that was tried
+    (task_difficulty, {1, 3, 6}, {U: dict.fromkeys(SIZES, 0.85)}),  # with the least that was tried
+    (task_difficulty, {2, 4}, {R: dict.fromkeys(SIZES[3:], 0.52)}),
+    (task_difficulty, {3, 4, 6}, {U: {15_000: 0.4, 30_000: 0.4, 50_000: 0.85}}),
+    (task_difficulty, {2, 4, 5, 6}, {R: dict.fromkeys(SIZES[:3], 0.64)}),
 ]
 
 
@@ -196,10 +200,9 @@ def test_a_claim_on_places_differs(claims, confused):
         (sparsity_fixed_dims, fixed_dims(seeds=1), 0),
         (sparsity_fixed_dims, fixed_dims(lr=1e-3), 0),
         (model_comparison, comparison(seeds=1), 2),
-        (task_difficulty, tasks(seeds=2), 0),
+        (task_difficulty, tasks(seeds=1), 0),
         (task_difficulty, tasks(sizes=(50_000,)), 0),  # as good as any: neither bound is known
-        (task_difficulty, tasks(sizes=(6_000, 30_000)), 1),  # 57 % on uniform; the others may be reached a little above
-        (task_difficulty, tasks().query("n_weights != 30000 or seed != 0"), 1),  # 57 % on uniform lies below
+        (task_difficulty, tasks(sizes=(6_000, 30_000)), 1),  # 57 % on uniform; others may be reached a little above
     ],
 )
 def test_claims_without_their_runs_are_not_judged(module, frame, left):
@@ -240,7 +243,7 @@ def test_figures_say_what_they_show():
     frame = tasks()
     relative, absolute = task_difficulty.figures(frame, task_difficulty.difficulties(frame)).values()
     stars = {tuple(line.get_xydata()[0]) for line in relative.axes[0].lines if line.get_marker() == "*"}
-    assert stars == {(50_000, 0.8), (15_000, 0.57), (60_000, 0.57)}
+    assert stars == {(50_000, 0.8), (15_000, 0.57), (50_000, 0.57)}
     (thick,) = (line.get_label() for line in absolute.axes[0].lines if line.get_linewidth() == 3)
     assert thick == "50,000, comes to the ceiling"
 
@@ -271,7 +274,6 @@ def test_data_sets_are_drawn_together_each_with_settings_of_its_own():
 def test_a_difficulty_names_the_next_lower_size(target, expected):
     found = task_difficulty.difficulty(tasks(), U, target)
     np.testing.assert_equal((found["n_weights"], found["next_lower"]), expected)
-    assert found["enough"]
 
 
 def test_a_ceiling_that_only_the_largest_reaches_is_none():
