@@ -26,7 +26,14 @@ def cut(cell: str, target: str, amount: float, right_after: float, then: list[fl
     return pd.DataFrame([{**common, "epoch": epoch, "val/acc_end": value} for epoch, value in enumerate(then)])
 
 
-def darji(safe=pruning.D_SAFE, then=(0.99, 0.99), gated_back=True, cells=pruning.CELLS, seed=0) -> pd.DataFrame:
+SAFE = {**pruning.D_SAFE, "i2h": {"rnn_tanh": 0.7, "rnn_relu": 0.8, "lstm": 0.8, "gru": 0.8}}  # as in D's 6.2, not 7.2
+
+
+def darji(safe=SAFE, then=(0.99, 0.99), gated_back=True, cells=pruning.CELLS, seeds=(0, 1)) -> pd.DataFrame:
+    return runs(*(of_seed(safe, then, gated_back, cells, seed) for seed in seeds))
+
+
+def of_seed(safe, then, gated_back, cells, seed: int) -> pd.DataFrame:
     """A study that comes out as Darji's: no harm up to the safe share, chance beyond it, regained but for cuts of 100 %."""
     parts = []
     for target in pruning.READS:
@@ -34,7 +41,7 @@ def darji(safe=pruning.D_SAFE, then=(0.99, 0.99), gated_back=True, cells=pruning
             for amount in SHARES:
                 harmless = amount <= safe[target][cell]
                 back = amount < 1 or (gated_back and pruning.gated(cell, target))
-                parts.append(cut(cell, target, amount, 0.99 if harmless else 0.5, list(then) if back else [0.5, 0.5], seed))
+                parts.append(cut(cell, target, amount, 0.995 if harmless else 0.5, list(then) if back else [0.5, 0.5], seed))
     return runs(*parts)
 
 
@@ -52,15 +59,16 @@ def test_without_runs_nothing_is_said():
     assert set(verdicts(darji(cells=["lstm"]))) == {TOO_FEW}
 
 
-LESS = {target: dict.fromkeys(pruning.CELLS, 0.3) for target in pruning.READS}
+def less(seeds=(0, 1)) -> pd.DataFrame:
+    return darji(safe={target: dict.fromkeys(pruning.CELLS, 0.3) for target in pruning.READS}, seeds=seeds)
 
 
 @pytest.mark.parametrize(
     "made, differ",
     [
-        (darji(safe=LESS), [0, 1, 2, 3]),
-        (darji(then=(0.7, 0.8, 0.99)), [4]),
-        (darji(gated_back=False), [6]),
+        (less(), [0, 1, 2, 3, 4, 5, 6, 7]),
+        (darji(then=(0.7, 0.8, 0.99)), [8]),
+        (darji(gated_back=False), [10]),
     ],
 )
 def test_a_claim_differs_where_its_numbers_do(made, differ):
@@ -68,19 +76,21 @@ def test_a_claim_differs_where_its_numbers_do(made, differ):
     assert [place for place, verdict in enumerate(found) if verdict == DIFFERS] == differ
 
 
-def test_safe_shares_differ_only_where_no_seed_has_the_source_s():
-    assert verdicts(runs(darji(safe=LESS), darji(seed=1)))[:3] == [TOO_FEW] * 3  # their mean is as low as the worse one
-    assert verdicts(runs(darji(safe=LESS), darji(safe=LESS, seed=1)))[:3] == [DIFFERS] * 3
-    few = darji(seed=1)
+def test_safe_shares_are_judged_by_the_mean_over_seeds():
+    assert set(verdicts(darji(seeds=[0]))) == {TOO_FEW}
+    mixed = runs(less(seeds=[0]), darji(seeds=[1]))
+    assert verdicts(mixed)[:4] == [TOO_FEW] * 4
+    many = runs(less(seeds=range(30)), darji(seeds=[30]))  # one that agrees among so many does not matter
+    assert verdicts(many)[:4] == [DIFFERS] * 4
+    few = darji(seeds=[2])
     few = few[few["pruning.amount"] < 0.5]  # by itself it says nothing
-    assert verdicts(runs(darji(safe=LESS), few))[:3] == [DIFFERS] * 3
-    assert set(verdicts(runs(few, darji().query("`pruning.amount` >= 0.5")))) == {AGREES}
+    assert verdicts(runs(less(), few))[:4] == [DIFFERS] * 4
 
 
 def test_a_cut_of_everything_that_comes_back_differs():
     whole = darji()
-    back = whole.assign(**{"val/acc_end": 0.99})
-    assert verdicts(back)[5] == DIFFERS
+    back = whole.assign(**{"test/acc_end": 0.99})
+    assert verdicts(back)[9] == DIFFERS
 
 
 @pytest.mark.parametrize(
@@ -92,14 +102,11 @@ def test_when_an_accuracy_is_regained(accuracies, expected):
 
 
 def test_a_safe_share_ends_at_the_first_harm():
-    """What is harmless again beyond it does not count, and seeds count by their mean."""
+    """What is harmless again beyond it does not count."""
     harm = {0.4: 0.2, 0.5: 0.0}
     made = runs(*(cut("lstm", "both", share, 0.99 - harm.get(share, 0.0), [0.99]) for share in SHARES))
-    assert pruning.safe(pruning.cuts(made), "lstm", "both") == 0.3
-    other = runs(*(cut("lstm", "both", share, 0.99, [0.99], seed=1) for share in SHARES))
-    assert pruning.safe(pruning.cuts(runs(made, other)), "lstm", "both") == 0.3
-    more = runs(*(cut("lstm", "both", share, 0.99, [0.99], seed=seed) for share in SHARES for seed in range(2, 6)))
-    assert pruning.safe(pruning.cuts(runs(made, other, more)), "lstm", "both") == 1.0
+    other = runs(*(cut("lstm", "both", share, 0.99, [0.99], seed=1) for share in SHARES[1:]))
+    assert dict(pruning.safe(pruning.cuts(runs(made, other)), "lstm", "both")) == {0: 0.3, 1: 1.0}
 
 
 def test_figures_show_every_target():

@@ -63,9 +63,7 @@ def repeat(table: pd.DataFrame) -> pd.DataFrame:
     return put("string", table.loc[chosen(table, "train", 0, 1), "string"].item(), "test", 0, 1)(table)
 
 
-CLAIMED = (
-    [AGREES] * 6 + [DIFFERS] * 3 + [AGREES] * 3
-)  # six numbers of D's, one that is not the lab's and two slips, the lab's own
+CLAIMED = [AGREES] * 6 + [DIFFERS] * 2 + [AGREES] * 4  # six numbers of D's and two slips, the lab's own
 
 
 @pytest.mark.parametrize(
@@ -75,10 +73,10 @@ CLAIMED = (
         (lambda table: table.drop(chosen(table, "train", 1, 1)), {0: DIFFERS, 1: DIFFERS}),
         (both(put("part", "test", "train", 1, 150), put("part", "train", "test", 0, 150)), {1: DIFFERS}),
         (both(put("valid", 0, "train", 1, 1), put("valid", 1, "test", 0, 1)), {2: DIFFERS}),
-        (put("string", "BPTTTTVPSE", "train", 1, 1), {3: DIFFERS, 7: AGREES}),
+        (put("string", "BPTTTTVPSE", "train", 1, 1), {3: DIFFERS, 6: AGREES}),
         (lambda table: table.assign(string=table["string"] + "QQ"), {3: DIFFERS, 4: DIFFERS}),
         (put("string", "B" + "M" * 60 + "E", "test", 0, 1), {5: DIFFERS}),
-        (put("string", [f"B{n:09d}E" for n in range(168)], "train", 0, 168), {6: AGREES}),
+        (put("string", [f"B{n:09d}E" for n in range(168)], "train", 0, 168), {9: DIFFERS}),
         (repeat, {10: DIFFERS}),
         (longer, {4: DIFFERS, 11: DIFFERS}),
     ],
@@ -110,8 +108,8 @@ def test_what_the_claims_say(strings) -> None:
     said = claims_table(reber_dataset.CLAIMS, frame, strings=of_runs(frame, strings))["measured"].tolist()
     assert said[0] == "25,000 strings, 12,500 valid"
     assert said[3] == "11 in all, 11 in training, 11 in test"
-    assert said[6] == "47, 24 of them valid; the grammar has 24"  # one invalid one is for validation
-    assert said[7] == "not there: it has 10 letters, the shortest string 11"
+    assert said[9] == "47, 24 of them valid; the grammar has 24, D 216"  # one invalid one is for validation
+    assert said[6] == "not there: it has 10 letters, the shortest string 11"
     assert pytest.approx(-1.1, abs=0.05) == (9339 - 12_500 * 0.75) / reber_dataset.SPREAD  # as the sentence says of D's
 
 
@@ -160,16 +158,16 @@ AS_D = {  # validation accuracy after each of 20 epochs
 
 
 def base(change=None, seeds=3, **common) -> pd.DataFrame:
-    """Runs as D describes them. `change`: {kind: its accuracies, or None for no runs}, of the last seed only."""
+    """Runs as D describes them. `change`: {kind: its accuracies}, of all seeds but the first."""
     made = []
     for title, (accuracies, seed) in itertools.product(AS_D, enumerate(range(seeds))):
-        accuracies = (change or {}).get(title, AS_D[title]) if seed == seeds - 1 else AS_D[title]
+        accuracies = (change or {}).get(title, AS_D[title]) if seed or seeds == 1 else AS_D[title]
         values = {"n_weights": 18_952, "test/acc_end": 0.9, "source": "reber", "seed": seed}
         one = run(data="reber", **{**values, **reber_base.KINDS[title], **common})
         accuracies = np.asarray(accuracies)[: len(one)]
         columns = {
             "val/acc_end": accuracies,
-            "train/acc_end": accuracies,
+            "train/acc_end": np.append(0.934, accuracies[1:]) if len(accuracies) and accuracies[0] > 0.9 else accuracies,
             "val/loss": 1 - accuracies,
             "train/loss": 1 - accuracies,
         }
@@ -186,25 +184,30 @@ def verdicts(frame: pd.DataFrame) -> list[str]:
     "change, differ",
     [
         ({}, set()),
-        ({"RNN, tanh": [0.6] * 4 + [0.91] * 16}, set()),
-        ({"RNN, tanh": [0.6] * 5 + [0.95] * 15}, {0}),
-        ({"RNN, tanh": [0.95] * 14 + [0.9] + [0.95] * 5}, {0}),
-        ({"RNN, ReLU": [0.97] * 10 + [0.9] * 10}, {1}),
-        ({"RNN, ReLU": [0.9] * 9 + [0.97] * 11}, set()),
+        ({"RNN, tanh": [0.6] * 6 + [0.95] * 14}, {0}),
+        ({"RNN, tanh": [0.95] * 19 + [0.9]}, {0}),
+        ({"RNN, ReLU": [0.97] * 2 + [0.9] * 18}, {1}),
         ({"LSTM": [0.7] + [1.0] * 19}, {2}),
-        ({"LSTM": [0.93] * 3 + [1.0] * 17}, {3}),
-        ({"GRU": [1.0] * 20}, {4}),  # one seed is elsewhere after its first epoch
+        ({"LSTM": [0.93] * 8 + [1.0] * 12}, {3}),
+        ({"GRU": [1.0] * 20}, set()),  # that is the validation's; D's is the training's
         ({"GRU": [0.75] + [0.99] * 19}, {4, 5}),
     ],
 )
 def test_claims_on_the_base_models(change, differ) -> None:
-    found = verdicts(base(change))
-    assert {claim for claim, verdict in enumerate(found) if verdict == DIFFERS} == differ and TOO_FEW not in found
+    found = verdicts(base(change, seeds=9))
+    assert {claim for claim, verdict in enumerate(found) if verdict == DIFFERS} == differ
+    if not change:
+        assert set(found) == {AGREES}
 
 
 def test_a_run_that_diverges_is_neither_steady_nor_right() -> None:
-    frame = runs(base(seeds=1), base(seeds=1, state="diverged", seed=1, **{"test/acc_end": np.nan}))
-    assert verdicts(frame) == [DIFFERS, DIFFERS, AGREES, DIFFERS, AGREES, DIFFERS]  # each had its first epoch
+    frame = base(seeds=3, state="diverged", **{"test/acc_end": np.nan})
+    found = claims_table(reber_base.CLAIMS, frame)["verdict"].tolist()
+    assert found == [DIFFERS, DIFFERS, AGREES, DIFFERS, AGREES, DIFFERS]  # each had its first epoch
+
+
+def test_one_run_is_no_verdict() -> None:
+    assert set(verdicts(base(seeds=1))) == {TOO_FEW}
 
 
 @pytest.mark.parametrize(
@@ -222,12 +225,9 @@ def test_claims_without_their_runs_are_not_judged(frame, judged) -> None:
 
 
 def test_what_is_said_of_a_curve() -> None:
-    frame = base({"RNN, tanh": [0.6] * 2 + [0.95] * 10 + [0.85] + [0.95] * 7, "LSTM": [0.9] + [1.0] * 18 + [0.994]})
-    said = claims_table(reber_base.CLAIMS, frame)["measured"]
-    assert said[0] == "from epoch 4, 4, 14 of 20 on, then 0.950 at least"
-    assert said[1] == "at 75%, 75%, 75% of 20 epochs"
-    assert said[2] == "0.930, 0.930, 0.900 after the first epoch"
-    assert said[3] == "at 100%, 100%, 95% of 19 epochs after the first; last 1.000, 1.000, 0.994"
+    said = claims_table(reber_base.CLAIMS, base({"RNN, tanh": [0.6] * 2 + [0.95] * 10 + [0.85] + [0.95] * 7}))["measured"]
+    assert said[0] == "0.48 (-0.23 to 1.20) of 20 epochs before it stays above 90 %"  # 3, 13 and 13
+    assert said[2] == "training 0.934 (0.934 to 0.934), validation 0.930 after the first epoch"
 
 
 def test_the_base_models_are_drawn() -> None:
