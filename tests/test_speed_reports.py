@@ -1,6 +1,7 @@
 """The reports on speed, on made runs: what each claim says to runs that agree, differ or are too few, and what is drawn."""
 
 import argparse
+import itertools
 
 import pandas as pd
 import pytest
@@ -21,38 +22,38 @@ def run(number: int, **values) -> dict:
     }  # fmt: skip
 
 
-def steps(change=None, **common) -> pd.DataFrame:
-    """Runs of training_speed: dense ways cost N / R, CSR N, and auto takes the faster. `change`: {(way, N, R): (ms, MB)}."""
+def steps(change=None, seeds=3, **common) -> pd.DataFrame:
+    """Runs of training_speed: dense ways cost N / R, CSR 1.8 N, auto the less of them. `change`: {(way, N, R): (ms, MB)}."""
     costs, took = {}, {}
     for n in (100_000, 1_000_000):
         for R in GRID:
             dense, sparse = n / R / 1e4, n / 1e4
-            took[n, R] = "masked" if dense < 2 * sparse else "csr"
+            took[n, R] = "masked" if dense < 1.8 * sparse else "csr"
             costs["stepwise", n, R] = (4 * dense, 9 * dense)
             costs["masked", n, R] = (dense, 5 * dense)
-            costs["csr", n, R] = (2 * sparse, 7 * sparse)
-            costs["auto", n, R] = (min(dense, 2 * sparse), 7 * sparse)
+            costs["csr", n, R] = (1.8 * sparse, 7 * sparse)
+            costs["auto", n, R] = (min(dense, 1.8 * sparse), 7 * sparse)
     return pd.DataFrame(
         run(
             i, R=R, n_weights=n, model="inn", data="random_anomaly", source="digits",
             linear=took[n, R] if way == "auto" else way,
-            **{"model.linear": way, "speed/step_ms_min": ms, "memory/peak_mb": mb},
+            seed=seed, **{"model.linear": way, "speed/step_ms_min": ms * (1 + 0.001 * seed), "memory/peak_mb": mb},
         )
-        for i, ((way, n, R), (ms, mb)) in enumerate((costs | (change or {})).items())
+        for i, (((way, n, R), (ms, mb)), seed) in enumerate(itertools.product((costs | (change or {})).items(), range(seeds)))
     ).assign(**common)  # fmt: skip
 
 
-def products(change=None, depths=(100, 1000, 10_000), **common) -> pd.DataFrame:
+def products(change=None, depths=(100, 1000, 10_000), seeds=3, **common) -> pd.DataFrame:
     """Runs of matmul_speed as K describes them. `change`: {(what, R, way): ms} at the largest depth."""
     rows = []
     for R in (0.01, 0.001):
-        for depth in depths:
+        for depth, seed in itertools.product(depths, range(seeds)):
             sparse = 1.0 if R == 0.01 else 1 / 3
             ms = {"dense": 1.0, "csr": sparse, "torch_csr": sparse, "torch_csc": sparse, "low_rank": sparse / 10}
             made = {(what, R, way): (1 + depth**2 / 1e5) * value for what in ("product", "layer") for way, value in ms.items()}
             made |= {key: value for key, value in (change or {}).items() if key[1] == R and depth == depths[-1]}
-            named = {f"{what}_ms_min/{way}": value for (what, _, way), value in made.items()}
-            rows.append(run(len(rows), R=R, depth=depth, **{"study.R": R, "study.depth": depth, **named}))
+            named = {f"{what}_ms_min/{way}": value * (1 + 0.001 * seed) for (what, _, way), value in made.items()}
+            rows.append(run(len(rows), R=R, depth=depth, seed=seed, **{"study.R": R, "study.depth": depth, **named}))
     return pd.DataFrame(rows).assign(**{"device": "cuda:0 (a GPU)", **common})
 
 
@@ -68,11 +69,11 @@ def test_every_claim_agrees_with_such_runs_whatever_the_images(module, frame):
 @pytest.mark.parametrize(
     "claim, change",
     [
-        (0, {("csr", 1_000_000, 0.2): (300, 1)}),
+        (0, {("csr", 1_000_000, 0.2): (287, 1)}),
         (1, {("csr", 1_000_000, 0.05): (210, 1)}),
-        (2, {("csr", 1_000_000, 0.02): (300, 1)}),
+        (2, {("csr", 1_000_000, 0.02): (270, 1)}),
         (3, {("csr", 1_000_000, 0.1): (330, 1)}),
-        (4, {("masked", 100_000, 0.3): (15, 1)}),  # auto takes csr there, 20 ms
+        (4, {("masked", 100_000, 0.3): (15, 1)}),  # auto takes csr there, 18 ms
         (5, {("csr", 1_000_000, 0.005): (200, 4000)}),
     ],
 )
@@ -99,6 +100,8 @@ def test_a_claim_on_products_differs(claim, change):
 @pytest.mark.parametrize(
     "module, frame",
     [
+        (training_speed, steps(seeds=1)),  # what runs differ by is not known from one
+        (matmul_speed, products(seeds=1)),
         (training_speed, steps(**{"model.linear": "masked"})),
         (training_speed, steps(scale="smoke")),
         (training_speed, steps(**{"model.linear": "csr", "R": 0.3})),
@@ -160,7 +163,7 @@ def test_the_figures_of_products_say_what_they_show():
 
 
 def test_what_auto_took_is_read_from_the_run_and_not_reckoned_anew():
-    slow = {("auto", 100_000, 0.3): (25, 1)}  # csr, which it took, was timed at 20 ms
+    slow = {("auto", 100_000, 0.3): (25, 1)}  # csr, which it took, was timed at 18 ms
     best = training_speed.CLAIMS[4].measure
     assert best(steps(slow)).verdict == AGREES
     assert best(steps(slow).assign(linear="stepwise")).verdict == DIFFERS

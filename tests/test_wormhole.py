@@ -240,7 +240,7 @@ def sine(rate: float, feedback: bool, seed: int, losses: np.ndarray, error: floa
     return one, pd.DataFrame({"run_id": one["run_id"].iloc[0], "true": true, "answer": true + error})
 
 
-SETTLED, FALLING = np.linspace(1, 0, 20) ** 8 + 0.01, np.linspace(1, 0.01, 20)
+SETTLED, FALLING = np.linspace(1, 0, 20) ** 8 + 0.01, np.linspace(1, 0.02, 20)
 
 
 @pytest.mark.parametrize(
