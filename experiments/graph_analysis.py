@@ -4,6 +4,7 @@ Functions of a table with a row for each network: `graph` (its kind), the 23 of 
 The tables that Darji (2022) has published with the thesis are such; nothing here knows where a table comes from.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from experiments.verdicts import Estimate
 from inn_lab.graphs import PROPERTIES
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ FEATURES = {  # Darji's four sets, under the names of Tables B.1 and B.2
 REGRESSORS = ("BayesianRidge", "RandomForest", "AdaBoost")
 SEED = 7  # of the split in Darji's code; what forests and boosting draw follows from it too
 FOLDS, REPEATS = 5, 5
+DOF = FOLDS * REPEATS - 1  # of what is measured on each fold
 LEAST = 50  # networks from which a regression is worth doing
 
 
@@ -71,46 +74,59 @@ def split(table: pd.DataFrame, name: str, features: Sequence[str] = PROPERTIES) 
     return float(fitted.score(X_test, y_test)), fitted
 
 
-def cross_validated(table: pd.DataFrame, name: str, features: Sequence[str] = PROPERTIES) -> tuple[float, float, float]:
-    """R² by 5 times 5-fold cross-validation, and its 95 % interval: (mean, low, high). The scaling is fitted with each fold.
+def folds(table: pd.DataFrame, name: str, features: Sequence[str] = PROPERTIES) -> tuple[np.ndarray, list["RegressorMixin"]]:
+    """R² of each of 5 times 5 folds, and what was fitted on the others; the scaling is fitted with it.
+
+    The folds are the same for all regressors.
+    """
+    from sklearn.model_selection import RepeatedKFold, cross_validate
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import MinMaxScaler
+
+    parts = RepeatedKFold(n_splits=FOLDS, n_repeats=REPEATS, random_state=SEED)
+    X, y = table[list(features)].to_numpy(), table["test_acc"].to_numpy()
+    found = cross_validate(make_pipeline(MinMaxScaler(), regressor(name)), X, y, cv=parts, return_estimator=True)
+    return found["test_score"], [fitted[-1] for fitted in found["estimator"]]
+
+
+def over_folds(values: np.ndarray) -> tuple[float, float, float]:
+    """The mean over folds (the first axis), and its 95 % interval: (mean, low, high).
 
     The folds share most of what they are fitted on; the interval is t's with the variance corrected for that (Nadeau & Bengio
     2003): s² (1/J + n_test / n_train) of J folds.
     """
-    from scipy.stats import t
-    from sklearn.model_selection import RepeatedKFold, cross_val_score
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import MinMaxScaler
-
-    folds = RepeatedKFold(n_splits=FOLDS, n_repeats=REPEATS, random_state=SEED)
-    X, y = table[list(features)].to_numpy(), table["test_acc"].to_numpy()
-    scores = cross_val_score(make_pipeline(MinMaxScaler(), regressor(name)), X, y, cv=folds)
-    mean, count = float(scores.mean()), len(scores)
-    half = float(t.ppf(0.975, count - 1) * scores.std(ddof=1) * np.sqrt(1 / count + 1 / (FOLDS - 1)))
-    return mean, mean - half, mean + half
+    estimate = Estimate(float(values.mean()), float(values.std(ddof=1) * np.sqrt(1 / len(values) + 1 / (FOLDS - 1))), DOF)
+    return estimate.value, *estimate.interval()
 
 
 def prediction(table: pd.DataFrame) -> pd.DataFrame:
     """Table 6.5: columns regressor, `split` (R² on a tenth), and `mean`, `low` and `high` of cross-validation.
 
+    Where `over` names another regressor, it is by how much R² is above that one's.
+
     Empty where there are fewer than 50 networks.
     """
     names = REGRESSORS if len(table) >= LEAST else ()
-    rows = [(name, split(table, name)[0], *cross_validated(table, name)) for name in names]
-    return pd.DataFrame(rows, columns=["regressor", "split", "mean", "low", "high"])
+    splits = {name: split(table, name)[0] for name in names}
+    scores = {name: folds(table, name)[0] for name in names}
+    rows = [(name, "", splits[name], *over_folds(scores[name])) for name in names]
+    pairs = itertools.permutations(names, 2)
+    rows += [(a, b, splits[a] - splits[b], *over_folds(scores[a] - scores[b])) for a, b in pairs]
+    return pd.DataFrame(rows, columns=["regressor", "over", "split", "mean", "low", "high"])
 
 
 def importances(table: pd.DataFrame) -> pd.DataFrame:
-    """Tables B.1 and B.2: by set of features, R² on a tenth of a random forest that sees no others, and what it goes by.
+    """Tables B.1 and B.2: by set of features, R² of a random forest that sees no others, and what it goes by.
 
-    Columns: `property`, "R²" first, and one for each of `FEATURES`, in which the importances sum to 1. Empty where there are
-    fewer than 50 networks.
+    Columns: `features`, `property`, "R²" or one of `PROPERTIES`, of which the importances sum to 1, `split` (fitted on nine
+    tenths), and `mean`, `low` and `high` of cross-validation. Empty where there are fewer than 50 networks.
     """
-    if len(table) < LEAST:
-        return pd.DataFrame(columns=["property", *FEATURES])
-    columns = {}
-    for name, features in FEATURES.items():
+    rows = []
+    for name, features in FEATURES.items() if len(table) >= LEAST else ():
         score, forest = split(table, "RandomForest", features)
-        columns[name] = pd.Series([score, *forest.feature_importances_], index=["R²", *features])
-    found = pd.DataFrame(columns).reindex(["R²", *PROPERTIES])
-    return found.rename_axis("property").reset_index()
+        scores, forests = folds(table, "RandomForest", features)
+        rows.append((name, "R²", score, *over_folds(scores)))
+        shares = np.array([fitted.feature_importances_ for fitted in forests])
+        columns = zip(features, forest.feature_importances_, shares.T, strict=True)
+        rows += [(name, feature, share, *over_folds(column)) for feature, share, column in columns]
+    return pd.DataFrame(rows, columns=["features", "property", "split", "mean", "low", "high"])
