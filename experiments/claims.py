@@ -1,6 +1,5 @@
 """What a source says, whether the runs bear it out, and why that is not judged where it is not."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -42,38 +41,11 @@ class Claim:
 
 
 def judge(measured: str, holds: bool | None) -> Finding:
-    """What a report decides by a rule of its own: chance has no part in it, or `verdicts` does not judge it yet.
+    """What chance has no part in: an identity, a count, what is there by construction.
 
-    `holds` None says that the runs are not there that it takes, or too few to tell.
+    `holds` None says that the runs are not there that it takes.
     """
     return Finding(measured, 1, 1) if holds is None else Finding(measured, if_false=1 - bool(holds), if_true=bool(holds))
-
-
-def known(*values: float) -> bool:
-    """Whether all are numbers. A comparison with what is none is always False, and would say no where nothing can be told."""
-    return not any(map(math.isnan, values))
-
-
-def every(parts: Iterable[bool | None]) -> bool | None:
-    """Whether all hold: no, if one does not; else None where of one it is not known."""
-    found = set(parts)
-    return False if False in found else None if None in found else True
-
-
-def above(low: float, high: float, little: float = 0.0) -> bool | None:
-    """Whether a value is above zero, by its interval: no, if it is no more than `little`; None where it tells neither."""
-    if not known(low, high):
-        return None
-    return True if low > 0 else False if high <= little else None
-
-
-def within(low: float, high: float, margin: float) -> bool | None:
-    """Whether a difference is no more than `margin`, by its interval: None where part of the interval is, and part is not."""
-    if not known(low, high):
-        return None
-    if -margin <= low and high <= margin:
-        return True
-    return None if low <= margin and high >= -margin else False
 
 
 def paper(name: str) -> dict[str, object]:

@@ -166,16 +166,6 @@ def ends(arms: Mapping[Any, pd.Series], spread: float | None = None, name: str =
     return ", ".join(parts).replace(" ± inf", "") or "no runs"
 
 
-def level(runs: pd.DataFrame) -> float:
-    """Where the runs end: the mean of `finals` over all runs given; NaN if there are none."""
-    return float(finals(runs).mean())
-
-
-def levels(runs: pd.DataFrame, by: str = "R") -> pd.Series:
-    """Where the runs end for each value of a column, from the least value to the largest."""
-    return pd.Series({value: level(part) for value, part in runs.groupby(by)}, dtype=float)
-
-
 def words(levels: pd.Series, name: str = "R", digits: int = 2) -> str:
     """Levels in words: "0.20 at R=0.1, 0.31 at R=0.2"."""
     return ", ".join(f"{value:.{digits}f} at {name}={at:g}" for at, value in levels.items()) or "no runs"

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from experiments import report
 from experiments.claims import Claim, judge
 from experiments.report import ACC, tested, trained
-from experiments.verdicts import Finding, all_of, difference, mean
+from experiments.verdicts import Finding, all_of, difference, mean, ratio
 
 AXES = ("model", "model.blocks")
 ALIKE = 1.5  # times as many operations count as equal compute: a block more or less
@@ -82,6 +82,19 @@ def is_best(runs: pd.DataFrame) -> Finding:
     return found.said(f"test {text}; {found.measured}")
 
 
+def takes_no_longer(runs: pd.DataFrame) -> Finding:
+    """An epoch's seconds, the median of each run, against each plain network that is deeper."""
+    hole, plain = kinds(runs)
+    if hole is None or "time/epoch_s" not in runs:
+        return judge("no runs", None)
+    seconds = {name: report.arm(part, epoch) for name, part in plain if part["model/layers"].max() > hole["model/layers"].max()}
+    return all_of({f"times {name}": ratio(report.arm(hole, epoch), other, high=1.0) for name, other in seconds.items()})
+
+
+def epoch(runs: pd.DataFrame) -> pd.Series:
+    return runs.groupby("run_id")["time/epoch_s"].median()
+
+
 def at_equal(measure: Callable[[pd.DataFrame], float], within: float) -> Callable[[pd.DataFrame], Finding]:
     """Claim against the plain network that is nearest in size or in cost, and not farther than `within` times."""
 
@@ -118,4 +131,5 @@ CLAIMS = [
     Claim("this lab", "It does at equal parameters", at_equal(size, 1.01)),
     Claim("this lab", "It does at equal compute", at_equal(cost, ALIKE)),
     Claim("this lab", "Networks make use of the way back: the gates open", opens),
+    Claim("T 4.1", "Its training time is not higher than that of those plain ones", takes_no_longer, images=False),
 ]

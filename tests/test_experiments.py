@@ -1,5 +1,6 @@
 """Every experiment's YAML, and every choice of every group: composed, built, run for a batch."""
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from experiments import claims, selection
 from experiments.__main__ import main, names
+from experiments.verdicts import AGREES, DIFFERS
 from hydra_plugins.inn_lab_grid.sweeper import combine
-from inn_lab import parts, schema
+from inn_lab import parts, schema, tracking
 from inn_lab.errors import ConfigError
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -41,6 +44,21 @@ def test_every_experiment_runs_from_end_to_end(lab, runs, outputs, monkeypatch, 
     assert f"{len(jobs)} of {len(jobs)} runs" in out and "scale smoke" in out
     made = {path.suffix for path in (outputs / "figures").glob(f"{name}*") if path.stat().st_size > 0}
     assert made == {".png", ".pdf", ".csv"} and (outputs / "figures" / f"{name}_claims.csv").exists()
+    assert not judged(outputs, name)
+
+
+def judged(outputs: Path, name: str) -> list[str]:
+    """The sentences on data or training that get a verdict from these runs, were they of the source's scale and data."""
+    module = importlib.import_module(f"experiments.{name}")
+    runs, _ = selection.select(tracking.read(outputs, name), module.AXES, {})
+    tables = {
+        key: made(runs) if callable(made) else tracking.table(outputs, runs["run_id"].unique(), made)
+        for key, made in getattr(module, "TABLES", {}).items()
+    }
+    given = [claim for claim in module.CLAIMS if claim.images]
+    like = runs.assign(scale="paper", source=min(claims.THEIRS.get(given[0].source.split()[0], {"mnist"}))) if given else runs
+    table = claims.claims_table(given, like, claims.paper(name), **tables)
+    return table[table["verdict"].isin([AGREES, DIFFERS])]["sentence"].tolist()
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

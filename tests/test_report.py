@@ -17,12 +17,9 @@ from experiments.claims import (
     OTHER_SETTING,
     SHORT,
     Claim,
-    above,
     claims_table,
-    every,
     judge,
     paper,
-    within,
 )
 from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 from inn_lab import tracking
@@ -126,20 +123,6 @@ def test_runs_that_are_shorter_than_the_sources_are_measured_and_not_judged():
     assert claims_table(claims, fewer, asked)["verdict"].tolist() == [SHORT, SHORT, AGREES]
 
 
-@pytest.mark.parametrize("low, high", [(np.nan, np.nan), (np.nan, 1.0), (-1.0, np.nan), (1.0, np.nan), (np.nan, -1.0)])
-def test_an_interval_that_is_no_number_tells_nothing(low, high):
-    assert above(low, high) is None and above(low, high, 0.5) is None
-    assert within(low, high, 0.5) is None and within(low, high, 2.0) is None
-
-
-@pytest.mark.parametrize(
-    "parts, expected",
-    [([True, True], True), ([True, None], None), ([None, False, True], False), ([False, None], False), ([], True)],
-)
-def test_all_hold_unless_one_does_not(parts, expected):
-    assert every(parts) is expected
-
-
 def test_runs_on_different_images_are_never_drawn_together():
     frame = runs(run(0.1, source="digits"), run(0.2, source="digits"), run(0.1, source="mnist"))
     kept, note = selection.select(frame, study.AXES, {})
@@ -165,7 +148,7 @@ def test_settings_are_shared_but_for_axes_and_seeds():
 
 def test_of_equal_runs_the_newest_is_drawn_and_unfinished_ones_are_not():
     kept, _ = selection.select(runs(run(end=0.3), run(end=0.6), run(end=0.9, state="failed")), study.AXES, {})
-    assert report.level(kept) == pytest.approx(0.6)
+    assert report.finals(kept).mean() == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize(
