@@ -9,7 +9,7 @@ from experiments import report
 from experiments.claims import Claim, judge
 from experiments.iterations import by_iteration, of, settles
 from experiments.report import trained
-from experiments.verdicts import Finding, all_of, difference, mean
+from experiments.verdicts import Finding, all_of, difference, in_steps, mean
 
 AXES = ("model",)
 TABLES = {"probe": "iterations.csv"}
@@ -69,7 +69,7 @@ def sooner(runs: pd.DataFrame, probe: pd.DataFrame) -> Finding:
         if TRAINED not in table:
             return judge("no runs", None)
         first[label] = table.ge(table[TRAINED] - HOLDS, axis=0).idxmax(axis=1).astype(float)
-    found = difference(first["MLP"], first["INN"]).within(0.5)
+    found = in_steps(difference, first["MLP"], first["INN"], step=1).within(0.5)
     after = ", ".join(f"{label} after {arm.mean():.1f}" for label, arm in first.items())
     return found.said(f"{after}: {found.measured} sooner")
 

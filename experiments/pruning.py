@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from experiments.claims import Claim, judge
 from experiments.report import CELLS, trained
-from experiments.verdicts import Finding, all_of, difference, mean
+from experiments.verdicts import Finding, all_of, difference, in_steps, mean
 
 AXES = ("model", "model.nonlinearity", "pruning.target", "pruning.amount")
 SAFE, REGAINED = 0.05, 0.01
@@ -141,7 +141,7 @@ def safe_shares(target: str, said: Mapping[str, float]) -> Measure:
     """Claim: each cell's safe share is D's, or the next to it, on average over seeds."""
 
     def measure(runs: pd.DataFrame, cuts: pd.DataFrame) -> Finding:
-        ours = {cell: mean(safe(cuts, cell, target)) for cell in said}
+        ours = {cell: in_steps(mean, safe(cuts, cell, target), step=0.1) for cell in said}
         found = {cell: one.within(said[cell] - 0.15, said[cell] + 0.15) for cell, one in ours.items()}
         return all_of({f"{cell} (D {said[cell]:.0%})": one for cell, one in found.items()})
 
@@ -164,7 +164,7 @@ def kept(target: str) -> Measure:
 
 def at_least_60(runs: pd.DataFrame, cuts: pd.DataFrame) -> Finding:
     """Of shares in tenths: at least 0.55 on average over seeds."""
-    return all_of({cell: mean(safe(cuts, cell, "both")).within(0.55) for cell in CELLS})
+    return all_of({cell: in_steps(mean, safe(cuts, cell, "both"), step=0.1).within(0.55) for cell in CELLS})
 
 
 def one_epoch(runs: pd.DataFrame, cuts: pd.DataFrame) -> Finding:

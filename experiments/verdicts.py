@@ -10,7 +10,7 @@ Symbols: an *arm*, the values of runs that are alike in all but the seed, by see
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,7 @@ RARE = 0.025  # how often a verdict may be wrong, each of the two
 # The standard deviation of an anomaly task's accuracy from seed to seed, on endless test data: measured, see docs/verdicts.md.
 SPREAD = 0.03
 TRUSTED = 4  # how many runs more that is worth
+ROUNDED = 1 / math.sqrt(12)  # the standard deviation that rounding to whole steps leaves open
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,11 @@ def contrast(arms: Sequence[pd.Series], shares: Sequence[float], spread: float |
 def mean(arm: pd.Series, spread: float | None = None) -> Estimate:
     """Where the runs of an arm end."""
     return contrast([arm], [1], spread)
+
+
+def in_steps(estimate: Callable[..., Estimate], *arms: pd.Series, step: float) -> Estimate:
+    """A `mean` or `difference` of what is known in steps only: seeds that come out the same may yet differ."""
+    return estimate(*arms, step * ROUNDED if min(map(len, arms)) > 1 else None)
 
 
 def difference(arm: pd.Series, other: pd.Series, spread: float | None = None) -> Estimate:

@@ -88,6 +88,13 @@ def test_a_ratio_is_the_difference_of_logarithms():
     assert verdicts.ratio(slow[:1], fast[:1]).verdict == verdicts.ratio(slow, arm([])).verdict == TOO_FEW
 
 
+def test_seeds_that_round_to_the_same_are_not_known_to_be_the_same():
+    same = arm([0.6, 0.6])
+    low, high = verdicts.in_steps(mean, same, step=0.1).interval()
+    assert mean(same).interval() == (0.6, 0.6) and 0.5 < low < 0.6 < high < 0.7
+    assert verdicts.in_steps(mean, same[:1], step=0.1).within(0).verdict == TOO_FEW
+
+
 def test_arms_are_alike_if_any_two_are():
     near = {1.0: arm([0.50, 0.51]), 2.0: arm([0.51, 0.521]), 3.0: arm([0.52, 0.531])}
     far = {**near, 3.0: arm([0.8, 0.811])}
