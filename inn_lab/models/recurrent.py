@@ -151,7 +151,7 @@ class RNN(Recurrent):
                 f"nonlinearity={nonlinearity}: there is no such nonlinearity{near(str(nonlinearity), NONLINEARITIES)}"
             )
         sizes = (n_inputs, n_outputs, n_weights, hidden_size)
-        options = {"nonlinearity": nonlinearity, "num_layers": num_layers, "batch_first": True}
+        options: dict[str, Any] = {"nonlinearity": nonlinearity, "num_layers": num_layers, "batch_first": True}
         super().__init__(torch.nn.RNN, rnn_hidden, *sizes, generator, embedding, **options)
 
 
