@@ -46,7 +46,7 @@ class Checkpoint(L.Callback):
             return 0.0
         module.model.load_state_dict(model)
         module.optimizer_state, self._random, self._before, module.diverged = optimizer, states, seconds, diverged
-        progress = trainer.fit_loop.epoch_progress.current
+        progress: Any = trainer.fit_loop.epoch_progress.current  # it has all four, and says so of two
         progress.ready = progress.started = progress.processed = progress.completed = epoch
         return seconds
 

@@ -13,6 +13,7 @@ import torch
 from pytorch_lightning.loggers.logger import Logger
 from torch import Tensor
 
+from inn_lab.models.base import Model
 from inn_lab.tracking import Run
 from inn_lab.training.objectives import Objective
 
@@ -32,7 +33,7 @@ class Training(L.LightningModule):
     automatic_optimization = False
 
     def __init__(
-        self, model: torch.nn.Module, data: Any, objective: Objective, lr: float, clip: float | None = None, earlier: int = 0
+        self, model: Model, data: Any, objective: Objective, lr: float, clip: float | None = None, earlier: int = 0
     ) -> None:
         super().__init__()
         self.model, self.data, self.objective, self.lr, self.clip, self.earlier = model, data, objective, lr, clip, earlier
@@ -58,7 +59,7 @@ class Training(L.LightningModule):
 
     def training_step(self, batches: Any, _: int) -> None:
         start = time.perf_counter()
-        optimizer = self.optimizers(use_pl_optimizer=False)
+        (optimizer,) = self.trainer.optimizers
         for loss in self.losses("train", batches):
             optimizer.zero_grad()
             loss.backward()
@@ -80,7 +81,7 @@ class Training(L.LightningModule):
 
     def losses(self, part: str, batches: Any) -> Iterator[Tensor]:
         """The loss of each batch, one after the other; logs their mean and the accuracies when all have been taken."""
-        sums: Tensor | float = 0.0
+        sums = torch.zeros(())
         for x, y in batches:
             outputs = self.objective.read(self.model(x), x)  # (B, T, O)
             loss = self.objective.loss(outputs, y)
@@ -122,7 +123,7 @@ class ToMLflow(Logger):
         return "mlflow"
 
     @property
-    def version(self) -> str:
+    def version(self) -> str | None:
         return self.run.id
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:

@@ -1,9 +1,6 @@
-"""What a model is trained for: the loss, and the two accuracies that the lab reports.
+"""What a model is trained for: the loss, and the two accuracies that the lab reports."""
 
-Every objective has `read(outputs, x)`, those of a model's outputs that it takes, and of these `loss(outputs, y)`, a scalar;
-`answer(outputs)`, the logits that count at the last step; and `correct(outputs, y)`, two counts: right answers at the last
-step, and right answers at all steps as a share of the steps; with outputs (B, T, O), x (B, T, I) and y (B,).
-"""
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,10 +9,21 @@ from torch.nn import functional as F
 from inn_lab.errors import ConfigError
 
 
-class Objective:
+class Objective(Protocol):
+    """What every objective has; with a model's outputs (B, T, O), x (B, T, I) and y (B,)."""
+
     def read(self, outputs: Tensor, x: Tensor) -> Tensor:
-        """All outputs are taken, (B, T, O)."""
+        """Those of a model's outputs that count, of which the others are told: all, (B, T, O)."""
         return outputs
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """A scalar."""
+
+    def answer(self, outputs: Tensor) -> Tensor:
+        """The logits that count at the last step."""
+
+    def correct(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """How many answers are right at the last step, and how many at all steps, as a share of the steps."""
 
 
 class Anomaly(Objective):

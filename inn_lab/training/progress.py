@@ -27,7 +27,8 @@ class ShowProgress(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         self.started, self.before = time.perf_counter(), trainer.current_epoch  # epochs of earlier attempts
-        self.clock = next((callback for callback in trainer.callbacks if isinstance(callback, Timer)), None)
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it without saying so
+        self.clock = next((callback for callback in callbacks if isinstance(callback, Timer)), None)
         now = Standing(self.before, None if self.clock else trainer.max_epochs)
         if self.shown and sys.stdout.isatty():
             columns = [BarColumn(bar_width=12), TextColumn("{task.description}")]
@@ -37,12 +38,12 @@ class ShowProgress(L.Callback):
         standing.tell(now, shown=self.bar is not None)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
-        done, total, time_now = trainer.current_epoch + 1, trainer.max_epochs, time.perf_counter()
+        done, total, time_now = trainer.current_epoch + 1, trainer.max_epochs or 0, time.perf_counter()
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}
         left, loss = None, f"loss {values['val/loss']:.3f}"
         if not module.diverged:  # then it ends here
             left = (time_now - self.started) / (done - self.before) * (total - done)
-            left = min(left, self.clock.time_remaining()) if self.clock else left
+            left = min(left, self.clock.time_remaining() or 0.0) if self.clock else left
         now = Standing(done, None if self.clock else total, values["val/acc_end"], left)
         if self.bar:
             self.bar.update(self.task, completed=done, description=f"{now} · {loss}")
