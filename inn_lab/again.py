@@ -31,8 +31,9 @@ from inn_lab.tracking.journal import deleted
 
 def identify(cfg: DictConfig, device: torch.device | None) -> str:
     """`identity.identity`; of a study that times the machine, the machine is a part of it."""
-    timed = device is not None and config.is_timed(cfg)
-    return identity.identity(cfg, *(machine.tags(device).values() if timed else ()))
+    if device is None or not config.is_timed(cfg):
+        return identity.identity(cfg)
+    return identity.identity(cfg, *machine.tags(device).values())
 
 
 def look(

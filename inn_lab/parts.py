@@ -23,22 +23,29 @@ from inn_lab.explain import CONF
 from inn_lab.models.base import Model
 from inn_lab.seeding import generator, seed_globals
 from inn_lab.shared import Shared, digest
+from inn_lab.training.objectives import Objective
+
+
+@dataclass(frozen=True)
+class OfModel:
+    """`make(generator=…)` builds the model again."""
+
+    model: Model
+    make: Callable[..., Model]
+    objective: Objective
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a job is made of. In a study that brings its own objects (`model: null` in its experiment) there is no data, model,
-    make or objective.
+    """A job's objects. In a study that brings its own (`model: null` in its experiment) there is no model, or no data either.
 
-    Data of one `digest` are the same. `make(generator=…)` builds the model again.
+    Data of one `digest` are the same.
     """
 
     device: torch.device
     data: Any = None
     digest: str | None = None
-    model: Any = None
-    make: Callable[..., Any] | None = None
-    objective: Any = None
+    of_model: OfModel | None = None
 
 
 def build(cfg: DictConfig) -> Parts:
@@ -53,7 +60,8 @@ def build(cfg: DictConfig) -> Parts:
     make = maker(cfg, data, device)
     check_model(cfg, make, data, device)
     seed_globals(cfg.seed, "model")
-    return Parts(device, data, digest, make(generator=generator(cfg.seed, "model")), make, part_of(cfg, "objective")())
+    model = make(generator=generator(cfg.seed, "model"))
+    return Parts(device, data, digest, OfModel(model, make, part_of(cfg, "objective")()))
 
 
 def define(cfg: DictConfig, made: dict[str, Any], device: torch.device | None = None) -> None:
@@ -88,7 +96,7 @@ def usual_studies() -> frozenset[str]:
 def check_study(cfg: DictConfig, device: torch.device | None) -> None:
     """Raises NotHere for a study that the device's memory is too small for."""
     if device:
-        for key, numbers in OmegaConf.get_type(cfg.study).numbers(cfg.study).items():
+        for key, numbers in config.schema_of(cfg.study).numbers(cfg.study).items():
             machine.fits("the study", numbers, device, {key: OmegaConf.select(cfg, key)})
 
 
@@ -116,7 +124,7 @@ def check_model(cfg: DictConfig, make: Callable[..., Any], data: Any, device: to
         machine.fits("its states in a batch", batch * (data.n_inputs + steps * model.units), device, {**sizes, **rest})
 
 
-def maker(cfg: DictConfig, data: Any, device: torch.device) -> Callable[..., Any]:
+def maker(cfg: DictConfig, data: Any, device: torch.device) -> Callable[..., Model]:
     """What builds the model for the data, from a generator. A model gets the numbers of inputs and outputs, and of what else is
     known of its data and its device what its constructor has an argument for."""
     model = part_of(cfg, "model")
@@ -127,12 +135,13 @@ def maker(cfg: DictConfig, data: Any, device: torch.device) -> Callable[..., Any
 
 def build_data(cfg: DictConfig, device: torch.device) -> tuple[Any, str]:
     """The data group, with a source's images if it is made of such; and a digest of all that its tensors follow from."""
-    made_of, what = {}, [OmegaConf.to_yaml(cfg.data, resolve=True), str(cfg.seed), *identity.own([cfg.data._target_]).values()]
+    what = [OmegaConf.to_yaml(cfg.data, resolve=True), str(cfg.seed), *identity.own([cfg.data._target_]).values()]
+    made_of: dict[str, Any] = {}
     if config.of_images(cfg):
         with in_keys(keys_of(cfg, "source")):
             images = load(cfg.source.name, cfg.source.root)
         look = OmegaConf.masked_copy(cfg.source, ["image_size", "mean", "std"])
-        made_of = {"images": images, **look}
+        made_of = {"images": images, **{str(key): value for key, value in look.items()}}
         what += [OmegaConf.to_yaml(look, resolve=True), *vars(images).values()]
     shared = Shared(Path(cfg.outputs) / "data", digest(device, identity.lab("data/*.py", "seeding.py"), *what), device)
     return part_of(cfg, "data")(**made_of, seed=cfg.seed, device=device, once=shared.once), shared.digest

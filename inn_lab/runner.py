@@ -5,7 +5,7 @@ import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -19,7 +19,7 @@ from inn_lab.parts import Parts
 from inn_lab.records import Outcome, Record
 from inn_lab.seeding import seed_globals
 from inn_lab.standing import at_work, duration
-from inn_lab.studies import Job
+from inn_lab.studies import Job, ModelJob
 
 
 def run(cfg: DictConfig) -> Outcome:
@@ -30,7 +30,8 @@ def run(cfg: DictConfig) -> Outcome:
     """
     signals.listen()
     config.check(cfg)
-    asked = Asked.by(cfg, HydraConfig.get())
+    hydra: Any = HydraConfig.get()  # a DictConfig, which Hydra calls by its dataclass
+    asked = Asked.by(cfg, hydra)
     built: Parts | ConfigError
     try:
         built = parts.build(cfg)
@@ -106,25 +107,17 @@ class Asked:
 
 def work(cfg: DictConfig, built: Parts, logged: tracking.Run, asked: Asked) -> Outcome:
     """Logs what the job is made of, and does what its study says."""
-    job = Job(
-        run=logged,
-        cfg=cfg,
-        title=asked.title,
-        device=built.device,
-        data=built.data,
-        digest=built.digest,
-        model=built.model,
-        make=built.make,
-        objective=built.objective,
-    )
+    job = Job(logged, cfg, asked.title, built.device, built.data, built.digest)
+    if built.of_model:
+        job = ModelJob(**vars(job), **vars(built.of_model))
     try:
         logged.params(cfg)
         if built.digest:
             logged.data(f"{asked.tags['data']}/{asked.tags['source']}", built.digest, cfg.data._target_)
-        if isinstance(built.model, Model):
-            logged.tag(**built.model.tags())
-        if built.model is not None:
-            size = built.model.size(built.data.steps)
+        if built.of_model:
+            model = built.of_model.model
+            logged.tag(**(model.tags() if isinstance(model, Model) else {}))
+            size = model.size(built.data.steps)
             logged.sizes({key if "/" in key else f"model/{key}": value for key, value in size.items()})
         seed_globals(cfg.seed, "study")
         with at_work(asked.title) if cfg.trainer.progress else nullcontext():
@@ -163,7 +156,7 @@ def drawn_by(outputs: str, experiment: str, **chosen: str) -> str | None:
 def describe(cfg: DictConfig, hydra: DictConfig) -> dict[str, str]:
     """A run's tags; of a file that it reads, data.content or model.content: reports don't mix what differs in it."""
     choices = {group: hydra.runtime.choices[group] or "none" for group in ("model", "data", "study")}
-    paths = {key: path for key in sorted(identity.FILES) if (path := OmegaConf.select(cfg, key))}
-    files = {f"{key.partition('.')[0]}.content": identity.content(path)[:12] for key, path in paths.items()}
+    contents = {key: identity.content(OmegaConf.select(cfg, key)) for key in sorted(identity.FILES)}
+    files = {f"{key.partition('.')[0]}.content": content[:12] for key, content in contents.items() if content}
     more = {"source": config.source(cfg), "scale": cfg.scale.name, "job": "0"}
     return {**choices, **files, **more, **tracking.source(hydra.overrides.task)}

@@ -80,11 +80,12 @@ def test_every_model_runs_on_every_data(outputs, model, data):
         with pytest.raises(ConfigError, match="convolutions read images, and these data are none"):
             parts.build(cfg)
         return
-    job = parts.build(cfg)
-    x, y = next(iter(job.data.batches("train")))
+    built = parts.build(cfg)
+    data, job = built.data, built.of_model
+    x, y = next(iter(data.batches("train")))
     job.objective.loss(job.objective.read(job.model(x), x), y).backward()
     assert all(parameter.grad.isfinite().all() for parameter in job.model.parameters())
-    assert job.model.size(job.data.steps)["weights"] == job.model.n_weights > 0
+    assert job.model.size(data.steps)["weights"] == job.model.n_weights > 0
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import copy
 import io
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -41,11 +42,12 @@ def test_the_smallest_go_and_as_many_as_asked_for(values, amount):
     assert not gone or not left or max(gone) <= min(left)
 
 
-def build(model: str, *words: str) -> parts.Parts:
+def build(model: str, *words: str) -> SimpleNamespace:
     schema.register()
     words = ["source=digits", "scale=smoke", "n_weights=200000", f"model={model}", *words]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return parts.build(compose("config", words))
+        built = parts.build(compose("config", words))
+    return SimpleNamespace(data=built.data, **vars(built.of_model))
 
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))

@@ -11,24 +11,34 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from inn_lab.models.base import Model
 from inn_lab.tracking import Run
+from inn_lab.training.objectives import Objective
 
 
 @dataclass
 class Job:
-    """What a study gets: the parts that the runner has built, and the MLflow run to log to.
+    """What a study gets: the MLflow run to log to, and the parts that the runner has built.
 
-    `title` is how the job is called on the screen and in pictures; data of one `digest` are the same. `make(generator=…)`
-    builds the model again. In a study that brings its own objects (`model: null` in its experiment) there is no data, model,
-    make or objective.
+    `title` is how the job is called on the screen and in pictures; data of one `digest` are the same. With `data: null` in the
+    experiment there are none.
     """
 
+    run: Run
     cfg: DictConfig
     title: str
     device: torch.device
-    data: Any = None
-    digest: str | None = None
-    model: torch.nn.Module | None = None
-    make: Callable[..., torch.nn.Module] | None = None
-    objective: Any = None
-    run: Run | None = None
+    data: Any
+    digest: str | None
+
+
+@dataclass
+class ModelJob(Job):
+    """What a study of a model gets, unless its experiment says `model: null`. `make(generator=…)` builds the model again.
+
+    A model of the user's own is a module that has of `Model` what is asked of it.
+    """
+
+    model: Model
+    make: Callable[..., Model]
+    objective: Objective

@@ -6,14 +6,14 @@ from typing import Any
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from inn_lab.studies import Job
+from inn_lab.studies import ModelJob
 from inn_lab.studies.train import train
 
 # isort: split
 import pytorch_lightning as L
 
 
-def count_flops(job: Job) -> str:
+def count_flops(job: ModelJob) -> str:
     """Trains as `train` does, and logs by epoch `train/flops`: of a training example, forward and backward.
 
     Counted are convolutions and matrix products, two operations for each multiply-add, as they are executed: of a stage that is

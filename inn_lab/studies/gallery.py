@@ -1,5 +1,7 @@
 """What the data look like: examples as a table of pictures."""
 
+from typing import Any
+
 import pandas as pd
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ def gallery(job: Job, examples: int) -> None:
     plane by plane, row by row. Of still images there is one step. Sequences come with one image under each kind of transform
     more: `kind` names it, and `example` is −1.
     """
-    shown: list[dict[str, object]] = []
+    shown: list[dict[str, Any]] = []
     for x, y in job.data.batches("test"):
         still = is_still(x)
         for sequence, answer in zip((x[:, :1] if still else x[:, :-1]).cpu(), y.tolist(), strict=True):  # not the blank

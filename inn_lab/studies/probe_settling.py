@@ -8,13 +8,13 @@ from torch.nn.functional import cross_entropy
 from inn_lab.data.transforms import apply_steps, normalise, perspective_step
 from inn_lab.models.fixed_point import Settled
 from inn_lab.seeding import generator
-from inn_lab.studies import Job
+from inn_lab.studies import ModelJob
 from inn_lab.studies.train import train
 
 SEVERITIES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # the distortion scales of perspective
 
 
-def probe_settling(job: Job) -> str:
+def probe_settling(job: ModelJob) -> str:
     """Trains as `train` does, then logs `settling.csv`, a row for each test image under each severity of perspective.
 
     Columns: `severity`, `example`, `iterations`, `converged`, `loss`, `right`. The images are the test part's, before the
@@ -26,13 +26,13 @@ def probe_settling(job: Job) -> str:
     """
     state = train(job)
     if state == "finished" and isinstance(job.model, Settled) and job.model.settlings:
-        job.run.table("settling", probe(job))
+        job.run.table("settling", probe(job, job.model))
     return state
 
 
 @torch.no_grad()
-def probe(job: Job) -> pd.DataFrame:
-    data, model = job.data, job.model
+def probe(job: ModelJob, model: Settled) -> pd.DataFrame:
+    data = job.data
     images, y = (part.to(data.device) for part in data.images("test"))
     rows = []
     for severity in SEVERITIES:

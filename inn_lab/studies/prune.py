@@ -8,13 +8,13 @@ from omegaconf import OmegaConf
 
 from inn_lab.identity import code, identity
 from inn_lab.shared import Shared, digest
-from inn_lab.studies import Job
+from inn_lab.studies import ModelJob
 from inn_lab.studies.train import fit, fit_and_test, lightning, quiet
 from inn_lab.training.module import Training
 from inn_lab.training.pruning import prune as cut
 
 
-def prune(job: Job) -> str:
+def prune(job: ModelJob) -> str:
     """Cuts a trained network as `pruning` says and trains it on for `pruning.epochs` epochs, with a fresh optimizer and on the
     data that the training would have gone on with.
 
@@ -42,12 +42,12 @@ def prune(job: Job) -> str:
     return fit_and_test(job, cfg.epochs, earlier=job.cfg.trainer.max_epochs)
 
 
-def trained(job: Job) -> dict[str, Any] | None:
+def trained(job: ModelJob) -> dict[str, Any] | None:
     """The job's model trained without a cut, "weights" and "accuracies"; None if it diverged.
 
     By the first job that asks for it; the others wait. An interrupted training goes on from its checkpoint.
     """
-    whole = OmegaConf.masked_copy(job.cfg, [key for key in job.cfg if key not in ("pruning", "study")])
+    whole = OmegaConf.masked_copy(job.cfg, [str(key) for key in job.cfg if key not in ("pruning", "study")])
     which = digest(job.device, identity(whole), code(job.cfg).digest)
     shared = Shared(Path(job.cfg.outputs) / "trained", which, job.device)
 
@@ -61,7 +61,7 @@ def trained(job: Job) -> dict[str, Any] | None:
     return shared.once("base", make)
 
 
-def accuracies(job: Job) -> dict[str, float]:
+def accuracies(job: ModelJob) -> dict[str, float]:
     """ACC_end of the model as it is: "val_acc_end" and "test_acc_end"."""
     module = Training(job.model, job.data, job.objective, job.cfg.lr)
     with quiet():

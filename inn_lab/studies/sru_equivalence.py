@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from inn_lab.linear import Sum, WeightMatrix
+from inn_lab.linear.base import Patterned
 from inn_lab.models import SRU
 from inn_lab.models.sru import SRUCell
 from inn_lab.models.sru_blocks import DIAGONALS, ENTRIES, STATE, STEPS, WEIGHTS, G, H, SRUBlocks, csc, start
@@ -28,7 +29,7 @@ def sru_equivalence(job: Job, sizes: Sequence[int], steps: int, sequences: int, 
     seed, device = job.cfg.seed, job.device
     made = [(*pair(n, seed, device), draw(n, steps, sequences, seed, device)) for n in sizes]
     tables = {
-        "errors": pd.DataFrame([{"n": x.shape[2], "steps": steps} | errors(*parts, x) for *parts, x in made]),
+        "errors": pd.DataFrame([{"n": x.shape[2], "steps": steps, **errors(cell, blocks, x)} for cell, blocks, x in made]),
         "steps": held(*made[-1]),
         "counts": pd.DataFrame([count(SRUBlocks(n, generator=generator(seed, "counts"))) for n in counts]),
         "blocks": blocks_table(),
@@ -126,7 +127,8 @@ def count(blocks: SRUBlocks) -> dict[str, float]:
 
 def stored(matrix: WeightMatrix) -> int:
     """How many entries a sparse matrix holds, those that don't train as well."""
-    return sum(len(part.entries()[0]) for part in (matrix.parts if isinstance(matrix, Sum) else [matrix]))
+    parts = matrix.parts if isinstance(matrix, Sum) else [matrix]
+    return sum(len(part.entries()[0]) for part in parts if isinstance(part, Patterned))
 
 
 def blocks_table() -> pd.DataFrame:

@@ -20,14 +20,16 @@ from torch import Tensor
 
 from inn_lab import machine
 from inn_lab.linear import Activation, from_entries
+from inn_lab.models.base import Model
 from inn_lab.seeding import generator
-from inn_lab.studies import Job
+from inn_lab.studies import ModelJob
 from inn_lab.studies.clock import WARM, times
+from inn_lab.training.objectives import Objective
 
 FORGET = Path("/proc/self/clear_refs")  # Linux: writing 5 sets the highest memory so far to what is held now
 
 
-def time_step(job: Job, repeats: int, seconds: float) -> None:
+def time_step(job: ModelJob, repeats: int, seconds: float) -> None:
     """Logs what a training step of the job costs (see `measure`), and the machine as tags.
 
     The first training batch is all that is trained on; there is no validation and no test. `repeats` steps are timed, fewer
@@ -63,9 +65,9 @@ def in_child(task: dict[str, Any]) -> dict[str, float]:
 
 
 def measure(
-    make: Callable[..., torch.nn.Module],
+    make: Callable[..., Model],
     seed: int,
-    objective: Any,
+    objective: Objective,
     x: Tensor,
     y: Tensor,
     device: torch.device,
@@ -131,7 +133,7 @@ def highest(device: torch.device) -> int:
     """The most memory held since `start_of_peak`, in bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
+    return 1024 * int(re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[0])
 
 
 if __name__ == "__main__":

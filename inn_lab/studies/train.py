@@ -17,7 +17,7 @@ from inn_lab import machine
 from inn_lab.config import source
 from inn_lab.models import LayeredINN
 from inn_lab.models.fixed_point import NotConverged
-from inn_lab.studies import Job
+from inn_lab.studies import ModelJob
 from inn_lab.training.checkpoint import Checkpoint
 from inn_lab.training.module import ToMLflow, Training
 from inn_lab.training.objectives import confusion
@@ -30,7 +30,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 
-def train(job: Job, *callbacks: L.Callback) -> str:
+def train(job: ModelJob, *callbacks: L.Callback) -> str:
     """Trains for `trainer.max_epochs` (or `trainer.max_time` seconds), logs each epoch, tests, logs the confusion matrix (of a
     regression the answers).
 
@@ -44,7 +44,7 @@ def train(job: Job, *callbacks: L.Callback) -> str:
     return fit_and_test(job, job.cfg.trainer.max_epochs, *callbacks)
 
 
-def fit_and_test(job: Job, epochs: int, *callbacks: L.Callback, earlier: int = 0) -> str:
+def fit_and_test(job: ModelJob, epochs: int, *callbacks: L.Callback, earlier: int = 0) -> str:
     """`train`, but for what it logs beforehand; of a model that was trained for `earlier` epochs before."""
     logger = ToMLflow(job.run)
     module = fit(job, epochs, job.run.record.checkpoint, logger, *callbacks, earlier=earlier)
@@ -62,7 +62,7 @@ def fit_and_test(job: Job, epochs: int, *callbacks: L.Callback, earlier: int = 0
     return "finished"
 
 
-def fit(job: Job, epochs: int, checkpoint: Path, logger: Logger | None, *more: L.Callback, earlier: int = 0) -> Training:
+def fit(job: ModelJob, epochs: int, checkpoint: Path, logger: Logger | None, *more: L.Callback, earlier: int = 0) -> Training:
     """Trains the job's model, from the checkpoint on where there is one; what is measured goes to `logger`.
 
     The epochs are logged from 0 on, and their data are those that follow on `earlier` epochs.
@@ -75,7 +75,8 @@ def fit(job: Job, epochs: int, checkpoint: Path, logger: Logger | None, *more: L
         trainer = lightning(job, max_epochs=epochs, logger=logger, callbacks=callbacks)
         trained = keeper.restore(trainer, module)
         if cfg.max_time:
-            trainer.callbacks.append(Timer(timedelta(seconds=max(0.0, cfg.max_time - trained)), interval="step", verbose=False))
+            timer = Timer(timedelta(seconds=max(0.0, cfg.max_time - trained)), interval="step", verbose=False)
+            trainer.callbacks.append(timer)  # type: ignore[attr-defined]  # Lightning sets it without saying so
         try:
             if not module.diverged:
                 trainer.fit(module)
@@ -87,7 +88,7 @@ def fit(job: Job, epochs: int, checkpoint: Path, logger: Logger | None, *more: L
     return module
 
 
-def lightning(job: Job, *, logger: Logger | None, **options: Any) -> L.Trainer:
+def lightning(job: ModelJob, *, logger: Logger | None, **options: Any) -> L.Trainer:
     """Lightning's trainer on the job's device, of which the lab uses no files and no output."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     return L.Trainer(
@@ -126,7 +127,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def log_components(job: Job, components: list[list[bool]]) -> None:
+def log_components(job: ModelJob, components: list[list[bool]]) -> None:
     """components.csv and weight_space.png among the run's artifacts: which components train (Hershey 2023, Fig. 3.1)."""
     figure = matplotlib.figure.Figure(figsize=(7, 2.5), layout="constrained")
     axes = figure.subplots()
@@ -138,14 +139,14 @@ def log_components(job: Job, components: list[list[bool]]) -> None:
     job.run.file("weight_space.png", partial(figure.savefig, dpi=120))
 
 
-def log_confusion(job: Job, counts: torch.Tensor) -> None:
+def log_confusion(job: ModelJob, counts: torch.Tensor) -> None:
     """confusion.csv and confusion.png among the run's artifacts: rows are the true classes, columns the predicted ones."""
     figure = matplotlib.figure.Figure(figsize=(5, 5))  # a layout engine would take as long again as the drawing
     axes = figure.subplots()
     axes.imshow(counts.numpy(), cmap="Blues")
     for row, column in counts.nonzero().tolist():
         n = int(counts[row, column])
-        axes.text(column, row, n, ha="center", va="center", fontsize=7, color="white" if n > counts.max() / 2 else "black")
+        axes.text(column, row, str(n), ha="center", va="center", fontsize=7, color="white" if n > counts.max() / 2 else "black")
     axes.set(xlabel="predicted", ylabel="true", xticks=range(len(counts)), yticks=range(len(counts)))
     axes.set_title(f"{job.title}\ntest, {source(job.cfg)}, seed {job.cfg.seed}", fontsize=8)
     table = pd.DataFrame(counts.numpy()).rename_axis(index="true").reset_index()
