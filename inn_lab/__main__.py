@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import errno
 import gc
+import io
 import os
 import re
 import sys
@@ -62,7 +63,7 @@ def check_words(words: list[str]) -> None:
     from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString
 
     parser = get_args_parser()
-    parser.error = refuse
+    parser.error = refuse  # type: ignore[method-assign]  # argparse knows no other way
     flags, rest = parser.parse_known_args(words)
     if flags.shell_completion:
         return
@@ -130,7 +131,8 @@ class Threshold(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         self.on_multirun_start(config)
-        name = title(OmegaConf.to_container(config.hydra.overrides.task)) or config.hydra.runtime.choices.experiment or "adhoc"
+        words: Any = OmegaConf.to_container(config.hydra.overrides.task)
+        name = title(words) or config.hydra.runtime.choices.experiment or "adhoc"
         print(f"{name} · starting", flush=True)  # the imports take seconds
 
 
@@ -177,7 +179,8 @@ def main() -> None:
     atexit.register(gc.freeze)  # or Python's last collection looks at all that was imported, for up to 2 s
     schema.register()
     signals.listen()
-    sys.stdout.reconfigure(errors="replace")  # a terminal may not have all letters
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal may not have all letters
     Threshold.passed = False
     try:
         # argparse takes the overrides in one piece only; users write them on both sides of -m.
@@ -202,8 +205,8 @@ def main() -> None:
         if Threshold.passed:
             raise
         key = re.search(r"full_key: (\S+)", str(error))  # OmegaConf says so under what Python says
-        words, (said, *_) = key[1] if key else " ".join(sys.argv[1:]), str(error).splitlines() or [type(error).__name__]
-        stop(errors.ConfigError(f"{words}: {said}; give another value (see python -m inn_lab --help)"))
+        asked, (said, *_) = key[1] if key else " ".join(sys.argv[1:]), str(error).splitlines() or [type(error).__name__]
+        stop(errors.ConfigError(f"{asked}: {said}; give another value (see python -m inn_lab --help)"))
 
 
 if __name__ == "__main__":

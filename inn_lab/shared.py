@@ -19,7 +19,7 @@ def digest(device: torch.device, *what: torch.Tensor | str | None) -> str:
     """Of all that a thing follows from: what is given, torch's version and the kind of device."""
     found = hashlib.blake2b(f"{torch.__version__} {device.type}".encode(), digest_size=8)
     for part in what:
-        found.update(part.numpy() if isinstance(part, torch.Tensor) else str(part).encode())
+        found.update(part.numpy().data if isinstance(part, torch.Tensor) else str(part).encode())
     return found.hexdigest()
 
 
