@@ -31,7 +31,7 @@ class Composer:
             if not all(map(plain, parsed)):
                 return self._loader.load_sweep_config(self._config, words)
             choices = [override for override in parsed if self._is_choice(override)]
-            config = self._copy(tuple(override.input_line for override in choices))
+            config = self._copy(tuple(str(override.input_line) for override in choices))
             for override in parsed:
                 if override not in choices:
                     OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
@@ -48,7 +48,8 @@ class Composer:
         return pickle.loads(self._composed[choices])
 
     def _is_choice(self, override: Override) -> bool:
-        return self._loader.repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
+        repository = self._loader.repository  # type: ignore[attr-defined]  # Hydra's only loader has one
+        return repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
 
 
 def plain(override: Override) -> bool:

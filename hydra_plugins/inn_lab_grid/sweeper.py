@@ -56,6 +56,10 @@ class GridSweeper(Sweeper):
     - a single value (`n_weights=100000`) takes the place of that axis, and drops a grid that is fixed at another value of it.
     """
 
+    hydra_context: HydraContext
+    config: DictConfig
+    launcher: Any  # one of the lab's
+
     def __init__(self, grids: list[dict[str, Any]]) -> None:
         self.grids = grids
 
@@ -109,7 +113,10 @@ class GridSweeper(Sweeper):
         from inn_lab import again, parts
         from inn_lab.identity import code
 
-        checked, wrong, undefined, data = [], [], [], {}
+        checked: list[tuple[str, Code]] = []
+        wrong: list[str] = []
+        undefined: list[str] = []
+        data: dict[str, Any] = {}
         here, foreseen, said = not self.launcher.elsewhere, self.foreseen, time.monotonic()
         for number, overrides in enumerate(jobs):
             if time.monotonic() - said > WORD:
@@ -196,21 +203,23 @@ def combine(grids: list[dict[str, str]], arguments: list[str], parser: Overrides
     given = {override.get_key_element(): override for override in parser.parse_overrides(arguments)}
     if not grids or any(override.is_sweep_override() and key != REPEATS for key, override in given.items()):
         grids = [{}]
-    jobs, clash, fixed_at = [], set(), set()
+    jobs: list[tuple[str, ...]] = []
+    clash: set[str] = set()
+    fixed_at: set[str] = set()
     for grid in grids:
         axes = {override.get_key_element(): override for override in parser.parse_overrides(list(grid.values()))}
         fixed = [key for key, axis in axes.items() if not axis.is_sweep_override()]
         if other := [key for key in fixed if key in given and _values(given[key]) != _values(axes[key])]:
             clash |= {*other}
-            fixed_at |= {axes[key].input_line for key in other}
+            fixed_at |= {str(axes[key].input_line) for key in other}
             continue
         found = {**axes, **given}.values()
         if (n := len(jobs) + math.prod(map(_count, found))) > MOST:
-            words = " ".join(o.input_line for o in found if o.is_sweep_override())
+            words = " ".join(str(o.input_line) for o in found if o.is_sweep_override())
             raise ConfigError(f"{words}: {n} jobs, and a sweep has at most {MOST}; give fewer values")
         jobs += itertools.product(*map(_values, found))
     if not jobs:
-        words, has = " ".join(given[key].input_line for key in sorted(clash)), ", ".join(sorted(fixed_at))
+        words, has = " ".join(str(given[key].input_line) for key in sorted(clash)), ", ".join(sorted(fixed_at))
         raise ConfigError(f"{words}: the experiment's grids are for {has}; take one, or give a sweep, which takes their place")
     return [list(job) for job in dict.fromkeys(jobs)]
 
@@ -222,13 +231,13 @@ def _count(override: Override) -> int:
         return len(_values(override))
     if not values.step:
         raise ConfigError(f"{override.input_line}: a range's step is not 0; e.g. {override.get_key_element()}=range(0,3)")
-    return max(0, math.ceil((values.stop - values.start) / values.step))
+    return max(0, math.ceil(((values.stop or 0) - (values.start or 0)) / values.step))
 
 
 def _values(override: Override) -> list[str]:
     """The plain overrides that one override stands for: R=0.1,0.2 stands for R=0.1 and R=0.2."""
     if not override.is_sweep_override():
-        return [override.input_line]
+        return [str(override.input_line)]
     if not override.is_discrete_sweep():
         raise ConfigError(f"{override.input_line}: an interval is no list of values; give one, as R=0.1,0.2 or seed=range(0,3)")
     return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class Task:
     attempts: int = 0
     slot: int = 0
     process: Any = None
-    answers: Connection | None = None
+    answers: Connection = field(init=False)  # from its first attempt on
     standing: Standing | None = None  # the last that it told
     heard: float = 0.0  # when that was
     outcome: Any = None
@@ -77,7 +77,7 @@ class LocalLauncher(SweepLauncher, Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config = config  # the task is always the lab's own
         fork = "forkserver" in multiprocessing.get_all_start_methods()
-        self._processes = multiprocessing.get_context("forkserver" if fork else "spawn")
+        self._processes: Any = multiprocessing.get_context("forkserver" if fork else "spawn")
         if fork:  # it imports while this process looks at the jobs
             self._processes.set_forkserver_preload(["inn_lab.preload"])
             multiprocessing.forkserver.ensure_running()
@@ -100,7 +100,8 @@ class LocalLauncher(SweepLauncher, Launcher):
         threads = threads_each(cores, n_jobs)
         print(f"{n_jobs} at a time, {threads} thread{'s' * (threads > 1)} each; what they print:", flush=True)
         print(f"  {self.config.hydra.sweep.dir}/*/output.log", flush=True)
-        waiting, running, slots = deque(tasks), [], list(range(n_jobs))
+        waiting, slots = deque(tasks), list(range(n_jobs))
+        running: list[Task] = []
         try:
             with Board(n_jobs, len(tasks)) as board:
                 board.tick(running, waiting)
@@ -142,11 +143,11 @@ class LocalLauncher(SweepLauncher, Launcher):
         return config
 
     def _start(self, task: Task, threads: int, gpus: int) -> None:
-        task.config = task.config or self._compose(task)
+        config = task.config = task.config or self._compose(task)
         task.attempts, task.standing, task.outcome = task.attempts + 1, None, None
         task.answers, theirs = self._processes.Pipe(duplex=False)
-        dealt = task.slot % gpus if gpus > 1 and task.config.trainer.device == 0 else None
-        arguments = (theirs, task.config, dict(os.environ), threads, dealt)
+        dealt = task.slot % gpus if gpus > 1 and config.trainer.device == 0 else None
+        arguments = (theirs, config, dict(os.environ), threads, dealt)
         task.process = self._processes.Process(target=work, args=arguments, name=f"job {task.number}")
         task.started = time.monotonic()
         task.process.start()
@@ -174,7 +175,7 @@ class LocalLauncher(SweepLauncher, Launcher):
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             hint = " (the memory may have run out)" if code == -signal.SIGKILL else ""
             task.outcome = Outcome("killed", reason=f"its process ended with {how}{hint}")
-            tracking.recover(task.config.outputs)
+            tracking.recover(self.config.outputs)
         task.answers.close()
 
     def _stop(self, running: list[Task]) -> None:
@@ -258,7 +259,10 @@ def work(answers: Connection, config: DictConfig, environment: dict[str, str], t
             config=config,
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
-            hydra_context=HydraContext(config_loader=None, callbacks=Callbacks(config)),
+            hydra_context=HydraContext(
+                config_loader=None,  # type: ignore[arg-type]  # the configuration is composed already
+                callbacks=Callbacks(config),
+            ),
         )
         if result.status is JobStatus.FAILED:
             error = result._return_value
@@ -285,8 +289,12 @@ def stop_with_the_launcher() -> None:
     """A launcher that was killed takes its jobs with it: they end as by SIGTERM, and write their checkpoints."""
     import threading
 
+    launcher = multiprocessing.parent_process()
+    if launcher is None:
+        return
+
     def watch() -> None:
-        multiprocessing.parent_process().join()
+        launcher.join()
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()

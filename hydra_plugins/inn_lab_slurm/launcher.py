@@ -76,13 +76,15 @@ if importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
             words = [title(given, self.foreseen.axes) for given in job_overrides]
             self.sweep = str(self.config.hydra.sweep.dir)  # as it is now: it holds the time
             look = squeue_watcher(self.sweep, words)
-            watcher, SlurmJob.watcher, SlurmJob.results = SlurmJob.watcher, look, results_or_killed
+            watcher, SlurmJob.watcher = SlurmJob.watcher, look
+            SlurmJob.results = results_or_killed  # type: ignore[method-assign,assignment]  # submitit has no hook for it
             try:
                 return super().launch(job_overrides, initial_job_idx)
             except FailedJobError as error:  # of sbatch, which took none of the jobs
                 raise ConfigError(f"hydra/launcher=slurm: sbatch refuses the jobs: {' '.join(str(error).split())}") from error
             finally:
-                SlurmJob.watcher, SlurmJob.results = watcher, results
+                SlurmJob.watcher = watcher
+                SlurmJob.results = results  # type: ignore[method-assign]  # as above
 
 
 def missing() -> str | None:
