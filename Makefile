@@ -23,9 +23,11 @@ ui: .venv/installed ## browse the runs
 doctor: .venv/installed ## what the lab finds on this machine
 	$(BIN)/python -m inn_lab.doctor
 
-lint: .venv/installed ## ruff: style and format
+lint: .venv/installed ## style and format, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
