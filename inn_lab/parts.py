@@ -170,8 +170,8 @@ def key_of(cfg: DictConfig, group: str, name: str) -> str:
 
 PARTS = {  # what the lab asks of each
     "data": ("n_inputs", "n_outputs", "steps", "sizes", "batch_size", "batches"),
-    "model": ("parameters",),
-    "objective": ("read",),
+    "model": ("parameters", "size", "told"),
+    "objective": ("read", "loss", "answer", "correct"),
 }
 USUAL = "leave it out for the usual one (docs/architecture.md says how to add another)"
 

@@ -107,6 +107,8 @@ MISTAKES = {
     "experiment=sparsity_fixed_params -m model=gru": "model=gru: the experiment's grids are for model=inn, model=lstm",
     "model.depth=1e7 model.n_weights=null": "model.depth=10000000: the model would take .* of memory, and ",
     "source.image_size=9999": "source.image_size=9999: 1797 images would take .* of memory, and this machine has",
+    "model._target_=torch.nn.Identity": "what it makes is no model, it has no size, told; leave it out",
+    "objective._target_=torch.nn.Identity": "what it makes is no objective, it has no read, loss, answer, correct; leave it",
     "model._target_=os.getcwd": "model._target_=os.getcwd: it cannot be called as a model is",
     "data=reber data.path=/dev/zero": "data.path=/dev/zero: it cannot be read as a table .it is a folder or a device.; give",
     "model.init=xavier": "init=xavier.*normal",
