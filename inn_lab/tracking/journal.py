@@ -114,7 +114,7 @@ class Journal:
 
     @property
     def _run(self) -> str:
-        """The run of whom all entries but the first one are."""
+        """The run that the first entry makes, which all others are about."""
         if self.run_id is None:
             raise RuntimeError(f"{self._record.journal}: its first entry does not start a run")
         return self.run_id

@@ -13,7 +13,7 @@ class Objective(Protocol):
     """What every objective has; with a model's outputs (B, T, O), x (B, T, I) and y (B,)."""
 
     def read(self, outputs: Tensor, x: Tensor) -> Tensor:
-        """Those of a model's outputs that count, of which the others are told: all, (B, T, O)."""
+        """The outputs that count, which the other methods get: all of them, (B, T, O)."""
         return outputs
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
