@@ -53,7 +53,7 @@ class Task:
     attempts: int = 0
     slot: int = 0
     process: Any = None
-    answers: Connection = field(init=False)  # from its first attempt on
+    answers: Connection = field(init=False, repr=False, compare=False)  # from its first attempt on
     standing: Standing | None = None  # the last that it told
     heard: float = 0.0  # when that was
     outcome: Any = None
