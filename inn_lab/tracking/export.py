@@ -82,7 +82,7 @@ def save(file: Path, runs: Iterable[Stored], csv: Mapping[str, Mapping[str, str]
     new = sorted((public(run) for run in runs if run.run_id not in there), key=lambda run: (run.start, run.run_id))
     if not new:
         return 0
-    rows = []
+    rows: list[tuple[str | int | float | None, ...]] = []
     for run in new:
         rows.append((run.run_id, "run", None, run.start, None, run.status, None))
         rows += [(run.run_id, "text", key, None, None, text, None) for key, text in run.texts.items()]

@@ -36,8 +36,7 @@ def read(outputs: str | Path | None, experiment: str, files: Sequence[Path] = ()
 def stored(outputs: str | Path | None, experiment: str, files: Sequence[Path] = ()) -> list[Stored]:
     """The runs that `read` makes a table of, the newest first."""
     runs: dict[str, Stored] = {}
-    there = None if outputs is None else reader(outputs)
-    if there is not None:
+    if outputs is not None and (there := reader(outputs)) is not None:
         with asking(outputs):
             runs = {run.run_id: run for run in _of_mlflow(there, experiment)}
     for file in files:
