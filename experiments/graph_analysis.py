@@ -60,7 +60,7 @@ def regressor(name: str) -> "RegressorMixin":
     return made[name]()
 
 
-def split(table: pd.DataFrame, name: str, features: Sequence[str] = PROPERTIES) -> tuple[float, "RegressorMixin"]:
+def on_a_tenth(table: pd.DataFrame, name: str, features: Sequence[str] = PROPERTIES) -> tuple[float, "RegressorMixin"]:
     """(R², the fitted regressor) on a tenth of the table, that was fitted on the rest, as Darji did (5.3.2).
 
     The properties are scaled to [0, 1] over the whole table. A tenth of 200 rows is 20: see `cross_validated`.
@@ -107,7 +107,7 @@ def prediction(table: pd.DataFrame) -> pd.DataFrame:
     Empty where there are fewer than 50 networks.
     """
     names = REGRESSORS if len(table) >= LEAST else ()
-    splits = {name: split(table, name)[0] for name in names}
+    splits = {name: on_a_tenth(table, name)[0] for name in names}
     scores = {name: folds(table, name)[0] for name in names}
     rows = [(name, "", splits[name], *over_folds(scores[name])) for name in names]
     pairs = itertools.permutations(names, 2)
@@ -123,7 +123,7 @@ def importances(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for name, features in FEATURES.items() if len(table) >= LEAST else ():
-        score, forest = split(table, "RandomForest", features)
+        score, forest = on_a_tenth(table, "RandomForest", features)
         scores, forests = folds(table, "RandomForest", features)
         rows.append((name, "R²", score, *over_folds(scores)))
         shares = np.array([fitted.feature_importances_ for fitted in forests])

@@ -125,7 +125,7 @@ class INN(BlockMatrix):
 
 
 @dataclass
-class Settled:
+class Tolerances:
     """Of models that iterate until they settle."""
 
     rtol: float = MISSING
@@ -135,7 +135,7 @@ class Settled:
 
 
 @dataclass
-class SettledINN(Settled, INN):
+class SettledINN(Tolerances, INN):
     pass
 
 
@@ -218,12 +218,12 @@ class ResNet:
 
 
 @dataclass
-class Wormhole(Settled, ResNet):
+class Wormhole(Tolerances, ResNet):
     pass
 
 
 @dataclass
-class SettledMLP(Settled):
+class SettledMLP(Tolerances):
     _target_: str = MISSING
     hidden: int = MISSING
     feedback: bool = MISSING

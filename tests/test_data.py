@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inn_lab import _torchvision  # noqa: F401
-from inn_lab.data import Classification, Images, RandomAnomaly, UniformAnomaly, load, sets, sources, split
+from inn_lab.data import Classification, Images, RandomAnomaly, UniformAnomaly, divide, load, sets, sources
 from inn_lab.data.transforms import normalise, resize
 from inn_lab.errors import ConfigError
 
@@ -57,7 +57,7 @@ def test_real_mnist():
     if not root or not (Path(root) / "MNIST").is_dir():
         pytest.skip("INN_LAB_DATA names no folder that holds MNIST")
     images = load("mnist", root)
-    (train, labels), _, (test, _) = split(images, 2000, 200, 200, seed=0)
+    (train, labels), _, (test, _) = divide(images, 2000, 200, 200, seed=0)
     assert images.train_pixels.shape == (60_000, 28, 28)
     assert images.test_labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]  # as published
     assert labels.bincount().tolist() == [200] * 10
@@ -194,7 +194,7 @@ def test_importing_the_room_is_light():
 
 @pytest.mark.parametrize("n_test", [None, 500])
 def test_parts_are_disjoint_and_balanced(n_test):
-    parts = split(numbered(2000, n_test), 1000, 200, 200, seed=3)
+    parts = divide(numbered(2000, n_test), 1000, 200, 200, seed=3)
     seen = [pixels[:, 0, 0].long() for pixels, _ in parts]
     assert len(torch.cat(seen).unique()) == 1400
     for index, (_, labels) in zip(seen, parts, strict=True):
@@ -206,19 +206,19 @@ def test_parts_are_disjoint_and_balanced(n_test):
 @given(st.integers(10, 60), st.integers(10, 60), st.integers(10, 60), st.integers(0, 2**32))
 @settings(deadline=None, max_examples=50)
 def test_any_split_is_balanced_as_far_as_its_size_divides(n_train, n_val, n_test, seed):
-    for labels in (labels for _, labels in split(numbered(400), n_train, n_val, n_test, seed)):
+    for labels in (labels for _, labels in divide(numbered(400), n_train, n_val, n_test, seed)):
         counts = labels.bincount(minlength=10)
         assert counts.max() - counts.min() <= 1
 
 
 def test_a_split_follows_its_seed():
-    a, b, c = (split(numbered(500), 100, 50, 50, seed)[0][0] for seed in (0, 0, 1))
+    a, b, c = (divide(numbered(500), 100, 50, 50, seed)[0][0] for seed in (0, 0, 1))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
 
 
 def test_training_makes_do_with_what_is_left(digits):
-    parts = split(digits, 2000, 200, 200, seed=0)
+    parts = divide(digits, 2000, 200, 200, seed=0)
     assert [len(labels) for _, labels in parts] == [1397, 200, 200]
     assert parts[1][1].bincount().tolist() == parts[2][1].bincount().tolist() == [20] * 10
 
@@ -235,12 +235,12 @@ def test_training_makes_do_with_what_is_left(digits):
 )
 def test_a_split_that_cannot_be(n_train, n_val, n_test, text):
     with pytest.raises(ConfigError, match=text):
-        split(numbered(100), n_train, n_val, n_test, seed=0)
+        divide(numbered(100), n_train, n_val, n_test, seed=0)
 
 
 def test_more_test_images_than_there_are():
     with pytest.raises(ConfigError, match=r"n_test=60: the source has 50 test images"):
-        split(numbered(100, 50), 20, 20, 60, seed=0)
+        divide(numbered(100, 50), 20, 20, 60, seed=0)
 
 
 # --- the data groups
@@ -418,7 +418,7 @@ def test_one_epoch_of_classification_is_each_image_once(digits):
 def test_classification_transforms_afresh(digits):
     still, moved = (Classification(digits, name, 1, **COMMON) for name in ("none", "both"))
     assert not torch.equal(collect(still, "val")[0], collect(moved, "val")[0])
-    images = normalise(resize(split(digits, 100, 60, 60, seed=0)[1][0], 12), 0.3, 0.4).flatten(1)
+    images = normalise(resize(divide(digits, 100, 60, 60, seed=0)[1][0], 12), 0.3, 0.4).flatten(1)
     assert torch.equal(collect(still, "val")[0][:, 0], images)
 
 

@@ -53,13 +53,13 @@ def test_p_is_that_of_the_t_distribution() -> None:
 
 def test_a_straight_line_is_predicted_and_noise_is_not() -> None:
     straight, noise = table(), table(accuracy=lambda frame: np.random.default_rng(1).normal(size=len(frame)))
-    assert analysis.split(straight, "BayesianRidge")[0] > 0.999
+    assert analysis.on_a_tenth(straight, "BayesianRidge")[0] > 0.999
     mean, low, high = analysis.over_folds(analysis.folds(straight, "BayesianRidge")[0])
     assert 0.999 < low <= mean <= high
     mean, low, high = analysis.over_folds(analysis.folds(noise, "BayesianRidge")[0])
     assert low <= mean <= 0.1 and low < mean < high
     scaled = straight.assign(nodes=1e6 * straight["nodes"] + 5)  # the scale of a property is no matter
-    assert analysis.split(scaled, "BayesianRidge")[0] == pytest.approx(analysis.split(straight, "BayesianRidge")[0])
+    assert analysis.on_a_tenth(scaled, "BayesianRidge")[0] == pytest.approx(analysis.on_a_tenth(straight, "BayesianRidge")[0])
 
 
 def test_cross_validation_equals_its_slow_twin() -> None:
@@ -91,7 +91,9 @@ def test_importance_goes_to_what_decides_and_sums_to_one() -> None:
         assert shares["only variances"].idxmax() == "degree_var" and found.loc["R²", "all"] > 0.8
         assert [int(shares[name].notna().sum()) for name in analysis.FEATURES] == [23, 4, 19, 5]
     assert (result["low"] <= result["mean"]).all() and (result["mean"] <= result["high"]).all()
-    assert analysis.split(frame, "AdaBoost")[0] == analysis.split(frame, "AdaBoost")[0]  # nothing is drawn from outside
+    assert (
+        analysis.on_a_tenth(frame, "AdaBoost")[0] == analysis.on_a_tenth(frame, "AdaBoost")[0]
+    )  # nothing is drawn from outside
 
 
 def test_few_networks_are_not_regressed() -> None:

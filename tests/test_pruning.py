@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inn_lab import parts, schema
-from inn_lab.data.sets import ImageData
+from inn_lab.data.sets import ImageSet
 from inn_lab.errors import ConfigError
 from inn_lab.explain import CONF
 from inn_lab.linear import CSR, KINDS, Masked
@@ -331,7 +331,7 @@ def test_cuts_share_one_training(lab, runs, outputs):
 
 def test_a_training_that_is_cut_off_goes_on_before_the_cut_and_after_it(lab, runs, outputs, monkeypatch):
     words = [*SMOKE, "pruning=magnitude", "pruning.epochs=2", "trainer.max_epochs=4", "trainer.checkpoint_s=1000"]
-    whole, batches, epochs, drawn = Training.training_step, ImageData.batches, [], []
+    whole, batches, epochs, drawn = Training.training_step, ImageSet.batches, [], []
 
     def step(self, batches, index):
         epochs.append(self.current_epoch)
@@ -346,7 +346,7 @@ def test_a_training_that_is_cut_off_goes_on_before_the_cut_and_after_it(lab, run
 
     with monkeypatch.context() as patch:
         patch.setattr(Training, "training_step", step)
-        patch.setattr(ImageData, "batches", draw)
+        patch.setattr(ImageSet, "batches", draw)
         assert [lab(*words)[0] for _ in range(3)] == [128 + 15, 128 + 15, 0]
     # Each training went on where it was, and the one after the cut had the data of the epochs that follow.
     assert epochs == [0, 1, 2, 2, 3, 0, 1, 1] and drawn == [0, 1, 2, 2, 3, 4, 5, 5]

@@ -1,9 +1,9 @@
 """Images, their sources and transforms, strings, and the data groups. Light: torchvision and sklearn come with `load`."""
 
 from inn_lab.data.reber import Reber
-from inn_lab.data.sets import Classification, ImageData, RandomAnomaly, UniformAnomaly
+from inn_lab.data.sets import Classification, ImageSet, RandomAnomaly, UniformAnomaly
 from inn_lab.data.sine import Sine
-from inn_lab.data.sources import SOURCES, Images, load, split
+from inn_lab.data.sources import SOURCES, Images, divide, load
 from inn_lab.data.transforms import ANOMALY, CLASSIFICATION, apply_mixed
 
 __all__ = [
@@ -11,13 +11,13 @@ __all__ = [
     "CLASSIFICATION",
     "SOURCES",
     "Classification",
-    "ImageData",
+    "ImageSet",
     "Images",
     "RandomAnomaly",
     "Reber",
     "Sine",
     "UniformAnomaly",
     "apply_mixed",
+    "divide",
     "load",
-    "split",
 ]

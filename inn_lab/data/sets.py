@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from inn_lab import machine
-from inn_lab.data.sources import Images, split
+from inn_lab.data.sources import Images, divide
 from inn_lab.data.transforms import ANOMALY, CLASSIFICATION, apply_mixed, apply_steps, normalise, resize
 from inn_lab.errors import ConfigError
 from inn_lab.seeding import generator
@@ -60,12 +60,12 @@ def _join(pieces: list[Batch]) -> Batch:
     return torch.cat(xs), torch.cat(ys)
 
 
-class ImageData(ABC):
+class ImageSet(ABC):
     """What the data groups share: the images of each part, resized once, and batches made of them.
 
     images: a source's images, as `load` gives them.
     n_train, n_val, n_test: how many examples each part has. They are made of as many images; where the source has fewer, the
-        training part makes do with what is left (see `split`).
+        training part makes do with what is left (see `divide`).
     image_size: the images are resized to image_size × image_size; all of them are kept so (10 kB an image at 50 × 50 in gray).
     mean, std: of the source's pixels; pixels in [0, 1] leave as (pixel − mean) / std.
     device: where the images are kept and transformed.
@@ -103,7 +103,7 @@ class ImageData(ABC):
         n = min(sum(self.sizes.values()), sum(len(x) for x in (images.train_labels, images.test_labels) if x is not None))
         held = 2 * n * self.n_inputs  # as they are, and as they are written for other jobs
         machine.fits(f"{n} images", held, torch.device("cpu"), {"image_size": image_size})
-        parts = dict(zip(PARTS, split(images, n_train, n_val, n_test, seed), strict=True))
+        parts = dict(zip(PARTS, divide(images, n_train, n_val, n_test, seed), strict=True))
         self._labels = {part: labels for part, (_, labels) in parts.items()}  # (n,), on the CPU, where the drawing is done
         self._pixels: dict[str, Tensor] = once(  # (n, size, size) or (n, 3, size, size), on the device
             "images", lambda: {part: resize(pixels, image_size).to(self.device) for part, (pixels, _) in parts.items()}
@@ -145,7 +145,7 @@ class ImageData(ABC):
         """n examples, CHUNK at a time: x (b, T or 1, I) and y (b,)."""
 
 
-class Anomaly(ImageData):
+class Anomaly(ImageSet):
     """L images and then one blank: which of the images was transformed in another way than the others? (H 2.3.2)
 
     T = L + 1 steps; y is the anomaly's position, 0 … L − 1. The L + 1 outputs are L logits for the position and one that tells
@@ -239,7 +239,7 @@ class RandomAnomaly(Anomaly):
         normalise(images.view(x.shape), self.mean, self.std, out=x)
 
 
-class Classification(ImageData):
+class Classification(ImageSet):
     """What does it show? A still image, iterated: the same x at each of `iterations` steps (H 2.3.1).
 
     `transforms` is none, erase, perspective or both. One epoch is each training image once, in a new order and transformed

@@ -219,7 +219,7 @@ def balanced_order(labels: Tensor, rng: torch.Generator) -> Tensor:
     return shuffled[(rank * len(counts) + turns[labels[shuffled]]).argsort()]
 
 
-def split(images: Images, n_train: int, n_val: int, n_test: int, seed: int) -> tuple[Part, Part, Part]:
+def divide(images: Images, n_train: int, n_val: int, n_test: int, seed: int) -> tuple[Part, Part, Part]:
     """Training, validation and test images: disjoint, drawn by the seed, with equally many of each class as far as that goes.
 
     Returns three pairs of pixels (n, h, w) or (n, 3, h, w), float in [0, 1], and labels (n,). The test images come from the

@@ -198,43 +198,43 @@ def sharpen(x: Tensor, factor: float = 4.0) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Step:
+class Transform:
     """One transform: how the parameters of n images are drawn, and how they are applied."""
 
     draw: Callable[[int, int, Generator], Tensor] | None  # (n, size, generator) -> one row an image; None: no parameters
     apply: Callable[..., Tensor]  # (x, parameters) -> x
 
 
-def erase_step(scale: Range) -> Step:
-    return Step(partial(draw_erase, scale=scale), erase)
+def erase_transform(scale: Range) -> Transform:
+    return Transform(partial(draw_erase, scale=scale), erase)
 
 
-def perspective_step(distortion: float) -> Step:
-    return Step(partial(draw_perspective, distortion=distortion), perspective)
+def perspective_transform(distortion: float) -> Transform:
+    return Transform(partial(draw_perspective, distortion=distortion), perspective)
 
 
-Table = dict[str, tuple[Step, ...]]
+Table = dict[str, tuple[Transform, ...]]
 
 ANOMALY: Table = {  # H 2.3.2, in H's order; a kind's number is its place here
     "baseline": (),
-    "perspective_small": (perspective_step(0.5),),
-    "perspective": (perspective_step(0.9),),
-    "erase": (erase_step((0.1, 0.2)),),
-    "noise": (Step(draw_noise, add_noise),),
-    "erase_perspective": (erase_step((0.1, 0.2)), perspective_step(0.9)),
-    "blur": (Step(draw_blur, blur),),
-    "sharpness": (Step(None, sharpen),),
+    "perspective_small": (perspective_transform(0.5),),
+    "perspective": (perspective_transform(0.9),),
+    "erase": (erase_transform((0.1, 0.2)),),
+    "noise": (Transform(draw_noise, add_noise),),
+    "erase_perspective": (erase_transform((0.1, 0.2)), perspective_transform(0.9)),
+    "blur": (Transform(draw_blur, blur),),
+    "sharpness": (Transform(None, sharpen),),
 }
 
 CLASSIFICATION: Table = {  # H 2.3.1
     "none": (),
-    "erase": (erase_step((0.02, 0.05)),),
-    "perspective": (perspective_step(0.5),),
-    "both": (erase_step((0.02, 0.05)), perspective_step(0.5)),
+    "erase": (erase_transform((0.02, 0.05)),),
+    "perspective": (perspective_transform(0.5),),
+    "both": (erase_transform((0.02, 0.05)), perspective_transform(0.5)),
 }
 
 
-def apply_steps(x: Tensor, steps: tuple[Step, ...], generator: Generator) -> Tensor:
+def apply_steps(x: Tensor, steps: tuple[Transform, ...], generator: Generator) -> Tensor:
     """Applies the steps one after the other, each with parameters drawn afresh for every image, which its planes share.
 
     (n, size, size) or (n, 3, size, size) -> the same.

@@ -14,7 +14,7 @@ from torch.func import functional_call, jvp
 from inn_lab.errors import ConfigError
 from inn_lab.linear.by_hand import first_order
 from inn_lab.models.base import Model
-from inn_lab.models.solvers import Record, Solver, Step, flat, wide
+from inn_lab.models.solvers import Convergence, Function, Solver, flat, wide
 
 NAMED = 5  # samples that a warning names
 
@@ -33,7 +33,7 @@ def fix(
     atol: float = 1e-5,
     max_iter: int = 300,
     anderson: int = 0,
-) -> tuple[Tensor, Record]:
+) -> tuple[Tensor, Convergence]:
     """z = f(z, x), reached by iterating from z0, and differentiable in x and in the weights of f.
 
     Reverse mode solves a linear equation, T*z = grad + (∂f/∂z)ᵀ T*z (Eq. 8), and forward mode (`torch.func.jvp`) the tangent's,
@@ -58,7 +58,7 @@ def fix(
         weights: tensors that all samples share and that get gradients, such as a matrix that is made once for all iterations.
         rtol, atol, max_iter, anderson: see `Solver`.
 
-    Returns z and a `Record`. Warns with `NotConverged` where a sample has not settled, or its derivatives not been found.
+    Returns z and a `Convergence`. Warns with `NotConverged` where a sample has not settled, or its derivatives not been found.
     Raises ValueError for options out of their range, for x and z0 that do not fit, for a function with weights of its own, and
     where f does not keep z's shape, dtype and device.
     """
@@ -94,7 +94,7 @@ class Settling:
             Solver(**self.options)
         except ValueError as error:
             raise ConfigError(f"{error}") from error
-        self.record: Record | None = None  # the last call's
+        self.record: Convergence | None = None  # the last call's
         self.sums: Tensor | None = None  # iterations, settled samples and samples, since `told` was asked
 
     def __call__(self, f: Callable[..., Tensor], x: Tensor, z0: Tensor, weights: Sequence[Tensor] = ()) -> Tensor:
@@ -139,9 +139,9 @@ class Problem:
 
     def __init__(self, f: Callable[..., Tensor], n_inputs: int, solver: Solver) -> None:
         self.f, self.n_inputs, self.solver = f, n_inputs, solver
-        self.record: Record
+        self.record: Convergence
 
-    def at(self, inputs: Sequence[Tensor], rows: Tensor) -> Step:
+    def at(self, inputs: Sequence[Tensor], rows: Tensor) -> Function:
         """z ↦ f(z) for some of the samples, as it is iterated."""
         given = [value.detach() for value in self.of(inputs, rows)]
 
@@ -166,7 +166,7 @@ class Problem:
             return tuple(inputs)
         return tuple(value[rows] if place < self.n_inputs else value for place, value in enumerate(inputs))
 
-    def tell(self, what: str, record: Record, missed: str) -> None:
+    def tell(self, what: str, record: Convergence, missed: str) -> None:
         """Warns of the samples that have not converged."""
         lost = ~record.residuals.isfinite()
         slow = ~record.converged & ~lost
@@ -214,7 +214,7 @@ class Fix(torch.autograd.Function):
             with torch.enable_grad():
                 return problem.f(here, *problem.of(leaves, rows)), here, leaves
 
-        def make(rows: Tensor) -> Step:
+        def make(rows: Tensor) -> Function:
             out, here, _ = graph(rows)
             return lambda u: torch.autograd.grad(out, here, u, retain_graph=True)[0]
 
@@ -232,7 +232,7 @@ class Fix(torch.autograd.Function):
         problem, (z, *inputs) = ctx.problem, ctx.saved_tensors
         along = [torch.zeros_like(value) if t is None else t for value, t in zip(inputs, tangents, strict=True)]
 
-        def make(rows: Tensor) -> Step:
+        def make(rows: Tensor) -> Function:
             here, given = z[rows], problem.of(inputs, rows)
             return lambda t: jvp(lambda z: problem.f(z, *given), (here,), (t,))[1]
 

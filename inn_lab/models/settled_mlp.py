@@ -44,7 +44,7 @@ class SettledMLP(Settled):
         whole("hidden", hidden)
         self.settlings = [Settling(rtol, atol, max_iter, anderson)] if feedback else []
         self.n_outputs, self.units = n_outputs, hidden
-        self.step = Step(n_inputs + n_outputs * feedback, hidden, n_outputs, generator)
+        self.step = Layers(n_inputs + n_outputs * feedback, hidden, n_outputs, generator)
 
     def matrices(self) -> list[tuple[int, str, Tensor]]:
         return [(0, "i2h", self.step.hidden.weight), (1, "i2h", self.step.readout.weight)]
@@ -58,7 +58,7 @@ class SettledMLP(Settled):
         return y.unflatten(0, (len(x), -1)).expand(-1, x.shape[1], -1)
 
 
-class Step(nn.Module):
+class Layers(nn.Module):
     """One iteration: from what stands at the outputs (B, O) and the input (B, I); without outputs from the input alone."""
 
     def __init__(self, n_read: int, hidden: int, n_outputs: int, generator: torch.Generator | None) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.linalg import solve_ex, vector_norm
 
-Step = Callable[[Tensor], Tensor]
+Function = Callable[[Tensor], Tensor]
 COMPACT = 0.75  # when the share of samples that are not done falls below it, those that are leave the batch
 REGULAR = 1e-8  # of Anderson's least squares: differences become collinear as they shrink
 TINY = 1e-150  # the least length of a difference; its square is still a number
@@ -22,7 +22,7 @@ ROUNDING = 100.0  # a direction is a new one while this many rounding errors of 
 
 
 @dataclass
-class Record:
+class Convergence:
     """How the samples fared, each (B,). `adjoint` is how they did in the last backward pass; None before there was one.
 
     iterations: how many each took. residuals: what was left at its last one, as a multiple of what is allowed (see `Solver`);
@@ -31,7 +31,7 @@ class Record:
 
     iterations: Tensor
     residuals: Tensor
-    adjoint: "Record | None" = None
+    adjoint: "Convergence | None" = None
 
     @property
     def converged(self) -> Tensor:
@@ -68,11 +68,11 @@ class Solver:
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}={value}: {what}, a whole number from {least}; e.g. {name}={100 if least else 5}")
 
-    def settle(self, make: Callable[[Tensor], Step], z: Tensor) -> tuple[Tensor, Record]:
+    def settle(self, make: Callable[[Tensor], Function], z: Tensor) -> tuple[Tensor, Convergence]:
         """The fixed point z = f(z), (B, …), that is reached from z. `make(rows)` returns f of some of the samples."""
         return self._run(make, z, Iteration(flat(z), self))
 
-    def solve(self, make: Callable[[Tensor], Step], b: Tensor) -> tuple[Tensor, Record]:
+    def solve(self, make: Callable[[Tensor], Function], b: Tensor) -> tuple[Tensor, Convergence]:
         """The solution u = b + J u, (B, …). `make(rows)` returns u ↦ J u, linear, of some of the samples.
 
         Of a sample that is not done u is the best that was found: what is left, b + J u − u, is never more than b. Of one of
@@ -83,7 +83,7 @@ class Solver:
         u, record = self._run(make, b, MinimalResiduals(flat(b) / size[:, None], self.rtol))
         return torch.where(wide(record.residuals.isfinite(), u), u * wide(size, u), 0), record
 
-    def _run(self, make: Callable[[Tensor], Step], like: Tensor, method: "Method") -> tuple[Tensor, Record]:
+    def _run(self, make: Callable[[Tensor], Function], like: Tensor, method: "Method") -> tuple[Tensor, Convergence]:
         rows = torch.arange(len(like), device=like.device)  # in the batch; those that are not done are among them
         live = torch.ones_like(rows, dtype=torch.bool)
         parts = torch.zeros_like(rows), method.found.new_full((len(rows),), math.inf)  # iterations and residuals, of rows
@@ -108,7 +108,7 @@ class Solver:
                 method.take(live)
                 live = live[live]
                 apply = make(rows)
-        return whole[0].view_as(like), Record(whole[1], whole[2])
+        return whole[0].view_as(like), Convergence(whole[1], whole[2])
 
 
 class Method(Protocol):
@@ -116,8 +116,8 @@ class Method(Protocol):
 
     found: Tensor
 
-    def step(self, f: Step, live: Tensor) -> tuple[Tensor, Tensor]:
-        """Moves those that are live; returns the residuals, see `Record`, and where an iteration more may lessen them."""
+    def step(self, f: Function, live: Tensor) -> tuple[Tensor, Tensor]:
+        """Moves those that are live; returns the residuals, see `Convergence`, and where an iteration more may lessen them."""
 
     def take(self, rows: Tensor) -> None:
         """Goes on with some of the samples."""
@@ -135,7 +135,7 @@ class Iteration:
         if self.mixed:
             self.mixed.take(rows)
 
-    def step(self, f: Step, live: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, f: Function, live: Tensor) -> tuple[Tensor, Tensor]:
         old, new = self.found, f(self.found)
         step = new - old
         allowed = new.abs().mul_(self.solver.rtol).add_(self.solver.atol)
@@ -216,7 +216,7 @@ class MinimalResiduals:
             new[:, :known] = old[rows, :known]
             setattr(self, name, new)
 
-    def step(self, f: Step, live: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, f: Function, live: Tensor) -> tuple[Tensor, Tensor]:
         at = self.count % MEMORY
         self.count += 1
         if at == 0 and self.count > 1:

@@ -104,7 +104,7 @@ class SRUBlocks(torch.nn.Module):
         self.activation = Activation(*(("sigmoid" if entry in SIGMOID else "linear", n) for entry in range(len(ENTRIES))))
 
     @property
-    def trained(self) -> CSR:
+    def trainable(self) -> CSR:
         """What trains of G; its identities stand beside it."""
         return cast(CSR, self.G.get_submodule("parts.0"))
 
@@ -132,7 +132,7 @@ class SRUBlocks(torch.nn.Module):
         """Takes over the weights of a cell that has as many inputs as hidden units, n; ValueError for another one."""
         if not cell.n_inputs == cell.hidden_size == self.n:
             raise ValueError(f"an SRU of {cell.n_inputs} inputs and {cell.hidden_size} hidden units for blocks of {self.n}")
-        self.trained.values.copy_(self.entries(cell.weight, cell.v, cell.b))
+        self.trainable.values.copy_(self.entries(cell.weight, cell.v, cell.b))
         return self
 
     def entries(self, weight: Tensor, v: Tensor, b: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ class SRUBlocks(torch.nn.Module):
         blocks = torch.cat([weight.view(3, n, n), v.diag_embed(), b.diag_embed()])  # (7, n, n)
         symbols = (*WEIGHTS, *DIAGONALS)
         which = torch.tensor([[symbols.index(s) if s in symbols else -1 for s in row] for row in G], device=weight.device)
-        at, _ = self.trained.entries()
+        at, _ = self.trainable.entries()
         rows, columns = at // width, at % width
         return blocks[which[rows // n, columns // n], rows % n, columns % n]
 

@@ -166,11 +166,11 @@ class Wavefront(torch.nn.Module):
 
     def forward(self, e: Tensor) -> Tensor:
         e = admit("Wavefront", "e", e, ("B", "T", self.y - 2), self.map.values)
-        y = _Iterate.apply(e.permute(1, 2, 0), self.map.values, self)
+        y = _Ticks.apply(e.permute(1, 2, 0), self.map.values, self)
         return y.permute(2, 0, 1)  # (T, last, B) -> (B, T, last)
 
 
-class _Iterate(torch.autograd.Function):
+class _Ticks(torch.autograd.Function):
     """`Wavefront` as one function, with its derivative by hand.
 
     states[depth + k] is what tick k reads: its h is that of tick k − 1. Before them are zeros.

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from inn_lab.data.transforms import apply_steps, normalise, perspective_step
+from inn_lab.data.transforms import apply_steps, normalise, perspective_transform
 from inn_lab.models.fixed_point import Settled
 from inn_lab.seeding import generator
 from inn_lab.studies import ModelJob
@@ -54,4 +54,4 @@ def distort(images: Tensor, severity: float, seed: int) -> Tensor:
     """The images in perspective, each with corners of its own; shapes as of `apply_steps`."""
     if severity == 0:
         return images
-    return apply_steps(images, (perspective_step(severity),), generator(seed, "severity"))
+    return apply_steps(images, (perspective_transform(severity),), generator(seed, "severity"))

@@ -27,7 +27,7 @@ def prune(job: ModelJob) -> str:
     """
     cfg = job.cfg.pruning
     job.model.weights()  # raises where there are none, before an hour of training
-    base = trained(job)
+    base = base_of(job)
     if base is None:
         return "diverged"
     job.model.load_state_dict(base["weights"])
@@ -42,7 +42,7 @@ def prune(job: ModelJob) -> str:
     return fit_and_test(job, cfg.epochs, earlier=job.cfg.trainer.max_epochs)
 
 
-def trained(job: ModelJob) -> dict[str, Any] | None:
+def base_of(job: ModelJob) -> dict[str, Any] | None:
     """The job's model trained without a cut, "weights" and "accuracies"; None if it diverged.
 
     By the first job that asks for it; the others wait. An interrupted training goes on from its checkpoint.
