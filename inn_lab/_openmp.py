@@ -1,7 +1,7 @@
 """Keeps the threads of GNU OpenMP from spinning where they wait. Imported for its effect, before torch or after it.
 
 torch and numba each have threads of their own on the same cores. By default those of GNU OpenMP spin for milliseconds where
-they wait, and with two jobs on two cores a step of 10 ms then takes 300 (`python -m experiments.thread_speed`). Where the
+they wait, and with two jobs on two cores a step of 10 ms then takes 300 (`python -m benchmarks.thread_speed`). Where the
 environment says how they shall wait (GOMP_SPINCOUNT or OMP_WAIT_POLICY), nothing is done.
 """
 

@@ -114,7 +114,7 @@ def test_an_unknown_representation() -> None:
 
 def test_the_benchmarks_slow_twin_is_the_same_network() -> None:
     """What is timed block by block gives what the fused network gives, in value and input gradient."""
-    from experiments.block_speed import BlockByBlock, grids
+    from benchmarks.block_speed import BlockByBlock, grids
 
     x = torch.randn(2, 3, 2500, generator=generator(1)).requires_grad_()
     for model, rows in grids().values():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from experiments import graph_speed
+from benchmarks import graph_speed
 from inn_lab import graphs
 from inn_lab.errors import ConfigError
 from inn_lab.identity import identity

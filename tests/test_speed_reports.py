@@ -1,13 +1,11 @@
 """The reports on speed, on made runs: what each claim says to runs that agree, differ or are too few, and what is drawn."""
 
-import argparse
 import itertools
 
 import pandas as pd
 import pytest
 
 from experiments import matmul_speed, report, selection, training_speed
-from experiments.benchmark import count, positive
 from experiments.claims import OTHER_DATA, Claim, claims_table, judge
 from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 
@@ -169,15 +167,3 @@ def test_what_auto_took_is_read_from_the_run_and_not_reckoned_anew():
     assert best(steps(slow).assign(linear="stepwise")).verdict == DIFFERS
     before = best(steps(slow).drop(columns="linear"))  # runs from before it was logged
     assert (before.measured, before.verdict) == ("no runs", TOO_FEW)
-
-
-@pytest.mark.parametrize(
-    "what, text", [(count, "0"), (count, "-3"), (count, "2.5"), (positive, "nan"), (positive, "0"), (positive, "x")]
-)
-def test_what_is_no_number_of_seconds_or_rounds_is_said(what, text):
-    with pytest.raises(argparse.ArgumentTypeError, match=f"^{text}: .*; e.g."):
-        what(text)
-
-
-def test_numbers_of_seconds_and_rounds():
-    assert (count("3"), positive("0.5")) == (3, 0.5)

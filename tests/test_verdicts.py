@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from experiments import calibration, verdicts
+from benchmarks import calibration
+from experiments import verdicts
 from experiments.verdicts import AGREES, DIFFERS, SPREAD, TOO_FEW, Estimate, Finding, all_of, at_least, difference, mean, trend
 
 numbers = st.lists(st.floats(-1, 1).map(lambda x: round(x, 3)), min_size=2, max_size=8).filter(lambda x: np.std(x) > 1e-3)

@@ -1,6 +1,6 @@
 """What does fusing blocks save? The same block matrix, block by block in Python and fused, a training step of each in one run.
 
-    python -m experiments.block_speed [--seconds 10]
+    python -m benchmarks.block_speed [--seconds 10]
 
 Kale's grids (2024): 2500 + 434 + 434 + 434 + 10 of 3.3 at R = 0.2, and 2500 + 300 + 20 + 10 of 3.5, sparse and of low rank at
 R = 0.2 and 0.01. Block by block is the source's way: each block a matrix of its own, a sparse one masked, each row of blocks
@@ -13,7 +13,7 @@ import argparse
 import torch
 from torch import Tensor, nn
 
-from experiments.benchmark import positive, step_ms, write
+from benchmarks.common import positive, step_ms, write
 from inn_lab import machine
 from inn_lab.linear import LowRank, Masked
 from inn_lab.models import Sequential2D, by_column, represented
@@ -84,7 +84,9 @@ def measure(seconds: float) -> list[dict[str, object]]:
     rows = []
     for name, (model, heights) in grids().items():
         slow, fast = (step_ms(way, x, y, seconds) for way in (BlockByBlock(model, heights), model))
-        rows.append({"grid": name, "block_by_block_ms": slow, "fused_ms": fast, "times_as_fast": slow / fast, **machine(CPU)})
+        rows.append(
+            {"grid": name, "block_by_block_ms": slow, "fused_ms": fast, "times_as_fast": slow / fast, **machine.tags(CPU)}
+        )
     return rows
 
 

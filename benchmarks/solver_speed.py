@@ -1,6 +1,6 @@
 """What does an iteration cost on the way to a fixed point? One of f alone, of `fix`, and of `fix` with Anderson's acceleration.
 
-    python -m experiments.solver_speed [--seconds 5]
+    python -m benchmarks.solver_speed [--seconds 5]
 
 f(z, x) = tanh(W z) + x with an orthogonal W, times 0.999, which settles slowly: every way takes all its iterations. 256 samples
 of 512 numbers, 30 iterations a call; least and median time of the calls, over 30. The ways take turns.
@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.benchmark import positive, write
+from benchmarks.common import positive, write
 from inn_lab import machine
 from inn_lab.models.fixed_point import NotConverged, fix
 from inn_lab.seeding import generator
@@ -54,7 +54,7 @@ def main() -> None:
         for _ in range(ROUNDS):
             for way, call in ways().items():
                 for ms in times(call, 1000, seconds / ROUNDS, cpu):
-                    rows.append({"way": way, "iteration_ms": ms / ITERATIONS, **machine(cpu)})
+                    rows.append({"way": way, "iteration_ms": ms / ITERATIONS, **machine.tags(cpu)})
     for way in ways():
         found = [row["iteration_ms"] for row in rows if row["way"] == way]
         print(f"{way:20}{min(found):8.2f} ms   (median {statistics.median(found):.2f})")

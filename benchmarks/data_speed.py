@@ -1,6 +1,6 @@
 """How long does it take to draw one training epoch of random anomaly? Batched, against torchvision's image by image.
 
-    python -m experiments.data_speed [--source digits|mnist] [--repeats 5]
+    python -m benchmarks.data_speed [--source digits|mnist] [--repeats 5]
 
 2000 sequences of length 9: 18,000 images that are transformed and 2000 blanks, 50 × 50 pixels, in batches of 32. Both ways draw
 the same kinds of transforms for the same images, in the same process, on the same threads. The other processes of a shared
@@ -18,7 +18,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from experiments.benchmark import count, write
+from benchmarks.common import count, write
 from inn_lab import _torchvision  # noqa: F401
 from inn_lab.data import ANOMALY, RandomAnomaly, load, split
 from inn_lab.errors import ConfigError
@@ -119,8 +119,6 @@ def main() -> None:
     parser.add_argument("--source", choices=["digits", "mnist"], default="digits")
     parser.add_argument("--repeats", type=count, default=5)
     options = parser.parse_args()
-    if options.repeats < 1:
-        parser.error(f"--repeats {options.repeats}: at least one")
     try:
         rows = measure(options.source, os.environ.get("INN_LAB_DATA", "data"), options.repeats)
     except ConfigError as error:

@@ -1,6 +1,6 @@
 """What does Lightning cost? The same epochs by a bare loop and by the lab's LightningModule, side by side in one run.
 
-    python -m experiments.loop_speed [--epochs 10]
+    python -m benchmarks.loop_speed [--epochs 10]
 
 Random anomaly, length 9, on the bundled digits; an INN of 100,000 weights at R=0.1, held by CSR; training and validation. The
 epoch that is compared is the median one, after a first that pays for what is compiled and cached.
@@ -12,7 +12,7 @@ import statistics
 import time
 import warnings
 
-from experiments.benchmark import count
+from benchmarks.common import count
 from inn_lab import _torchvision  # noqa: F401  (before Lightning)
 
 # isort: split
@@ -79,11 +79,11 @@ def lightning(epochs: int) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The same epochs by a bare loop and by Lightning.")
-    parser.add_argument("--epochs", type=count, default=10)
+    parser.add_argument("--epochs", type=count, default=10, help="that are timed; one more comes first")
     epochs = parser.parse_args().epochs
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
-    results = {way.__name__: statistics.median(way(epochs)[1:]) for way in (bare, lightning)}
+    results = {way.__name__: statistics.median(way(epochs + 1)[1:]) for way in (bare, lightning)}
     for way, seconds in results.items():
         print(f"{way:12}{seconds:8.3f} s/epoch{seconds / results['bare']:8.2f}")
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")

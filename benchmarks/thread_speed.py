@@ -1,6 +1,6 @@
 """What do threads that spin cost? A training step of two jobs at once on this machine, for each way in which they may wait.
 
-    python -m experiments.thread_speed [--seconds 5] [--rounds 3] [--jobs 2]
+    python -m benchmarks.thread_speed [--seconds 5] [--rounds 3] [--jobs 2]
 
 Each job is what a library's user writes: it imports torch and then inn_lab (or the other way round), and takes as many threads
 as torch does by itself. *spinning* is GNU OpenMP's default, which stands in the environment there, so that `inn_lab/_openmp.py`
@@ -16,7 +16,7 @@ import sys
 
 import torch
 
-from experiments.benchmark import count, positive, step_times, write
+from benchmarks.common import count, positive, step_times, write
 from inn_lab import machine
 from inn_lab.models import INN
 from inn_lab.seeding import generator
@@ -42,7 +42,7 @@ def together(way: str, jobs: int, seconds: float) -> list[float]:
     first, turns = WAYS[way]
     environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     environment |= {"GOMP_SPINCOUNT": turns} if turns else {}
-    command = [sys.executable, "-c", f"import {first}; from experiments.thread_speed import job; job({seconds})"]
+    command = [sys.executable, "-c", f"import {first}; from benchmarks.thread_speed import job; job({seconds})"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     running = [subprocess.Popen(command, env=environment, **pipes) for _ in range(jobs)]
     for process in running:

@@ -1,6 +1,6 @@
 """How often are verdicts wrong? Made runs whose truth is known, judged as measured ones are (docs/verdicts.md).
 
-    python -m experiments.calibration [--times 1000]
+    python -m benchmarks.calibration [--times 1000]
 
 An accuracy is the share of 200 test examples answered rightly. What a network answers on endless data differs from seed to
 seed, with a standard deviation of 0.03, half of that, or twice that; half of its variance is common to arms with the same
@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
+from benchmarks.common import count, write
 from experiments import verdicts
-from experiments.benchmark import count, write
 from experiments.verdicts import AGREES, DIFFERS, SPREAD, TOO_FEW, Finding, accuracy_spread, difference, mean
 
 EXAMPLES, SEEDS = 200, (1, 3, 5, 25, 100)

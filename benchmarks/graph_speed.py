@@ -1,6 +1,6 @@
 """What does a wavefront save? A random graph's network, layer by layer with torch's own modules and as the lab runs it.
 
-    python -m experiments.graph_speed [--seconds 5]
+    python -m benchmarks.graph_speed [--seconds 5]
 
 Graphs of 30 nodes, about the median of those drawn; Reber strings as Darji (2022) trains on them: batch 128, 40 steps of one
 letter. Forward, backward, the gradient's norm clipped, and Adam. Layer by layer, all links that read one layer are one call of
@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from experiments.benchmark import positive, step_ms, write
+from benchmarks.common import positive, step_ms, write
 from inn_lab import graphs, machine
 from inn_lab.models import RandomGraph
 from inn_lab.models.wavefront import CELLS
@@ -83,7 +83,7 @@ def measure(seconds: float) -> list[dict[str, object]]:
             slow, fast = (step_ms(way, x, y, seconds, clip=5) for way in (LayerByLayer(model, cell), model))
             sizes = {"graph": kind, "cell": cell, "units": model.core.units, "weights": model.n_weights}
             rows.append(
-                {**sizes, "layer_by_layer_ms": slow, "wavefront_ms": fast, "times_as_fast": slow / fast, **machine(CPU)}
+                {**sizes, "layer_by_layer_ms": slow, "wavefront_ms": fast, "times_as_fast": slow / fast, **machine.tags(CPU)}
             )
     return rows
 

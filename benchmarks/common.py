@@ -1,4 +1,4 @@
-"""What the benchmarks share (`*_speed.py` without an overlay): what is typed, a training step's time, and where the rows go."""
+"""Shared by the benchmarks: the checks of their arguments, the time of a training step, and the file of their rows."""
 
 import argparse
 import csv

@@ -1,0 +1,45 @@
+"""The benchmarks: what is typed, and that each one runs and writes its rows."""
+
+import argparse
+import csv
+import importlib
+
+import pytest
+
+from benchmarks.common import count, positive
+
+TIMES = {"block_speed": "fused_ms", "graph_speed": "wavefront_ms", "solver_speed": "iteration_ms"}  # a column of its rows
+
+
+@pytest.mark.parametrize("name, column", TIMES.items())
+def test_a_benchmark_times_its_ways_on_this_machine(name, column, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("INN_LAB_OUTPUTS", str(tmp_path))
+    monkeypatch.setattr("benchmarks.common.WARM", 0)
+    monkeypatch.setattr("sys.argv", [name, "--seconds", "0.001"])
+    module = importlib.import_module(f"benchmarks.{name}")
+    monkeypatch.setattr(module, "ROUNDS", 1, raising=False)
+    module.main()
+    assert f"{name}.csv" in capsys.readouterr().out
+    with (tmp_path / "figures" / f"{name}.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows and all(float(row[column]) > 0 and row["machine.threads"] for row in rows)
+
+
+@pytest.mark.slow
+def test_lightning_is_timed_beside_a_bare_loop(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["loop_speed", "--epochs", "1"])
+    importlib.import_module("benchmarks.loop_speed").main()
+    bare, lightning, _ = capsys.readouterr().out.splitlines()
+    assert (bare.split()[0], lightning.split()[0]) == ("bare", "lightning") and float(lightning.split()[1]) > 0
+
+
+@pytest.mark.parametrize(
+    "what, text", [(count, "0"), (count, "-3"), (count, "2.5"), (positive, "nan"), (positive, "0"), (positive, "x")]
+)
+def test_what_is_no_number_of_seconds_or_rounds_is_said(what, text):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"^{text}: .*; e.g."):
+        what(text)
+
+
+def test_numbers_of_seconds_and_rounds():
+    assert (count("3"), positive("0.5")) == (3, 0.5)
