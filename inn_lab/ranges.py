@@ -54,6 +54,7 @@ RANGES: dict[str, Rule] = {  # those without a dot also hold where a group takes
     "data.n_val": count(1, MANY, 200),
     "data.n_test": count(1, MANY, 200),
     "data.batch_size": count(1, MANY, 32),
+    "data.probability": real(lambda v: 0 <= v <= 1, "a probability lies in [0, 1]", 0.5),
     "data.transforms": one_of("none", "erase", "perspective", "both"),
     "data.iterations": count(1, 10_000, 5),
     "data.cycles": real(lambda v: 0 < v <= 1e9, "how many waves, a positive number, at most 1e9", 1),

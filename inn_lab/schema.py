@@ -58,6 +58,9 @@ class Sized:
 class ImageData(Sized):
     """Of data groups that are made of a source's images."""
 
+    redraw: bool = MISSING
+    probability: float = MISSING
+
 
 @dataclass
 class AnomalyData(ImageData):
@@ -110,6 +113,7 @@ class RegressionObjective:
 class BlockMatrix:
     _target_: str = MISSING
     bias: bool = MISSING
+    init_bias: str = MISSING
     init: str = MISSING
     init_std: float = MISSING
     linear: str = MISSING

@@ -284,6 +284,33 @@ def test_an_epoch_repeats_and_epochs_differ(build, digits):
 
 
 @groups
+def test_without_redraw_every_epoch_is_the_first(build, digits):
+    drawn, fixed = build(digits), build(digits, redraw=False)
+    for part, epoch in (("train", 0), ("train", 3), ("val", 0), ("test", 0)):
+        x, y = collect(fixed, part, epoch)
+        first = collect(drawn, part, 0)
+        assert torch.equal(x, first[0]) and torch.equal(y, first[1]), (part, epoch)
+
+
+@pytest.mark.parametrize("name", ["uniform", "random", "both"])
+def test_the_probability_comes_to_the_images(digits, name):
+    """At 0 nothing is erased or moved: of a still image nothing changes; of sequences only what is blurred, and so on."""
+    if name == "both":
+        x, _ = collect(Classification(digits, "both", 1, probability=0.0, **COMMON), "val")
+        assert torch.equal(x, collect(Classification(digits, "none", 1, **COMMON), "val")[0])
+        return
+    group, distinct = {"uniform": (UniformAnomaly, 1), "random": (RandomAnomaly, 6)}[name]
+    data = [group(digits, seq_len=6, probability=probability, **COMMON) for probability in (1.0, 0.0)]
+    assert data[0].distinct == distinct
+    images = {tuple(row) for row in normalise(data[0]._pixels["train"], 0.3, 0.4).flatten(1).tolist()}
+    shares = []
+    for one in data:
+        frames = collect(one, "train")[0][:, :6].flatten(0, 1).tolist()
+        shares.append(sum(tuple(frame) in images for frame in frames) / len(frames))
+    assert abs(shares[0] - 1 / 8) < 0.1 < 0.45 < shares[1]  # one kind of eight leaves an image as it is; without chance, five
+
+
+@groups
 def test_validation_stays_whatever_the_training_draws(build, digits):
     data, other = build(digits), build(digits)
     before = collect(data, "val")
@@ -355,7 +382,7 @@ def recorded(monkeypatch):
     """Lets every image through as it is, and keeps the kinds it should have had."""
     kinds = []
 
-    def through(x, kind, generator, which):
+    def through(x, kind, generator, which, probability):
         kinds.append(kind)
         return x[which]
 

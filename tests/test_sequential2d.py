@@ -210,6 +210,19 @@ def test_an_inn_is_a_block_matrix_of_one_block() -> None:
     assert torch.equal(inn(x), by_hand(x))
 
 
+def test_biases_are_drawn_last_and_uniformly() -> None:
+    sizes = {"n_weights": 30_000, "R": 0.1}
+    zero, uniform, again = (INN(500, 10, **sizes, init_bias=how, generator=generator(1)) for how in ("zero", "uniform", "uniform"))
+    assert (zero.bias == 0).all() and torch.equal(uniform.bias, again.bias)
+    for one, other in zip(zero.map.entries(), uniform.map.entries(), strict=True):
+        assert torch.equal(one, other)  # patterns and weights are the same
+    scaled = uniform.bias.detach() * uniform.width**0.5
+    assert scaled.min() >= -1 and scaled.max() <= 1 and scaled.min() < -0.97 and scaled.max() > 0.97
+    assert abs(float(scaled.mean())) < 4.5 / (3 * len(scaled)) ** 0.5
+    assert abs(float(scaled.var()) - 1 / 3) < 4.5 * (4 / 45 / len(scaled)) ** 0.5
+    assert INN(500, 10, **sizes, init_bias="uniform", bias=False, generator=generator(1)).bias is None
+
+
 def test_an_identity_remembers() -> None:
     """A block that keeps what it was given: h ← [x; h_first], the second half is the input of a step before."""
     model = Sequential2D(
@@ -289,6 +302,7 @@ def test_each_component_trades_with_its_probability() -> None:
         ({"component": 0}, r"component=0: must be a whole number"),
         ({"hidden": [50, 0]}, r"hidden\[1\]=0"),
         ({"init": "xavier"}, r"init=xavier: there is no such init"),
+        ({"init_bias": "unifrom"}, r"init_bias=unifrom: there is no such init_bias; did you mean uniform"),
         ({"linear": "dense"}, r"linear=dense"),
     ],
 )

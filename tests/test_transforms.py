@@ -271,6 +271,30 @@ def test_a_kind_is_its_steps_in_order(table, name, erased, moved):
     assert torch.equal(ours.apply_steps(x, getattr(ours, table)[name], b), expected)
 
 
+@pytest.mark.parametrize("name", ["erase", "perspective", "erase_perspective", "blur"])
+def test_with_a_probability_an_image_is_transformed_or_left(name):
+    """The parameters are those of probability 1; torchvision has a `p` for the erasing and the perspective alone."""
+    x, steps = images(2000, 8), ours.ANOMALY[name]
+    moved = ours.apply_steps(x, steps, rng(), 1.0)
+    assert torch.equal(moved, ours.apply_steps(x, steps, rng()))
+    if name == "blur":
+        assert torch.equal(ours.apply_steps(x, steps, rng(), 0.0), moved)
+        return
+    assert torch.equal(ours.apply_steps(x, steps, rng(), 0.0), x)
+    some = ours.apply_steps(x, steps, rng(), 0.3)
+    left = (some == x).flatten(1).all(1)
+    expected = 0.7 ** len(steps)
+    assert abs(float(left.double().mean()) - expected) < 4.5 * math.sqrt(expected * (1 - expected) / 2000)
+    if len(steps) == 1:
+        assert torch.equal(some[~left], moved[~left])
+
+
+def test_the_planes_of_an_image_are_left_together():
+    x = torch.rand(200, 3, 8, 8, generator=rng())
+    left = (ours.apply_steps(x, ours.ANOMALY["erase"], rng(), 0.5) == x).flatten(2).all(2)  # (n, 3)
+    assert (left == left[:, :1]).all() and 50 < left[:, 0].sum() < 150
+
+
 def slow_mixed(x, kinds, generator, which):
     """The obvious twin: each kind's parameters drawn in the table's order, then every image for itself."""
     out = x[which].clone()

@@ -67,6 +67,11 @@ class ImageSet(ABC):
     n_train, n_val, n_test: how many examples each part has. They are made of as many images; where the source has fewer, the
         training part makes do with what is left (see `divide`).
     image_size: the images are resized to image_size × image_size; all of them are kept so (10 kB an image at 50 × 50 in gray).
+    redraw: whether training examples are drawn anew for each epoch; else every epoch has those of epoch 0, in their order, as
+        in the code that Hershey published later (github.com/qbhershey/iterativenn), which reads them from a file.
+    probability: with which each erasing and each perspective is applied to an image. Hershey 2023, 2.3.1, and his published
+        generator (github.com/qbhershey/RandomAnomaly) have 1, which is the default; 2.3.2 does not say, and torchvision's own
+        default is 0.5.
     mean, std: of the source's pixels; pixels in [0, 1] leave as (pixel − mean) / std.
     device: where the images are kept and transformed.
     once: called as once(name, make) for what every job with the same data has; returns what `make` does, or did before.
@@ -88,6 +93,8 @@ class ImageSet(ABC):
         n_val: int,
         n_test: int,
         batch_size: int,
+        redraw: bool = True,
+        probability: float = 1.0,
         mean: float,
         std: float,
         seed: int,
@@ -96,6 +103,7 @@ class ImageSet(ABC):
         once: Callable[[str, Callable[[], Any]], Any] = lambda name, make: make(),
     ):
         self.batch_size, self.mean, self.std, self.seed, self.device = batch_size, mean, std, seed, torch.device(device)
+        self.redraw, self.probability = redraw, probability
         self.image = (images.train_pixels.shape[1:-2].numel(), image_size, image_size)
         self.n_inputs = math.prod(self.image)
         self.n_classes = images.n_classes
@@ -121,12 +129,13 @@ class ImageSet(ABC):
     def batches(self, part: str, epoch: int = 0) -> Batches:
         """The batches of "train", "val" or "test": x (B, T, I) and y (B,), on the device; the last may be shorter.
 
-        Training examples are drawn anew for each epoch, and epoch k is the same whatever was drawn before. Validation and test
-        are drawn once and kept; `epoch` changes nothing there.
+        Training examples are drawn anew for each epoch, and epoch k is the same whatever was drawn before; without `redraw`
+        each is epoch 0. Validation and test are drawn once and kept; `epoch` changes nothing there.
         """
         if part not in PARTS:
             raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part}")
-        start = (lambda: self._draw("train", epoch)) if part == "train" else (lambda: self._keep(part))
+        drawn = epoch if self.redraw else 0
+        start = (lambda: self._draw("train", drawn)) if part == "train" else (lambda: self._keep(part))
         return Batches(self.sizes[part], self.batch_size, start)
 
     def _keep(self, part: str) -> list[Batch]:
@@ -154,7 +163,9 @@ class Anomaly(ImageSet):
     input".
 
     There are n_train, n_val and n_test *sequences*, also where the source has fewer images than that (digits: 2000 sequences of
-    1397 images). Raises ConfigError where a class has fewer images in a part than a sequence needs.
+    1397 images). A part's sequences share its images, which no other part shows. Hershey's published generator draws each image
+    by itself from all 60,000 of MNIST, for validation and test too; that a sequence has an image twice then happens in fewer
+    than 1 of 100. Raises ConfigError where a class has fewer images in a part than a sequence needs.
     """
 
     def __init__(self, images: Images, seq_len: int, flag: bool = True, **common):
@@ -219,7 +230,8 @@ class UniformAnomaly(Anomaly):
     distinct = 1
 
     def _show(self, x, pixels, chosen, usual, odd, y, rng):
-        both = apply_mixed(pixels, torch.cat([usual, odd]), rng, which=chosen.repeat(2, 1).flatten())  # (2b, …, H, W)
+        which = chosen.repeat(2, 1).flatten()
+        both = apply_mixed(pixels, torch.cat([usual, odd]), rng, which, self.probability)  # (2b, …, H, W)
         copies, others = normalise(both.flatten(1), self.mean, self.std).chunk(2)  # (b, I) each
         x[:] = copies[:, None]
         x[torch.arange(len(y)), y] = others
@@ -235,7 +247,7 @@ class RandomAnomaly(Anomaly):
     def _show(self, x, pixels, chosen, usual, odd, y, rng):
         kinds = usual[:, None].repeat(1, self.seq_len)  # (b, L)
         kinds.scatter_(1, y[:, None], odd[:, None])
-        images = apply_mixed(pixels, kinds.flatten(), rng, which=chosen.flatten())  # (b · L, …, H, W)
+        images = apply_mixed(pixels, kinds.flatten(), rng, chosen.flatten(), self.probability)  # (b · L, …, H, W)
         normalise(images.view(x.shape), self.mean, self.std, out=x)
 
 
@@ -256,5 +268,6 @@ class Classification(ImageSet):
     def _pieces(self, part: str, n: int, rng: Generator) -> Iterator[Batch]:
         order = torch.randperm(n, generator=rng) if part == "train" else torch.arange(n)
         for rows in order.split(CHUNK):
-            x = apply_steps(self._pixels[part].index_select(0, rows.to(self.device)), self._steps, rng)
+            images = self._pixels[part].index_select(0, rows.to(self.device))
+            x = apply_steps(images, self._steps, rng, self.probability)
             yield normalise(x, self.mean, self.std).view(len(rows), 1, self.n_inputs), self._labels[part][rows].to(self.device)

@@ -203,14 +203,15 @@ class Transform:
 
     draw: Callable[[int, int, Generator], Tensor] | None  # (n, size, generator) -> one row an image; None: no parameters
     apply: Callable[..., Tensor]  # (x, parameters) -> x
+    by_chance: bool = False  # whether torchvision's has a probability `p`, with which it is applied to an image
 
 
 def erase_transform(scale: Range) -> Transform:
-    return Transform(partial(draw_erase, scale=scale), erase)
+    return Transform(partial(draw_erase, scale=scale), erase, by_chance=True)
 
 
 def perspective_transform(distortion: float) -> Transform:
-    return Transform(partial(draw_perspective, distortion=distortion), perspective)
+    return Transform(partial(draw_perspective, distortion=distortion), perspective, by_chance=True)
 
 
 Table = dict[str, tuple[Transform, ...]]
@@ -234,8 +235,10 @@ CLASSIFICATION: Table = {  # H 2.3.1
 }
 
 
-def apply_steps(x: Tensor, steps: tuple[Transform, ...], generator: Generator) -> Tensor:
+def apply_steps(x: Tensor, steps: tuple[Transform, ...], generator: Generator, probability: float = 1.0) -> Tensor:
     """Applies the steps one after the other, each with parameters drawn afresh for every image, which its planes share.
+
+    Each erasing and each perspective leaves an image as it is with 1 − `probability`. At 1 nothing is drawn for that.
 
     (n, size, size) or (n, 3, size, size) -> the same.
     """
@@ -245,12 +248,18 @@ def apply_steps(x: Tensor, steps: tuple[Transform, ...], generator: Generator) -
         if step.draw:
             each = step.draw(n, size, generator).to(x.device)[:, None]  # a row an image
             drawn = (each.expand(-1, x.shape[1:-2].numel(), *each.shape[2:]).flatten(0, 1),)  # a row a plane
-        planes = step.apply(planes, *drawn)
+        applied = step.apply(planes, *drawn)
+        if step.by_chance and probability < 1:
+            chosen = torch.rand(n, generator=generator, device=generator.device).to(x.device) < probability
+            applied = torch.where(chosen.repeat_interleave(x.shape[1:-2].numel())[:, None, None], applied, planes)
+        planes = applied
     return planes.view(x.shape)
 
 
-def apply_mixed(x: Tensor, kinds: Tensor, generator: Generator, which: Tensor | None = None) -> Tensor:
-    """Each image in its own way: image i by the kinds[i]-th entry of `ANOMALY`; shapes as of `apply_steps`.
+def apply_mixed(
+    x: Tensor, kinds: Tensor, generator: Generator, which: Tensor | None = None, probability: float = 1.0
+) -> Tensor:
+    """Each image in its own way: image i by the kinds[i]-th entry of `ANOMALY`; shapes and `probability` as of `apply_steps`.
 
     With `which` (m,), and kinds (m,), image i is x[which[i]]: it is taken from x only when its turn comes, which spares a copy
     of all. One pass over the images of each kind. `kinds` and `which` may stay on the CPU whatever the images' device.
@@ -262,5 +271,5 @@ def apply_mixed(x: Tensor, kinds: Tensor, generator: Generator, which: Tensor | 
         rows = (kinds == kind).nonzero().flatten()
         if len(rows):
             images = x.index_select(0, (rows if which is None else which[rows]).to(x.device))
-            out.index_copy_(0, rows.to(x.device), apply_steps(images, steps, generator))
+            out.index_copy_(0, rows.to(x.device), apply_steps(images, steps, generator, probability))
     return out

@@ -79,6 +79,7 @@ Block = Trainable | Diagonal | Factored | Identity | None  # None is all zeros
 Grid = Sequence[Sequence[Block]]
 PATTERNED = Trainable | Diagonal  # blocks that say which of their entries train
 INITS = ("normal", "fan_in")
+BIASES = ("zero", "uniform")
 
 
 class Sequential2D(Model):
@@ -98,13 +99,16 @@ class Sequential2D(Model):
         grid: rows of blocks.
         activation: (name, height) from the top: "relu", "linear", "tanh", "sigmoid".
         init: "normal" draws the weights from N(0, init_std²), as Hershey; "fan_in" from N(0, 2/k), k the trainable entries in
-            the row (He et al. 2015), whatever `init_std`. Low-rank blocks always have `init_std`. Biases start at zero.
+            the row (He et al. 2015), whatever `init_std`. Low-rank blocks always have `init_std`.
+        init_bias: biases start at "zero", or "uniform" in ±1/√width, width the number of columns, as in the code that Hershey
+            published later (github.com/qbhershey/iterativenn, MaskedLinear).
         linear: how what trains is held: "csr", "masked", "dense" (all entries train), "stepwise" (as the sources multiply) or
             "auto".
         device: where the model will run, if not where the generator is; only "auto" cares.
-        generator: block by block, row by row, patterns and factors are drawn from it, and then the weights.
+        generator: block by block, row by row, patterns and factors are drawn from it, then the weights, and last the biases.
 
-    Raises ValueError for sizes that don't fit each other, ConfigError for an `init` or `linear` that is unknown or cannot be.
+    Raises ValueError for sizes that don't fit each other, ConfigError for an `init`, `init_bias` or `linear` that is
+    unknown or cannot be.
     """
 
     map: WeightMatrix  # with generator=None there is none
@@ -119,6 +123,7 @@ class Sequential2D(Model):
         grid: Grid,
         activation: Sequence[tuple[str, int]],
         bias: bool = True,
+        init_bias: str = "zero",
         init: str = "normal",
         init_std: float = 0.05,
         linear: str = "auto",
@@ -128,6 +133,8 @@ class Sequential2D(Model):
         super().__init__(n_inputs)
         if init not in INITS:
             raise ConfigError(f"init={init}: there is no such init{near(str(init), INITS)}")
+        if init_bias not in BIASES:
+            raise ConfigError(f"init_bias={init_bias}: there is no such init_bias{near(str(init_bias), BIASES)}")
         if not 0 < init_std < math.inf:
             raise ConfigError(f"init_std={init_std}: a standard deviation is positive; e.g. init_std=0.05")
         self.n_outputs, self.depth, self.width = n_outputs, sum(rows), sum(columns)
@@ -150,6 +157,8 @@ class Sequential2D(Model):
             rows, columns, grid, init=init, init_std=init_std, linear=linear, device=device, generator=generator
         )
         self.bias = torch.nn.Parameter(torch.zeros(self.depth, device=generator.device)) if bias else None
+        if self.bias is not None and init_bias == "uniform":
+            torch.nn.init.uniform_(self.bias, -1 / math.sqrt(self.width), 1 / math.sqrt(self.width), generator)
 
     @property
     def n_weights(self) -> int:
