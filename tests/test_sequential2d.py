@@ -211,8 +211,8 @@ def test_an_inn_is_a_block_matrix_of_one_block() -> None:
 
 
 def test_biases_are_drawn_last_and_uniformly() -> None:
-    sizes = {"n_weights": 30_000, "R": 0.1}
-    zero, uniform, again = (INN(500, 10, **sizes, init_bias=how, generator=generator(1)) for how in ("zero", "uniform", "uniform"))
+    sizes, hows = {"n_weights": 30_000, "R": 0.1}, ("zero", "uniform", "uniform")
+    zero, uniform, again = (INN(500, 10, **sizes, init_bias=how, generator=generator(1)) for how in hows)
     assert (zero.bias == 0).all() and torch.equal(uniform.bias, again.bias)
     for one, other in zip(zero.map.entries(), uniform.map.entries(), strict=True):
         assert torch.equal(one, other)  # patterns and weights are the same
