@@ -108,6 +108,22 @@ def related(draw: np.random.Generator, by: float, n: int, spread: float) -> Find
     return verdicts.correlation(pd.Series(x), pd.Series(y), 6 / np.pi * np.arcsin(0.3 / 2))  # Spearman's of a normal one of 0.3
 
 
+def straight(draw: np.random.Generator, by: float, n: int, spread: float) -> Finding:
+    r = 0.3 + by
+    x, y = draw.multivariate_normal([0, 0], [[1, r], [r, 1]], 8 * n).T
+    return verdicts.coefficient(float(np.corrcoef(x, y)[0, 1]), 8 * n, 0.3)
+
+
+def slower(draw: np.random.Generator, by: float, n: int, spread: float) -> Finding:
+    a, b = (pd.Series(np.exp(draw.normal(np.log(ms), spread, n))) for ms in (20 * np.exp(by), 10))
+    return verdicts.ratio(a, b, 2)
+
+
+def stepped(draw: np.random.Generator, by: float, n: int, spread: float) -> Finding:
+    found = pd.Series(np.round(draw.normal(0.7 + by, spread, n), 1))
+    return verdicts.in_steps(mean, found, step=0.1).within(0.7)
+
+
 TESTS: dict[str, Test] = {
     "a level is at least 0.5": level,
     "a level lies in 0.3 … 0.6": band,
@@ -122,6 +138,9 @@ TESTS: dict[str, Test] = {
     "one of five holds": several(1),
     "a share is at least 0.8 (8 n cases)": cases,
     "a correlation is at least 0.3 (8 n cases)": related,
+    "Pearson's correlation is at least 0.3 (8 n cases)": straight,
+    "a time is at least twice another": slower,
+    "a share in tenths is at least 0.7": stepped,
 }
 
 

@@ -23,7 +23,7 @@ RARE = 0.025  # how often a verdict may be wrong, each of the two
 # The standard deviation of an anomaly task's accuracy from seed to seed, on endless test data: measured, see docs/verdicts.md.
 SPREAD = 0.03
 TRUSTED = 4  # how many runs more that is worth
-ROUNDED = 1 / math.sqrt(12)  # the standard deviation that rounding to whole steps leaves open
+ROUNDED = 0.5  # of a step: what seeds that come out the same may yet differ by, as a standard deviation
 
 
 @dataclass(frozen=True)

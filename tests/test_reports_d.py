@@ -51,7 +51,7 @@ def verdicts(made: pd.DataFrame) -> list[str]:
 
 
 def test_all_agree_where_all_is_as_in_the_source():
-    assert set(verdicts(darji())) == {AGREES}
+    assert set(verdicts(darji(seeds=range(4)))) == {AGREES}
 
 
 def test_without_runs_nothing_is_said():
