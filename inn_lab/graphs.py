@@ -1,4 +1,4 @@
-"""Graphs that networks are made of: drawn by number, or read from a file; their layers, and their properties."""
+"""Graphs for networks: drawn by number, or read from a file; their layers and their properties."""
 
 from collections.abc import Hashable
 from pathlib import Path
@@ -28,14 +28,14 @@ READERS = {
 
 
 def draw(kind: str, number: int) -> nx.Graph:
-    """The connected random graph of this kind and number, the same for every seed of a run.
+    """The connected random graph of this kind and number. It does not depend on a run's seed.
 
-    Its n nodes are uniform in 10 … 50. "watts_strogatz" rewires every edge of a ring in which each node has its n // 5 nearest
-    neighbours (the even number below); "barabasi_albert" gives each new node n // 10 edges, the first one to the n // 10 nodes
-    that are there without any.
+    Its number of nodes n is uniform in 10 … 50. "watts_strogatz" rewires every edge of a ring in which each node has its n // 5
+    nearest neighbours (the even number below); "barabasi_albert" gives each new node n // 10 edges, the first one to n // 10
+    nodes that have no edges.
 
-    Source: Darji 2022, 5.3. networkx has since begun such a graph with a star around its *first* node, which would leave one
-    source node where Darji's graphs have n // 10; here the star is around the last of its nodes, as it was then.
+    Source: Darji 2022, 5.3. Newer versions of networkx begin such a graph with a star around its *first* node, which leaves one
+    source node where Darji's graphs have n // 10. Here the star is around the last of its nodes, as it was then.
 
     Raises ConfigError for an unknown kind and a negative number.
     """
@@ -53,10 +53,9 @@ def draw(kind: str, number: int) -> nx.Graph:
 def read(path: str | Path) -> nx.Graph:
     """The graph in a file: .graphml, .gml, .adjlist, or .edgelist and .txt, which have an edge in each line.
 
-    What else the file says of nodes and edges is left out. Nodes that are named by whole numbers stand in the order of these,
-    others in the order in which the file names them.
+    Other data of nodes and edges are ignored. Nodes whose names are whole numbers are ordered by them, others as in the file.
 
-    Raises ConfigError for what cannot be read, and as `check`.
+    Raises ConfigError for a file that cannot be read, and as `check`.
     """
     path, name = Path(path).expanduser(), f"path={path}"
     if path.suffix not in READERS:
@@ -79,7 +78,7 @@ def read(path: str | Path) -> nx.Graph:
 
 
 def check(graph: nx.Graph, name: str) -> None:
-    """Raises ConfigError unless the graph is one of which a network can be made and all properties are defined."""
+    """Raises ConfigError unless a network can be made from the graph and all its properties are defined."""
     if len(graph) > MOST or graph.number_of_edges() > 10 * MOST:
         of = f"{len(graph)} nodes and {graph.number_of_edges()} edges"
         raise ConfigError(f"{name}: {of}; give a graph of at most {MOST} nodes and {10 * MOST} edges")
@@ -96,9 +95,9 @@ def check(graph: nx.Graph, name: str) -> None:
 
 
 def layers(graph: nx.Graph) -> list[list[Hashable]]:
-    """The nodes by layer, each edge taken to lead from the node that comes first in the graph's order to the later one.
+    """The nodes by layer. An edge leads from the node that is earlier in the graph's order to the later one.
 
-    A node that no edge leads to is in layer 0, any other one layer above the highest of those before it.
+    A node to which no edge leads is in layer 0. Any other node is one layer above the highest node that leads to it.
 
     Source: Darji 2022, Algorithm 2.
     """
@@ -114,8 +113,8 @@ def layers(graph: nx.Graph) -> list[list[Hashable]]:
 def properties(graph: nx.Graph) -> dict[str, float]:
     """The 23 `PROPERTIES` of a graph, under Darji's names.
 
-    The density is edges over n (n − 1), half of what is usual for undirected graphs, source and sink nodes are those of the
-    first and of the last layer, "degree" is degree centrality; var and std are of samples, with n − 1.
+    The density is edges over n (n − 1), half of the usual one for undirected graphs. Source nodes are those of the first layer,
+    sink nodes those of the last. "degree" is degree centrality; var and std are of samples, with n − 1.
 
     Source: Darji 2022, 3.7.2 and 5.3.2.
 

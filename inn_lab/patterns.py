@@ -1,7 +1,7 @@
-"""Which entries of a weight matrix train: random draws of positions.
+"""Random patterns: which entries of a weight matrix are trainable.
 
-A pattern is an int64 tensor (n,) of sorted flat indices, row · columns + column, on the generator's device. It's drawn as
-indices: a matrix of rows × columns random numbers is never made.
+A pattern is an int64 tensor (n,) of sorted flat indices, row · columns + column, on the generator's device. The indices are
+drawn directly: a matrix of rows × columns random numbers is never made.
 """
 
 import math
@@ -13,21 +13,21 @@ from torch import Tensor
 def draw_exact(rows: int, columns: int, n: int, generator: torch.Generator) -> Tensor:
     """Exactly `n` different entries, each set of n entries equally likely.
 
-    Draws with replacement until enough different entries are there, then drops a random surplus. What has been drawn is,
-    given how many different entries it holds, a uniform set of that size, and so is a uniform part of it.
+    Draws with replacement until there are n different entries, then drops random ones that are too many. Given its size, the
+    set that was drawn is uniform, and so is a uniform subset of it.
 
-    Raises ValueError where n is not in [0, rows · columns].
+    Raises ValueError if n is not in [0, rows · columns].
     """
     total = rows * columns
     if not 0 <= n <= total:
         raise ValueError(f"cannot draw {n} different entries of a {rows} × {columns} matrix")
     device = generator.device
-    if 2 * n > total:  # with replacement, the last few entries would take long to come: draw those left out
+    if 2 * n > total:  # drawing nearly all with replacement would take long: draw the entries to leave out
         kept = torch.ones(total, dtype=torch.bool, device=device)
         kept[draw_exact(rows, columns, total - n, generator)] = False
         return kept.nonzero().flatten()
     drawn = torch.empty(0, dtype=torch.int64, device=device)
-    draws = math.ceil(-total * math.log1p(-n / total)) + 16 if n else 0  # as many bring n different entries on average
+    draws = math.ceil(-total * math.log1p(-n / total)) + 16 if n else 0  # about as many draws give n different entries
     while len(drawn) < n:
         more = torch.randint(total, (draws,), generator=generator, device=device)
         drawn = torch.cat([drawn, more]).unique()
@@ -37,9 +37,9 @@ def draw_exact(rows: int, columns: int, n: int, generator: torch.Generator) -> T
 
 
 def draw_bernoulli(rows: int, columns: int, R: float, generator: torch.Generator) -> Tensor:
-    """Each entry by itself with probability R, as Hershey 2023's "r < R".
+    """Each entry independently with probability R, as Hershey 2023's "r < R".
 
-    Drawn as a binomial count of entries and then, given the count, a uniform set of that size: the same law.
+    The number of entries is drawn from a binomial distribution, then a uniform set of that size. The distribution is the same.
     """
     total = torch.tensor(float(rows * columns), dtype=torch.float64, device=generator.device)
     count = torch.binomial(total, torch.full_like(total, R), generator=generator)
@@ -47,14 +47,14 @@ def draw_bernoulli(rows: int, columns: int, R: float, generator: torch.Generator
 
 
 def effective(indices: Tensor, n_inputs: int, width: int, n_outputs: int, steps: int, fixed: Tensor | None = None) -> int:
-    """How many of the entries lie on a path from an input to an output within `steps` applications of the matrix.
+    """The number of entries on a path from an input to an output within `steps` applications of the matrix.
 
-    Only those can move the loss: an entry (i, j) is on such a path if j is reached from an input in a applications, an output
-    from i in b more, and a + 1 + b ≤ steps. Found by breadth-first search over the entries; no matrix is made. (Hershey 2023,
-    3.4.2, blames weights "disconnected from the gradient path" for the collapse at low density; this counts them.)
+    Only these can change the loss. An entry (i, j) is on such a path if j is reached from an input in a applications, an output
+    from i in b more, and a + 1 + b ≤ steps. A breadth-first search over the entries finds them; no matrix is made. (Hershey
+    2023, 3.4.2, blames weights "disconnected from the gradient path" for the collapse at low density; this counts them.)
 
     indices (n,): flat, row · width + column, of the depth × width space (width = n_inputs + depth), outputs the last rows.
-    fixed (m,): the same of entries that don't train: paths lead over them too, but they are not counted.
+    fixed (m,): entries that are not trainable, given likewise. Paths may use them, but they are not counted.
     """
     n = len(indices)
     indices = indices if fixed is None else torch.cat([indices, fixed])

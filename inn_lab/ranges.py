@@ -6,9 +6,9 @@ from typing import Any
 
 from inn_lab.errors import ConfigError
 
-Rule = tuple[Callable[[Any], bool], str, Any]  # is it allowed? what is allowed, an example
-MANY = 10**9  # of what is counted one by one, more than anyone waits for
-WIDE = 10**8  # units of a layer; whether its weights fit into the memory is `inn_lab.memory`'s question
+Rule = tuple[Callable[[Any], bool], str, Any]  # whether a value is allowed, what is allowed in words, and an example
+MANY = 10**9  # the most of anything that is counted one by one: nobody waits longer
+WIDE = 10**8  # units of a layer; `inn_lab.machine` checks whether its weights fit into memory
 
 
 def count(least: int, most: int, example: Any, more: str = "") -> Rule:
@@ -37,7 +37,7 @@ SHARE = real(lambda v: 0 <= v <= 1, "a group's density lies in [0, 1]", 0.2)
 POSITIVE = real(lambda v: 0 < v <= 1e9, "a positive number, at most 1e9", 1)
 UNITS = count(1, WIDE, 100)
 
-RANGES: dict[str, Rule] = {  # those without a dot also hold where a group takes them over, as model.R
+RANGES: dict[str, Rule] = {  # a key without a dot also covers the key of a group that copies it, as model.R
     "R": or_null(DENSITY),
     "n_weights": or_null(WEIGHTS),
     "depth": or_null(count(1, 2**53, 610)),
@@ -98,7 +98,7 @@ RANGES: dict[str, Rule] = {  # those without a dot also hold where a group takes
     "study.seconds": real(lambda v: 0 <= v <= 1e9, "seconds, from 0 to 1e9", 2),
     "pruning.target": one_of("both", "i2h", "h2h"),
     "pruning.scope": one_of("global", "layer"),
-    "pruning.amount": real(lambda v: 0 <= v <= 1, "the share of the weights that go lies in [0, 1]", 0.5),
+    "pruning.amount": real(lambda v: 0 <= v <= 1, "the fraction of the weights to cut lies in [0, 1]", 0.5),
     "pruning.epochs": count(0, MANY, 10),
     "trainer.max_epochs": count(1, MANY, 100),
     "trainer.max_time": or_null(real(lambda v: 0 < v <= 1e9, "seconds, at most 1e9", 300)),
@@ -115,7 +115,7 @@ def rule_of(key: str) -> Rule | None:
 
 
 def check_value(key: str, value: Any) -> None:
-    """Raises ConfigError for a value out of its range, and for a number that is none."""
+    """Raises ConfigError for a value out of its range, and for a number that is not finite."""
     rule = rule_of(key)
     if rule is None:
         if isinstance(value, float) and not math.isfinite(value):

@@ -1,6 +1,6 @@
-"""Random streams: every draw of the lab's own comes from a generator named here.
+"""Random streams by name: all random numbers of the lab itself come from a `generator` with a name.
 
-torch's, numpy's and Python's global generators are seeded as well, for a user's model, data or study that draws from them.
+The global generators of torch, numpy and Python are seeded too, for a user's model, data or study that draws from them.
 """
 
 import random
@@ -14,7 +14,7 @@ import torch
 
 
 def generator(seed: int, *stream: str | int, device: str | torch.device = "cpu") -> torch.Generator:
-    """An independent random stream of its own for each `seed` and name.
+    """An independent random stream for each `seed` and name.
 
     `generator(0, "pattern")` and `generator(0, "train", 7)` (epoch 7) share nothing, and neither changes when another part of a
     run draws more or fewer numbers. The streams are spread by numpy's SeedSequence.
@@ -32,7 +32,7 @@ def seed_globals(seed: int, *stream: str | int) -> None:
 
 @contextmanager
 def aside(seed: int, *stream: str | int) -> Iterator[None]:
-    """Inside, the global generators draw from a stream of its own; afterwards they go on as if nothing had been drawn."""
+    """Inside, the global generators draw from another stream; afterwards they continue as if nothing had been drawn."""
     states = random_states()
     seed_globals(seed, *stream)
     try:
@@ -42,13 +42,13 @@ def aside(seed: int, *stream: str | int) -> Iterator[None]:
 
 
 def random_states() -> dict[str, Any]:
-    """Of every global generator."""
+    """The states of all global generators."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     return {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state(), "cuda": cuda}
 
 
 def put_random_states(states: dict[str, Any]) -> None:
-    """Puts them back, of as many GPUs as there are: a machine with more or fewer of them may have kept the states."""
+    """Restores the states, for as many GPUs as there are: the machine that saved them may have had more or fewer."""
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])
@@ -57,6 +57,6 @@ def put_random_states(states: dict[str, Any]) -> None:
 
 
 def _spread(seed: int, *stream: str | int) -> int:
-    """A seed of 63 bits."""
+    """A seed of 63 bits for a seed and a name."""
     words = [zlib.crc32(part.encode()) if isinstance(part, str) else int(part) for part in stream]
     return int(np.random.SeedSequence([seed, *words]).generate_state(1, np.uint64)[0]) >> 1

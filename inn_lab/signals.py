@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run in one and the same way."""
+"""Ctrl-C and SIGTERM end a run in the same way."""
 
 import os
 import signal
@@ -6,8 +6,8 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-ending = False  # whether the end has begun: no further SIGTERM cuts off the last checkpoint
-_held: list[int] | None = None  # the signals that wait, while there is something they must not cut off
+ending = False  # whether the end has begun: a further SIGTERM must not interrupt the last checkpoint
+_held: list[int] | None = None  # the signals that wait inside `held`; None outside
 
 
 class Interrupted(BaseException):
@@ -19,7 +19,7 @@ class Interrupted(BaseException):
 
 
 def listen() -> None:
-    """From here on SIGINT and SIGTERM raise Interrupted in the main thread; SIGTERM once, for SLURM sends several."""
+    """From here on SIGINT and SIGTERM raise Interrupted in the main thread; SIGTERM only once, because SLURM sends several."""
     global ending
     ending = False
 
@@ -43,7 +43,7 @@ def listen() -> None:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Inside, Ctrl-C and SIGTERM wait. A database's transaction that is cut off keeps its lock, and nobody else can write."""
+    """Inside, Ctrl-C and SIGTERM wait. An interrupted database transaction would keep its lock, and nobody else could write."""
     global _held
     before, _held = _held, [] if _held is None else _held
     try:
@@ -55,10 +55,10 @@ def held() -> Iterator[None]:
 
 
 def _preempted() -> bool:
-    """Whether this is a job of submitit's on SLURM which SLURM still counts as running.
+    """Whether this is a job of submitit on SLURM which SLURM still counts as running.
 
-    Then SIGTERM is the beginning of a preemption's grace time, and a job that just ended would not be queued again. A job that
-    is cancelled, requeued or out of time is COMPLETING by now, and SLURM knows what to do with it.
+    Then SIGTERM begins the grace time of a preemption, and a job that simply ended would not be queued again. A job that is
+    cancelled, requeued or out of time is COMPLETING by now, and SLURM handles it.
     """
     job = os.environ.get("SLURM_JOB_ID")
     if "SLURM_ARRAY_TASK_ID" in os.environ:  # one task has the whole array's id as its own: squeue would list all of them

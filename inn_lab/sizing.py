@@ -1,4 +1,4 @@
-"""How large a model is: from a number of weights to its sizes and back. Arithmetic only."""
+"""Sizes of models from a number of weights, and back. Arithmetic only."""
 
 import itertools
 import math
@@ -11,12 +11,12 @@ from inn_lab.errors import ConfigError
 
 T = TypeVar("T")
 MAX_CELLS = 2**53  # up to here every entry's position is exact in floating point
-ROUNDING = 1e-9  # a space that is too small by no more than floating point's rounding is defined
+ROUNDING = 1e-9  # relative: a space that is too small by no more than this counts as defined
 
 
 @dataclass(frozen=True)
 class WeightSpace:
-    """A block matrix of depth × width of which `n_weights` entries train (Hershey 2023, Eq. 3.1). width = n_inputs + depth."""
+    """A block matrix of depth × width with `n_weights` trainable entries (Hershey 2023, Eq. 3.1). width = n_inputs + depth."""
 
     n_inputs: int
     n_outputs: int
@@ -38,13 +38,13 @@ def weight_space(
     depth: int | None = None,
     aspect_ratio: float | None = None,
 ) -> WeightSpace:
-    """The weight space that two of `n_weights`, `R` and the shape (`depth` or `aspect_ratio` = depth / width) fix.
+    """The weight space from two of `n_weights`, `R` and the shape (`depth` or `aspect_ratio` = depth / width).
 
         R = N / (depth · width),   width = (I + √(I² + 4N/R)) / 2,   depth = width − I
 
-    Source: Hershey 2023, Eq. 3.1. The depth is rounded to the nearest row. From `n_weights` and `R`, exactly `n_weights`
-    entries train wherever the rounded space holds that many, and every entry where it does not (near R = 1). Whether the
-    outputs fit is judged on the depth before rounding, which is where the source lets a weight space end.
+    Source: Hershey 2023, Eq. 3.1. The depth is rounded to the nearest row. With `n_weights` and `R`, exactly `n_weights`
+    entries are trainable; near R = 1 the rounded space may have fewer entries, and then all are trainable. Whether the outputs
+    fit is decided by the depth before rounding, as in the source.
 
     Raises ConfigError for too many or too few sizes, for a size out of its range, and for a space that cannot be defined.
     """
@@ -89,13 +89,13 @@ def weight_space(
 
 
 def lstm_hidden(n_inputs: int, n_outputs: int, n_weights: int) -> int:
-    """The hidden size at which `torch.nn.LSTM(I, h, proj_size=O)` has nearest to `n_weights` parameters.
+    """The hidden size for which `torch.nn.LSTM(I, h, proj_size=O)` has a number of parameters nearest to `n_weights`.
 
         N = h (4I + 5O + 8)
 
     Source: Hershey 2023, 2.1.6 (its baseline: I = 2500, O = 10, h = 130, N = 1,307,540).
 
-    Raises ConfigError where h ≤ O, which torch does not allow; the text says from which `n_weights` on the model exists.
+    Raises ConfigError if h ≤ O, which torch does not allow; the message says from which `n_weights` on the model exists.
     """
     _check_sizes(n_inputs, n_outputs, n_weights)
     each = 4 * n_inputs + 5 * n_outputs + 8
@@ -110,11 +110,11 @@ def lstm_hidden(n_inputs: int, n_outputs: int, n_weights: int) -> int:
 
 
 def rnn_hidden(n_inputs: int, n_outputs: int, n_weights: int, gates: int = 1) -> int:
-    """The hidden size at which `torch.nn.RNN(I, h)` with a linear readout has nearest to `n_weights` parameters.
+    """The hidden size for which `torch.nn.RNN(I, h)` with a linear readout has a number of parameters nearest to `n_weights`.
 
         N = g h (I + h + 2) + (h + 1) O,   gates g = 1 (RNN), 3 (GRU) or 4 (LSTM without projection)
 
-    Raises ConfigError where a hidden size of 0 would be nearer than 1.
+    Raises ConfigError if a hidden size of 0 would be nearer than 1.
     """
     _check_sizes(n_inputs, n_outputs, n_weights)
 
@@ -135,7 +135,7 @@ def gru_hidden(n_inputs: int, n_outputs: int, n_weights: int) -> int:
 
 
 def sru_hidden(n_inputs: int, n_outputs: int, n_weights: int) -> int:
-    """The hidden size at which an SRU with a linear readout has nearest to `n_weights` parameters.
+    """The hidden size for which an SRU with a linear readout has a number of parameters nearest to `n_weights`.
 
         N = k h I + 4h + (h + 1) O,   products with x: k = 3 where h = I, otherwise 4
 
@@ -154,17 +154,17 @@ def sru_hidden(n_inputs: int, n_outputs: int, n_weights: int) -> int:
 
 
 def mlp_count(n_inputs: int, n_outputs: int, hidden: tuple[int, ...]) -> int:
-    """The parameters of a layered network, biases included."""
+    """The number of parameters of a layered network, biases included."""
     widths = (n_inputs, *hidden, n_outputs)
     return sum((before + 1) * after for before, after in itertools.pairwise(widths))
 
 
 def mlp_hidden(n_inputs: int, n_outputs: int, n_weights: int, proportions: tuple[int, ...] = (5, 2, 1)) -> tuple[int, ...]:
-    """The hidden widths, in the given proportion, at which a layered network has nearest to `n_weights` parameters.
+    """The hidden widths, in these proportions, for which a layered network has a number of parameters nearest to `n_weights`.
 
-    The widths are s · `proportions`, rounded; s is what is searched. Source of the proportion: Hershey 2023, 3.3 (500:200:100).
+    The widths are s · `proportions`, rounded; the search is for s. Source of the proportions: Hershey 2023, 3.3 (500:200:100).
 
-    Raises ConfigError where `n_weights` is below the smallest network with a unit in each layer.
+    Raises ConfigError if `n_weights` is below the smallest network with a unit in each layer.
     """
     _check_sizes(n_inputs, n_outputs, n_weights)
 
@@ -186,9 +186,9 @@ def mlp_hidden(n_inputs: int, n_outputs: int, n_weights: int, proportions: tuple
 
 
 def given_or_found(key: str, size: T | None, n_weights: int | None, find: Callable[[int], T]) -> T:
-    """`size`, which is `key` in the model's own config, or the one that `find` has for `n_weights`.
+    """`size` if it is given, otherwise find(n_weights). `key` is its name, for error messages.
 
-    Raises ConfigError unless one of the two is given.
+    Raises ConfigError unless exactly one of the two is given.
     """
     if size is not None and n_weights is not None:
         raise ConfigError(
@@ -279,13 +279,13 @@ def _listed(given: dict[str, Any]) -> str:
 
 
 def _floor(value: float) -> float:
-    """`value` to four digits, rounded down: a bound that is named must hold."""
+    """`value` to four digits, rounded down, so that the bound in a message is valid."""
     return _round(value, math.floor)
 
 
 def _ceil(value: float) -> float:
     up = _round(value, math.ceil)
-    return up if up < 1 else value  # what is named so lies below 1, and must stay there
+    return up if up < 1 else value  # the bounds in messages are below 1 and must stay there
 
 
 def _round(value: float, to: Callable[[float], int]) -> float:

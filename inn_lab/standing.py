@@ -1,4 +1,4 @@
-"""Where a job stands while it trains, in words; and who hears of it."""
+"""The progress of a job while it trains: in words, and for the launcher that listens."""
 
 import threading
 import time
@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
-SILENT = 30  # seconds after which a job that has said nothing says that it is at work
-LOOK = 1.0  # seconds between two looks whether it has
-TOLD = 0.3  # seconds between two words to the launcher, which may be busy: a pipe that is full would stop the training
+SILENT = 30  # seconds without a line after which a job prints that it is at work
+LOOK = 1.0  # seconds between two checks of this
+TOLD = 0.3  # least seconds between two messages to the launcher: if it is busy, a full pipe would stop the training
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What is known at the beginning, and after each epoch."""
+    """The progress at the beginning and after each epoch."""
 
     epoch: int  # how many are done
     epochs: int | None  # of how many; None where a clock ends the training
@@ -27,17 +27,17 @@ class Standing:
         return f"epoch {self.epoch}{of}{score}{left}"
 
     def after(self, seconds: float) -> "Standing":
-        """The same so much later."""
+        """The same progress, so many seconds later."""
         return self if self.left is None else replace(self, left=max(0.0, self.left - seconds))
 
 
-listener: Callable[[Standing], object] | None = None  # of this process: a sweep's launcher, if it started it
-_now: Standing | None = None  # this process' job, as it told last
-_told = _heard = _said = 0.0  # when it told, when the listener last heard it, and when it last printed a line
+listener: Callable[[Standing], object] | None = None  # of this process: the launcher of its sweep, if there is one
+_now: Standing | None = None  # the last progress of this process' job
+_told = _heard = _said = 0.0  # times of the last progress, the last message to the listener and the last printed line
 
 
 def tell(now: Standing, shown: bool = False) -> None:
-    """shown: whether a person sees it already, in a bar."""
+    """Passes the progress on to the listener. shown: whether a person sees it already, in a bar."""
     global _now, _told, _heard, _said
     _now, _told = now, time.monotonic()
     _said = _told if shown else _said
@@ -55,7 +55,7 @@ def say(line: str) -> None:
 
 @contextmanager
 def at_work(title: str) -> Iterator[None]:
-    """Says that the job is at work wherever it has said nothing for half a minute: an epoch, or a step, may take long."""
+    """Prints that the job is at work whenever nothing was printed for half a minute: an epoch may take long."""
     global _now, _said
     begun = _said = time.monotonic()
     _now, over = None, threading.Event()
@@ -76,7 +76,7 @@ def at_work(title: str) -> Iterator[None]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 1 min 20 s."""
+    """Seconds in words: 1 min 20 s."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"

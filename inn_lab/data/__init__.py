@@ -1,4 +1,4 @@
-"""Images, their sources and transforms, strings, and the data groups. Light: torchvision and sklearn come with `load`."""
+"""Images with their sources and transforms, strings, a sine, and the data groups. Only `load` imports torchvision."""
 
 from inn_lab.data.reber import Reber
 from inn_lab.data.sets import Classification, ImageSet, RandomAnomaly, UniformAnomaly

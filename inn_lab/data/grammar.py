@@ -1,4 +1,4 @@
-"""Reber's grammar: which strings it allows, random ones that it does, and others like them that it does not.
+"""Reber's grammar: whether it allows a string, random valid strings, and invalid strings that are like them.
 
 Source: Reber 1976; Darji 2022, ch. 4 and Fig. 4.1.
 """
@@ -23,8 +23,8 @@ END = 7
 STEPS = [(node, letter) for node in range(1, 6) for letter in GRAMMAR[node]]  # between B and E, where there is a choice
 ALPHABET = {letter for turns in GRAMMAR.values() for letter in turns}
 
-# Darji's strings that are not valid are walks through the same nodes, whose ten steps have other letters: here in the order of
-# STEPS, where the grammar has TPSXTVXSPV. Decoded from the strings published with the thesis (github.com/harshildarji/thesis).
+# Darji's invalid strings are walks through the same nodes, but their ten steps have other letters: here in the order of STEPS,
+# where the grammar has TPSXTVXSPV. Decoded from the strings published with the thesis (github.com/harshildarji/thesis).
 EXCHANGED = (
     "PTSXTVXSPV",  # T and P at node 1
     "TPSXTVPVXS",  # the letters of nodes 4 and 5
@@ -43,7 +43,7 @@ NEXT = torch.tensor([turns[-branch][1] for turns in _TURNS for branch in (0, 1)]
 
 
 def is_valid(string: str) -> bool:
-    """Whether the grammar allows a string, whatever string it is."""
+    """Whether the grammar allows a string. Any string may be given."""
     node = 0
     for letter in string:
         if letter not in GRAMMAR[node]:
@@ -53,7 +53,7 @@ def is_valid(string: str) -> bool:
 
 
 def kind(string: str) -> str:
-    """What a string is: "valid"; or not, and then "exchanged" if all its letters are the grammar's, else "replaced"."""
+    """The kind of a string: "valid"; or "exchanged" if it is invalid but all its letters are the grammar's; or "replaced"."""
     return "valid" if is_valid(string) else "exchanged" if ALPHABET.issuperset(string) else "replaced"
 
 
@@ -83,11 +83,11 @@ def walks(n: int, rng: Generator) -> Tensor:
 
 
 def valid_strings(n: int, rng: Generator) -> list[str]:
-    """n different valid strings of at least 11 letters, in the order in which random walks come upon them.
+    """n different valid strings of at least 11 letters, in the order in which random walks find them.
 
-    The 2^−(L−2) that a walk has for each valid string of L letters falls so fast that 12,500 different ones take about two
-    million walks. These have seen nearly all the shorter strings, of which there are few, and hardly any of the longer ones:
-    so lengths are 11 to about 50, most often 22 or 23, as in Darji's data set (11 to 53, most often 22).
+    A walk finds a certain valid string of L letters with probability 2^−(L−2), so 12,500 different ones take about two million
+    walks. These find nearly all short strings, of which there are few, and hardly any long ones. So lengths are 11 to about 50,
+    most often 22 or 23, as in Darji's data set (11 to 53, most often 22).
     """
     found: dict[str, None] = {}
     while len(found) < n:
@@ -97,7 +97,7 @@ def valid_strings(n: int, rng: Generator) -> list[str]:
 
 
 def relettered(string: str, letters: str) -> str:
-    """The walk of a valid string with other letters for its steps, which `letters` gives in the order of `STEPS`."""
+    """A valid string with other letters for its steps. `letters` gives them in the order of `STEPS`."""
     node, made = GRAMMAR[0]["B"], "B"
     for letter in string[1:-1]:
         made += letters[STEPS.index((node, letter))]
@@ -106,12 +106,15 @@ def relettered(string: str, letters: str) -> str:
 
 
 def invalid_strings(n: int, valid: Sequence[str], rng: Generator) -> list[str]:
-    """n different invalid strings, each made of one of the first n valid ones and as long: half of them, at random, in one of
-    the letterings `EXCHANGED` and half in one of `REPLACED`. No walk of 5 letters or more is valid in any of these."""
+    """n different invalid strings. Each is made of one of the first n valid ones and has its length.
+
+    A random half has a lettering of `EXCHANGED`, the other half one of `REPLACED`. In all of these, walks of 5 letters or more
+    are invalid.
+    """
     found: dict[str, None] = {}
     for number in torch.randperm(n, generator=rng).tolist():
         made = len(found)
         letterings = EXCHANGED if made < n // 2 else REPLACED
-        while len(found) == made:  # what is there already is lettered again
+        while len(found) == made:  # a string that exists already gets other letters
             found[relettered(valid[number], letterings[int(torch.randint(len(letterings), (), generator=rng))])] = None
     return list(found)

@@ -1,4 +1,4 @@
-"""Reber strings: does the grammar allow this one?"""
+"""Reber strings, and whether the grammar allows them."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,14 +24,14 @@ class Reber:
     x (B, T, 128), float32, has a step for each letter, with a 1 at its ASCII code; y (B,), int64, is 1 for a valid string.
     Shorter strings are padded at their end, with code 0, to the longest of the batch; code 0 is a symbol like any other.
 
-    Half of the strings are valid and half are not, and their lengths tell nothing; see `inn_lab.data.grammar`. No string is
-    there twice. As many validation strings are valid as are not; all others are divided at random into training and test.
+    Half of the strings are valid, and their length does not tell which; see `inn_lab.data.grammar`. No string occurs twice.
+    Half of the validation strings are valid; all others are divided at random into training and test.
 
-    path: null, or a CSV file with the columns `string` and `valid` (1 or 0), whose strings are taken in place of drawn ones.
+    path: null, or a CSV file with the columns `string` and `valid` (1 or 0), whose strings replace the drawn ones.
     device: where the strings are kept.
-    once: called as once(name, make) for what every job with the same data has; returns what `make` does, or did before.
+    once: once(name, make) returns what `make` returns. Jobs with the same data compute it only once.
 
-    Raises ConfigError for too many strings, and for a file that is not there, is not such a table, or has too few strings.
+    Raises ConfigError for too many strings, and for a file that is missing, is not such a table, or has too few strings.
     """
 
     n_inputs, n_outputs = ASCII, 2
@@ -77,7 +77,7 @@ class Reber:
     def batches(self, part: str, epoch: int = 0) -> Batches:
         """The batches of "train", "val" or "test": x (B, T, 128) and y (B,), on the device; the last may be shorter.
 
-        Training strings come in an order drawn anew for each epoch, the others always in the same one.
+        The order of training strings is drawn anew for each epoch; the others are always in the same order.
         """
         if part not in PARTS:
             raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part}")
@@ -102,7 +102,7 @@ def draw(n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def read(path: str) -> tuple[list[str], list[int]]:
-    """The strings of a CSV file, and for each whether it is valid. Raises ConfigError for what is wrong there."""
+    """The strings of a CSV file, and for each whether it is valid. Raises ConfigError for a file that is not valid."""
     import pandas as pd
 
     where = f"path={path}"

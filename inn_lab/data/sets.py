@@ -1,8 +1,8 @@
-"""The data groups: what a model sees and what it shall answer.
+"""The data groups of images: what a model reads, and the answer that it should give.
 
 Symbols: B batch, T steps, I inputs (the pixels of an image, plane by plane), L images in a sequence. All yield x (B, T, I),
-float32 and normalised, and y (B,), int64. Which images, kinds, parameters and positions are drawn depends on the seed alone:
-not on the device, the batch size, or what was drawn before.
+float32 and normalised, and y (B,), int64. The images, kinds, parameters and positions that are drawn depend on the seed alone,
+not on the device, the batch size or earlier draws.
 """
 
 import math
@@ -27,7 +27,7 @@ CHUNK = 64  # examples made at once: their images fit in the processor's cache
 
 
 class Batches:
-    """One pass over a part of the data. Iterating it again gives the same tensors again."""
+    """One pass over a part of the data. Each iteration gives the same tensors."""
 
     def __init__(self, n: int, batch_size: int, start: Callable[[], Iterable[Batch]]):
         self._n, self._batch_size, self._start = n, batch_size, start
@@ -61,12 +61,12 @@ def _join(pieces: list[Batch]) -> Batch:
 
 
 class ImageSet(ABC):
-    """What the data groups share: the images of each part, resized once, and batches made of them.
+    """Base class of the image data groups. It resizes the images of each part once, and makes batches.
 
     images: a source's images, as `load` gives them.
-    n_train, n_val, n_test: how many examples each part has. They are made of as many images; where the source has fewer, the
-        training part makes do with what is left (see `divide`).
-    image_size: the images are resized to image_size × image_size; all of them are kept so (10 kB an image at 50 × 50 in gray).
+    n_train, n_val, n_test: how many examples each part has. They are made of as many images; if the source has fewer, the
+        training part has the rest only (see `divide`).
+    image_size: the images are resized to image_size × image_size and kept so (10 kB an image at 50 × 50 in gray).
     redraw: whether training examples are drawn anew for each epoch; else every epoch has those of epoch 0, in their order, as
         in the code that Hershey published later (github.com/qbhershey/iterativenn), which reads them from a file.
     probability: with which each erasing and each perspective is applied to an image. Hershey 2023, 2.3.1, and his published
@@ -74,11 +74,11 @@ class ImageSet(ABC):
         default is 0.5.
     mean, std: of the source's pixels; pixels in [0, 1] leave as (pixel − mean) / std.
     device: where the images are kept and transformed.
-    once: called as once(name, make) for what every job with the same data has; returns what `make` does, or did before.
+    once: once(name, make) returns what `make` returns. Jobs with the same data compute it only once.
 
     `image` is the shape of an image: (1 or 3 planes, image_size, image_size).
 
-    Raises ConfigError for parts that the source's images are too few for.
+    Raises ConfigError if the source has too few images for a part.
     """
 
     image: tuple[int, int, int]
@@ -109,7 +109,7 @@ class ImageSet(ABC):
         self.n_classes = images.n_classes
         self.sizes = {"train": n_train, "val": n_val, "test": n_test}
         n = min(sum(self.sizes.values()), sum(len(x) for x in (images.train_labels, images.test_labels) if x is not None))
-        held = 2 * n * self.n_inputs  # as they are, and as they are written for other jobs
+        held = 2 * n * self.n_inputs  # the images, and a copy while they are written for other jobs
         machine.fits(f"{n} images", held, torch.device("cpu"), {"image_size": image_size})
         parts = dict(zip(PARTS, divide(images, n_train, n_val, n_test, seed), strict=True))
         self._labels = {part: labels for part, (_, labels) in parts.items()}  # (n,), on the CPU, where the drawing is done
@@ -129,8 +129,8 @@ class ImageSet(ABC):
     def batches(self, part: str, epoch: int = 0) -> Batches:
         """The batches of "train", "val" or "test": x (B, T, I) and y (B,), on the device; the last may be shorter.
 
-        Training examples are drawn anew for each epoch, and epoch k is the same whatever was drawn before; without `redraw`
-        each is epoch 0. Validation and test are drawn once and kept; `epoch` changes nothing there.
+        Training examples are drawn anew for each epoch, and do not depend on earlier draws; without `redraw` every epoch has
+        those of epoch 0. Validation and test examples are drawn once and kept; `epoch` changes nothing there.
         """
         if part not in PARTS:
             raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part}")
@@ -140,7 +140,7 @@ class ImageSet(ABC):
 
     def _keep(self, part: str) -> list[Batch]:
         if part not in self._fixed:
-            with torch.inference_mode(False):  # Lightning validates in it, and what is drawn there could never meet a gradient
+            with torch.inference_mode(False):  # Lightning validates in inference mode, whose tensors autograd cannot use later
                 self._fixed[part] = self._once(part, lambda: list(self._draw(part)))
         return self._fixed[part]
 
@@ -155,24 +155,23 @@ class ImageSet(ABC):
 
 
 class Anomaly(ImageSet):
-    """L images and then one blank: which of the images was transformed in another way than the others? (H 2.3.2)
+    """L images and then one blank: which of the images was transformed differently from the others? (H 2.3.2)
 
-    T = L + 1 steps; y is the anomaly's position, 0 … L − 1. The L + 1 outputs are L logits for the position and one that tells
-    whether the present image is the anomaly; without `flag` that one is not there. Of the eight transforms of `ANOMALY` a
-    sequence draws two different ones: one for its images, one for the anomaly. The blank is exactly zero after normalising, "no
-    input".
+    T = L + 1 steps; y is the anomaly's position, 0 … L − 1. The outputs are L logits for the position, and with `flag` one
+    more, which tells whether the current image is the anomaly. Each sequence draws two different transforms of the eight in
+    `ANOMALY`: one for its images, one for the anomaly. The blank is exactly zero after normalising, "no input".
 
-    There are n_train, n_val and n_test *sequences*, also where the source has fewer images than that (digits: 2000 sequences of
-    1397 images). A part's sequences share its images, which no other part shows. Hershey's published generator draws each image
-    by itself from all 60,000 of MNIST, for validation and test too; that a sequence has an image twice then happens in fewer
-    than 1 of 100. Raises ConfigError where a class has fewer images in a part than a sequence needs.
+    There are n_train, n_val and n_test *sequences*, even if the source has fewer images (digits: 2000 sequences of 1397
+    images). The sequences of a part share its images, which are in no other part. Hershey's published generator draws each
+    image independently from all 60,000 of MNIST, also for validation and test; fewer than 1 sequence in 100 then has an image
+    twice. Raises ConfigError if a class has fewer images in a part than a sequence needs.
     """
 
     def __init__(self, images: Images, seq_len: int, flag: bool = True, **common):
         super().__init__(images, **common)
         self.seq_len, self.steps, self.n_outputs = seq_len, seq_len + 1, seq_len + flag
         parts = {f"n_{part}": n for part, n in self.sizes.items() if part != "train"}
-        kept = 2 * sum(parts.values()) * self.steps * self.n_inputs  # and as it is written for other jobs
+        kept = 2 * sum(parts.values()) * self.steps * self.n_inputs  # with a copy while they are written for other jobs
         machine.fits("the sequences of validation and test", kept, torch.device("cpu"), {**parts, "seq_len": seq_len})
         self._counts = {part: labels.bincount(minlength=self.n_classes) for part, labels in self._labels.items()}
         self._members = {}  # (classes, most): the images of each class, padded
@@ -223,8 +222,8 @@ class Anomaly(ImageSet):
 class UniformAnomaly(Anomaly):
     """One image: L − 1 identical copies of one transformed instance, and one instance with the other transform.
 
-    In 0.3 % of the sequences (MNIST at 50 × 50) both transforms leave the same picture, as erasing in the background does
-    beside the baseline; there the position can only be guessed. The sources' own task has this too.
+    In 0.3 % of the sequences (MNIST at 50 × 50) both transforms give the same picture, for example if one erases a part of the
+    background and the other is the baseline. Then the position can only be guessed. The sources' own task has this too.
     """
 
     distinct = 1
@@ -238,7 +237,7 @@ class UniformAnomaly(Anomaly):
 
 
 class RandomAnomaly(Anomaly):
-    """L different images of one class, each transformed afresh, with parameters of its own."""
+    """L different images of one class, each transformed with its own parameters."""
 
     @property
     def distinct(self) -> int:
@@ -252,11 +251,11 @@ class RandomAnomaly(Anomaly):
 
 
 class Classification(ImageSet):
-    """What does it show? A still image, iterated: the same x at each of `iterations` steps (H 2.3.1).
+    """The class of a still image, which is iterated: x is the same at each of `iterations` steps (H 2.3.1).
 
-    `transforms` is none, erase, perspective or both. One epoch is each training image once, in a new order and transformed
-    afresh; y is the class. x is an expanded view (stride 0 over the steps), so iterations cost no memory. Where the source has
-    fewer images than n_train, so has the training part.
+    `transforms` is none, erase, perspective or both. An epoch has each training image once, in a new order and transformed
+    anew; y is the class. x is an expanded view (stride 0 over the steps), so iterations cost no memory. If the source has fewer
+    images than n_train, the training part has fewer too.
     """
 
     def __init__(self, images: Images, transforms: str, iterations: int, **common):

@@ -1,4 +1,4 @@
-"""A wave to follow: its height at points in time."""
+"""A sine wave: its height at points in time."""
 
 import math
 from collections.abc import Callable
@@ -15,15 +15,15 @@ from inn_lab.seeding import generator
 class Sine:
     """y(t) = (1 + sin π c t) / 2 for t in [−1, 1]: c whole waves, between 0 and 1.
 
-    The training points stand evenly; those of validation and test are drawn uniformly by the seed, and stand in their order.
+    The training points are evenly spaced. Those of validation and test are drawn uniformly from the seed, and sorted.
 
-    Source: Habiba and Pearlmutter 2021, 4.2 (10,000 points; how many waves they are is not said).
+    Source: Habiba and Pearlmutter 2021, 4.2 (10,000 points; the number of waves is not given).
 
     Shapes: x (B, 1, 1), y (B,), float32. B batch.
 
     cycles: how many waves, c.
     n_train, n_val, n_test: how many points each part has.
-    once: as of `ImageData`; nothing here is worth keeping.
+    once: as in `ImageData`; not used, since the points are cheap to draw.
     """
 
     n_inputs = n_outputs = steps = 1
@@ -46,14 +46,14 @@ class Sine:
         self.cycles, self.batch_size, self.seed, self.device = cycles, batch_size, seed, torch.device(device)
 
     def times(self, part: str) -> Tensor:
-        """The points of "train", "val" or "test", (n,), in their order."""
+        """The points of "train", "val" or "test", (n,), in ascending order."""
         n = self.sizes[part]
         if part == "train":
             return torch.linspace(-1, 1, n)
         return torch.rand(n, generator=generator(self.seed, part)).mul_(2).sub_(1).sort().values
 
     def batches(self, part: str, epoch: int = 0) -> Batches:
-        """x (B, 1, 1) and y (B,), on the device; the training points in an order of their own for each epoch."""
+        """x (B, 1, 1) and y (B,), on the device. The order of the training points is drawn anew for each epoch."""
         t = self.times(part)
         if part == "train":
             t = t[torch.randperm(len(t), generator=generator(self.seed, part, epoch))]

@@ -1,4 +1,4 @@
-"""Where the images come from, and how they are divided into training, validation and test."""
+"""Sources of images, and their division into training, validation and test."""
 
 import functools
 import os
@@ -23,8 +23,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Images:
-    """A source's images, gray (n, h, w) or in colour (n, 3, h, w), as bytes or as floats in [0, 1], and their labels (n,). The
-    test part is None where it has none."""
+    """The images of a source, gray (n, h, w) or in colour (n, 3, h, w), as bytes or as floats in [0, 1], and their labels (n,).
+    The test part is None if the source has none."""
 
     train_pixels: Tensor
     train_labels: Tensor
@@ -39,8 +39,8 @@ class Images:
 def load(name: str, root: str | None) -> Images:
     """The images of a source: those in `STORED`, found in the folder `root` or else downloaded there, or digits (bundled).
 
-    Raises ConfigError for an unknown name, NotHere for files that are neither there nor to be downloaded, and for a file that
-    is not the published one, byte for byte: one source never stands in for another.
+    Raises ConfigError for an unknown name. Raises NotHere for files that are missing and cannot be downloaded, and for a file
+    that differs from the published one in any byte: one source never replaces another.
     """
     if name not in SOURCES:
         raise ConfigError(f"name={name}: no such source{near(name, SOURCES)}")
@@ -104,7 +104,7 @@ STORED = {
     "fashion_mnist": Stored("FashionMNIST", "FashionMNIST/raw", IDX),
     "cifar10": Stored("CIFAR10", "cifar-10-batches-py", BATCHES),
 }
-# What is published, unpacked; torchvision knows these of CIFAR-10's files, and of the others' archives.
+# Checksums of the published files, unpacked. torchvision has those of CIFAR-10's files, but of the others' archives only.
 IDX_MD5 = {
     "mnist": (
         "6bbc9ace898e44ae57da46a324031adb",
@@ -122,7 +122,7 @@ IDX_MD5 = {
 
 
 def _folder(name: str, root: str | None) -> Path:
-    """The folder with a set's files, which are downloaded if they are not there."""
+    """The folder with a set's files, which are downloaded if they are missing."""
     if root is None:
         raise ConfigError(f"root={root}: {name} is read from a folder; {WAYS_OUT}")
     stored = STORED[name]
@@ -147,7 +147,7 @@ def _idx(name: str, root: str | None) -> Images:
 
 
 def _compare(name: str, folder: Path, published: Mapping[str, str]) -> None:
-    """Raises NotHere for a file that is not the published one, whose MD5 is given."""
+    """Raises NotHere for a file that is not the published one. published: the MD5 of each file."""
     for file, md5 in published.items():
         path = folder / file
         if (found := _read(_md5, path)) != md5:
@@ -164,7 +164,7 @@ def _md5(path: Path) -> str:
 
 @functools.lru_cache(maxsize=32)
 def _md5_of(path: Path, size: int, written: int) -> str:
-    """A file's MD5, remembered while it has this size and was last written then (ns)."""
+    """A file's MD5, remembered for this size and time of the last change (ns)."""
     from torchvision.datasets.utils import calculate_md5
 
     return calculate_md5(path)
@@ -179,7 +179,7 @@ def _read(reader: Callable[[Path], T], path: Path) -> T:
 
 
 def _download(name: str, stored: Stored, root: Path) -> None:
-    """Fetches the files through torchvision, aside first: only whole files, with the right checksum, ever appear in `root`."""
+    """Downloads the files through torchvision to another folder first, so that only whole, correct files appear in `root`."""
     from torchvision import datasets
 
     folder, patience = root / stored.folder, socket.getdefaulttimeout()
@@ -205,10 +205,10 @@ def _download(name: str, stored: Stored, root: Path) -> None:
 
 
 def balanced_order(labels: Tensor, rng: torch.Generator) -> Tensor:
-    """All the images' indices (n,) in a random order of which every stretch is balanced over the classes.
+    """All indices (n,) in a random order in which every stretch is balanced over the classes.
 
-    The first of each class come first, then the second of each, and so on, until a class is used up; the classes take turns in
-    one random order.
+    The first image of each class comes first, then the second of each, and so on until a class has no more. The order of the
+    classes is random, but the same in each round.
     """
     shuffled = torch.randperm(len(labels), generator=rng)
     counts = labels.bincount()
@@ -220,10 +220,10 @@ def balanced_order(labels: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def divide(images: Images, n_train: int, n_val: int, n_test: int, seed: int) -> tuple[Part, Part, Part]:
-    """Training, validation and test images: disjoint, drawn by the seed, with equally many of each class as far as that goes.
+    """Training, validation and test images: disjoint, drawn from the seed, with equally many of each class as far as possible.
 
     Returns three pairs of pixels (n, h, w) or (n, 3, h, w), float in [0, 1], and labels (n,). The test images come from the
-    source's own test part if it has one. Validation and test are served first; training takes what is left, n_train at most
+    source's own test part if it has one. Validation and test are drawn first; training gets at most n_train of what is left
     (digits: 200, 200 and 1397).
 
     Raises ConfigError if a part would have fewer images than there are classes.

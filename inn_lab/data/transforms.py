@@ -1,11 +1,12 @@
-"""The images' transforms: whole batches at once, parameters of their own for each image, on any device.
+"""Transforms of images: whole batches at once, with different parameters for each image, on any device.
 
 The definitions are torchvision's (`RandomErasing`, `RandomPerspective`, `GaussianBlur`, `adjust_sharpness`, `gaussian_noise`),
-which H 2.3 uses image by image. Here each is a pair: `draw_…` draws the parameters of n images from an explicit generator, on
-the generator's device; its partner applies them where the pixels are. So the same seed gives the same pictures on every device.
+which H 2.3 applies image by image. Here each transform is a pair. `draw_…` draws the parameters of n images from an explicit
+generator, on the generator's device; its partner applies them on the device of the pixels. So the same seed gives the same
+pictures on every device.
 
-Shapes: n images of H × W pixels, float in [0, 1]; `size` is the side of a square image. Each works on planes: of an image in
-colour, (3, H, W), all three are transformed alike (`apply_steps`).
+Shapes: n images of H × W pixels, float in [0, 1]; `size` is the side of a square image. All functions work on planes; the three
+planes of a colour image (3, H, W) are transformed alike (`apply_steps`).
 """
 
 import math
@@ -43,8 +44,8 @@ def uniform(shape: tuple[int, ...], low: float, high: float, generator: Generato
 def draw_erase(n: int, size: int, generator: Generator, scale: Range, ratio: Range = (0.3, 3.3)) -> Tensor:
     """Boxes to erase: (n, 4) of top, left, height, width, in pixels.
 
-    `scale` is the range of the erased share of the area, `ratio` that of height / width (uniform in its logarithm). A box as
-    large as the image is drawn again, ten times at most; then the box is empty and erases nothing (torchvision's
+    `scale` is the range of the erased fraction of the area, `ratio` that of height / width (uniform in its logarithm). A box as
+    large as the image is drawn again, at most ten times; after that the box is empty and erases nothing (torchvision's
     RandomErasing).
     """
     area = size * size * uniform((n, 10), *scale, generator)
@@ -99,9 +100,9 @@ def _frame(corners: Tensor) -> tuple[Tensor, Tensor]:
 def homographies(endpoints: Tensor, height: int, width: int) -> Tensor:
     """The projective maps from the drawn pixel (x, y, 1) back to the image: (n, 4, 2) -> (n, 3, 3), float64, up to a factor.
 
-    With the image's corners s, the endpoints e and λ as in `_frame`, the map that takes each e to its s is
-    Σᵢ (λᵢ(s) / λᵢ(e)) sᵢ (eⱼ × eₖ)ᵀ: the eight equations that torchvision solves, solved by hand. Where three endpoints lie on
-    a line there is no such map, and its entries are NaN.
+    With the image's corners s, the endpoints e and λ as in `_frame`, the map that takes each e to its s is Σᵢ (λᵢ(s) / λᵢ(e))
+    sᵢ (eⱼ × eₖ)ᵀ. This is the solution of the eight equations that torchvision solves numerically. If three endpoints are on a
+    line there is no such map, and its entries are NaN.
     """
     corners = _corners(height, width, endpoints.device)
     to, _ = _frame(corners)
@@ -115,9 +116,9 @@ def homographies(endpoints: Tensor, height: int, width: int) -> Tensor:
 def perspective(x: Tensor, endpoints: Tensor) -> Tensor:
     """Moves each image's corners to its endpoints; bilinear, 0 outside (torchvision's `perspective` with fill 0).
 
-    torchvision samples a mask of ones beside the image and multiplies by it, so a border pixel that lies partly outside is
-    darkened twice. The mask has a closed form: along each axis the share of the sampled pixel that is inside. Where the map has
-    no finite value (three endpoints on a line, a pixel on the horizon) the pixel is outside.
+    torchvision samples a mask of ones too and multiplies by it, so that a border pixel that is partly outside is darkened
+    twice. Here the mask is computed directly: along each axis it is the fraction of the sampled pixel that is inside. If the
+    map has no finite value (three endpoints on a line, a pixel on the horizon), the pixel is outside.
     """
     _, height, width = x.shape
     maps = homographies(endpoints, height, width)
@@ -155,7 +156,7 @@ def draw_blur(n: int, size: int, generator: Generator, sigma: Range = (0.1, 2.0)
 
 @lru_cache(maxsize=8)
 def _taps(side: int, radius: int, device: torch.device) -> Tensor:
-    """(radius + 1, side, side): for each distance d, which pixels a pixel reads at ±d when the border reflects."""
+    """(radius + 1, side, side): for each distance d, which pixels a pixel reads at ±d if the border reflects."""
     taps = torch.zeros(radius + 1, side, side)
     for shift in range(-radius, radius + 1):
         for row in range(side):
@@ -166,7 +167,7 @@ def _taps(side: int, radius: int, device: torch.device) -> Tensor:
 
 
 def blur(x: Tensor, sigmas: Tensor, kernel: int = 15) -> Tensor:
-    """Gaussian blur with a standard deviation for each image; the border reflects (torchvision's `gaussian_blur`).
+    """Gaussian blur with a different standard deviation for each image; the border reflects (torchvision's `gaussian_blur`).
 
     Along each axis the blur is linear, so with its matrix A (a band, folded back at the border) it is A x Aᵀ: two batched
     products. `kernel` is odd; both sides of the image must exceed kernel // 2.
@@ -236,9 +237,9 @@ CLASSIFICATION: Table = {  # H 2.3.1
 
 
 def apply_steps(x: Tensor, steps: tuple[Transform, ...], generator: Generator, probability: float = 1.0) -> Tensor:
-    """Applies the steps one after the other, each with parameters drawn afresh for every image, which its planes share.
+    """Applies the steps one after the other. Each image has its own parameters, which its planes share.
 
-    Each erasing and each perspective leaves an image as it is with 1 − `probability`. At 1 nothing is drawn for that.
+    Each erasing and each perspective is skipped with 1 − `probability`. At 1 nothing is drawn for that.
 
     (n, size, size) or (n, 3, size, size) -> the same.
     """
@@ -259,10 +260,10 @@ def apply_steps(x: Tensor, steps: tuple[Transform, ...], generator: Generator, p
 def apply_mixed(
     x: Tensor, kinds: Tensor, generator: Generator, which: Tensor | None = None, probability: float = 1.0
 ) -> Tensor:
-    """Each image in its own way: image i by the kinds[i]-th entry of `ANOMALY`; shapes and `probability` as of `apply_steps`.
+    """Transforms image i by the kinds[i]-th entry of `ANOMALY`; shapes and `probability` as in `apply_steps`.
 
-    With `which` (m,), and kinds (m,), image i is x[which[i]]: it is taken from x only when its turn comes, which spares a copy
-    of all. One pass over the images of each kind. `kinds` and `which` may stay on the CPU whatever the images' device.
+    With `which` (m,) and kinds (m,), image i is x[which[i]]. Only the images of one kind are copied from x at a time. `kinds`
+    and `which` may stay on the CPU, whatever the device of the images.
     """
     if len(kinds) and not 0 <= int(kinds.min()) <= int(kinds.max()) < len(ANOMALY):
         raise ValueError(f"kinds must lie in 0 … {len(ANOMALY) - 1}, got {int(kinds.min())} … {int(kinds.max())}")

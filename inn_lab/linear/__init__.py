@@ -1,7 +1,7 @@
 """How a weight matrix is stored, multiplied and differentiated.
 
-The family's one call shape: every weight matrix is (out, in) and maps (…, in) to (…, out). `n_weights` counts what trains;
-`iterate` applies the matrix again and again, to its own output and an input. A model uses nothing else of it.
+Every weight matrix is (out, in) and maps (…, in) to (…, out). `n_weights` is the number of its trainable entries. `iterate`
+applies the matrix repeatedly, to an input and its own output.
 """
 
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ SPARSE_FROM = 50_000_000  # CUDA: the entries from which csr is faster than mask
 
 
 def fastest(n: int, entries: int, device: torch.device) -> str:
-    """The kind that `auto` takes for n trainable entries of a matrix of `entries`; measured in docs/results.md.
+    """The kind that `auto` chooses for n trainable entries in a matrix of `entries`; measured in docs/results.md.
 
-    It goes by the size and not by a trial, so that the same command takes the same way each time.
+    The choice depends on sizes alone. A trial could choose differently each time, and results would not be reproducible.
     """
     if n == entries:
         return "dense"
@@ -32,7 +32,7 @@ def fastest(n: int, entries: int, device: torch.device) -> str:
 
 
 def check_kind(kind: str, n: int, entries: int) -> None:
-    """Raises ConfigError unless n trainable entries of a matrix of `entries` can be held as `kind` says."""
+    """Raises ConfigError unless `kind` can store n trainable entries of a matrix of `entries`."""
     known = ["auto", "low_rank", *KINDS]
     if kind not in known:
         raise ConfigError(f"linear={kind}: there is no such way to hold a matrix{near(kind, known)}")
@@ -45,12 +45,12 @@ def check_kind(kind: str, n: int, entries: int) -> None:
 def from_entries(
     kind: str, out_features: int, in_features: int, indices: Tensor, values: Tensor, device: torch.device | None = None
 ) -> Patterned:
-    """A weight matrix of one of `KINDS` (or `auto`) from its trainable entries, flat and sorted, and their values.
+    """Makes a weight matrix of one of `KINDS` from its trainable entries; with "auto" the fastest kind.
 
-    All kinds hold the same matrix: `from_entries("csr", out, in, *masked.entries())` is exact. `device` is where it will run
-    (where the values are, unless said otherwise); only `auto` cares.
+    All kinds can store the same matrix: `from_entries("csr", out, in, *masked.entries())` is exact. `device` is where the
+    matrix will run, by default the device of the values. Only "auto" uses it.
 
-    Raises ConfigError for a kind that is unknown or cannot be, TypeError or ValueError for what are no entries of the matrix.
+    Raises ConfigError for an unknown or unsuitable kind, TypeError or ValueError for entries that do not fit the matrix.
     """
     check_entries(out_features, in_features, indices, values)
     entries = out_features * in_features
@@ -61,10 +61,10 @@ def from_entries(
 
 
 def fitting(matrix: Patterned, out_features: int, in_features: int, state: Mapping[str, Tensor], prefix: str) -> Patterned:
-    """What a state can be loaded into, whose names begin with `prefix`: the matrix (out, in) itself, or one in its place.
+    """A matrix into which a state can be loaded: `matrix` if it fits, otherwise a new one of the state's kind and size.
 
-    That is of the kind of the state, and has as many entries: of a pruned matrix CSR holds fewer, and `auto` may hold it as
-    another kind than the whole one. Its entries and values are the state's only when that has been loaded.
+    A pruned matrix has fewer entries, and `auto` may store it as another kind than the whole one. A new matrix gets its
+    positions and values only when the state is loaded. The matrix's names in the state begin with `prefix`.
     """
     kinds: dict[str, type[Patterned]] = {"values": CSR, "mask": Masked, "weight": Dense}  # the name that tells
     held = [name for name in kinds if prefix + name in state]

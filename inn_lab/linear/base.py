@@ -1,4 +1,4 @@
-"""What all weight matrices share, and the checks of what they are given."""
+"""The base class of all weight matrices, and the checks of their arguments."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Map:
-    """A part of a weight matrix, ready to be applied again and again: (…, in) -> (…, out), function(x, *tensors).
+    """A linear map (…, in) -> (…, out), some columns of a weight matrix: function(x, *tensors).
 
-    tensors: all of the weights that it uses, for those who have to pass them on (see `inn_lab.models.fixed_point.fix`).
+    tensors: all weights that the function uses. `inn_lab.models.fixed_point.fix` takes them, so that they get gradients.
     """
 
     function: Callable[..., Tensor]
@@ -33,7 +33,7 @@ class Map:
 
 
 class Activation:
-    """σ, one after the other for so many rows: Activation(("relu", 600), ("linear", 10)) of (B, 610) -> (B, 610).
+    """An activation function for each range of rows: Activation(("relu", 600), ("linear", 10)) maps (B, 610) to (B, 610).
 
     Raises ValueError for an unknown name and for a negative number of rows.
     """
@@ -49,7 +49,7 @@ class Activation:
 
     @property
     def n_relu(self) -> int | None:
-        """How many rows of ReLU stand above none but linear ones; None where others stand there too."""
+        """The number of ReLU rows, if ReLU rows come first and all others are linear; None otherwise."""
         names = [name for name, _ in self.rows]
         counts = {"relu": 0, "linear": 0, **dict(self.rows)}
         return counts["relu"] if names in (["relu", "linear"], ["relu"], ["linear"]) else None
@@ -60,12 +60,18 @@ class Activation:
 
 
 class WeightMatrix(torch.nn.Module):
-    """A matrix W (out, in) of which some entries train and the others are fixed zeros.
+    """A matrix W (out, in). Some entries are trainable, the others are fixed zeros.
 
-    Each kind says how it stores W: `n_weights`, what trains; `_like`, a tensor of the dtype and on the device that x must have;
-    `_forward`, (…, in) -> (…, out); `_split(columns)`, two maps, of the first columns and of the others, whose sum is `forward`
-    and which share what a sequence needs to do only once; `_iterate`, if it has a faster way. They rely on what they are given:
-    it is checked once, here, where it comes in.
+    A subclass defines how W is stored:
+
+    - `n_weights`: the number of trainable entries.
+    - `_like`: a tensor whose dtype and device x must have.
+    - `_forward`: (…, in) -> (…, out).
+    - `_split(columns)`: two maps, for the first columns and for the others. Their sum is `_forward`. Work that a whole sequence
+      needs only once, such as applying a mask, is done here.
+    - `_iterate`: optional, a faster way to iterate.
+
+    This class checks all arguments, so a subclass need not.
 
     `forward`, `split` and `iterate` raise ValueError for a shape or a device, and TypeError for a dtype, that is not W's.
     """
@@ -88,8 +94,7 @@ class WeightMatrix(torch.nn.Module):
         raise NotImplementedError
 
     def _iterate(self, x: Tensor, bias: Tensor | None, activation: Activation, n_outputs: int) -> Tensor:
-        """The input's part of the product doesn't depend on the state: one product for all steps, or for the one image where x
-        is still."""
+        """Multiplies all inputs at once, since that product does not depend on the state. A still x is multiplied only once."""
         from_input, from_state = self._split(x.shape[2])
         still = is_still(x)
         drive = from_input(x[:, 0] if still else x)  # (B, I) -> (B, H), or (B, T, I) -> (B, T, H)
@@ -110,9 +115,10 @@ class WeightMatrix(torch.nn.Module):
         return self._checked("x", columns, left), self._checked("h", self.in_features - columns, right)
 
     def iterate(self, x: Tensor, bias: Tensor | None, activation: Activation, n_outputs: int) -> Tensor:
-        """The states of h ← σ(W [x; h] + b) from h = 0, their last `n_outputs` rows: (B, T, I) -> (B, T, n_outputs).
+        """Iterates h ← σ(W [x; h] + b) from h = 0. Returns the last `n_outputs` rows of all states: (B, T, I) -> (B, T,
+        n_outputs).
 
-        I is in − out, since W is as high as the state.
+        I = in − out, because W has a row for each entry of the state.
         """
         x = self._admit("x", x, "B", "T", self.in_features - self.out_features)
         bias = bias if bias is None else self._admit("bias", bias, self.out_features)
@@ -133,11 +139,11 @@ class WeightMatrix(torch.nn.Module):
 
 
 class Patterned(WeightMatrix):
-    """A matrix that knows its entries.
+    """A matrix that is given by its trainable entries.
 
-    indices: the flat positions (row · in + column) of those that train, (n,), sorted; values: theirs, (n,).
+    indices: their flat positions (row · in + column), (n,), sorted. values: (n,).
 
-    Raises TypeError or ValueError for what are no entries of such a matrix.
+    Raises TypeError or ValueError for entries that do not fit the matrix.
     """
 
     def __init__(self, out_features: int, in_features: int, indices: Tensor, values: Tensor) -> None:
@@ -146,20 +152,19 @@ class Patterned(WeightMatrix):
         self.out_features, self.in_features = out_features, in_features
 
     def entries(self) -> tuple[Tensor, Tensor]:
-        """The flat indices (n,) of what trains, sorted, and the values (n,)."""
+        """The flat indices of the trainable entries, (n,), sorted, and their values, (n,)."""
         raise NotImplementedError
 
 
 def is_still(x: Tensor) -> bool:
-    """Whether the T steps of (B, T, I) are one image, expanded: what depends on the input alone need be computed only once."""
+    """Whether the T steps of (B, T, I) are one expanded image. Then work on the input alone need be done only once."""
     return x.shape[1] == 1 or x.stride(1) == 0
 
 
 def check(who: str, name: str, x: Tensor, shape: Sequence[str | int], like: Tensor, hint: str = "") -> None:
-    """Raises TypeError or ValueError unless x is a tensor of this shape, and of the dtype and on the device of `like`.
+    """Raises TypeError or ValueError unless x is a dense tensor of this shape, with the dtype and on the device of `like`.
 
-    shape: sizes, and letters for those that may be any, but for B and T, which are at least 1. A first "…" is any number of
-    dimensions.
+    shape: a number is an exact size, a letter any size, but B and T are at least 1. A first "…" is any number of dimensions.
     """
     if not isinstance(x, Tensor) or x.layout is not torch.strided:
         kind = f"a tensor of layout {x.layout}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
@@ -182,7 +187,7 @@ def _fits(size: int, want: str | int) -> bool:
 
 
 def admit(who: str, name: str, x: Tensor, shape: Sequence[str | int], like: Tensor, hint: str = "") -> Tensor:
-    """x, checked; under autocast in the dtype of `like`, in which the sparse products stay."""
+    """Checks x and returns it. Under autocast x is cast to the dtype of `like`, because sparse products have no autocast."""
     if isinstance(x, Tensor) and x.dtype is not like.dtype and x.is_floating_point():
         x = x.to(like.dtype) if torch.is_autocast_enabled(x.device.type) else x
     check(who, name, x, shape, like, hint)
@@ -190,8 +195,11 @@ def admit(who: str, name: str, x: Tensor, shape: Sequence[str | int], like: Tens
 
 
 def check_entries(out_features: int, in_features: int, indices: Tensor, values: Tensor) -> None:
-    """Raises TypeError or ValueError unless these are entries of a matrix (out, in): flat positions (n,), int64 and sorted,
-    each inside the matrix and there once, and values (n,), real numbers on the same device."""
+    """Raises TypeError or ValueError unless these are entries of a matrix (out, in).
+
+    indices: flat positions (n,), int64, sorted, each inside the matrix and only once. values: floating point (n,), on the same
+    device.
+    """
     for name, size in (("out_features", out_features), ("in_features", in_features)):
         if not isinstance(size, Integral) or size < 0:
             raise ValueError(f"{name}={size}: a matrix has a whole number of rows and of columns, 0 or more")

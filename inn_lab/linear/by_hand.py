@@ -1,4 +1,4 @@
-"""What derivatives that are written by hand have in common."""
+"""Shared by the hand-written derivatives: they refuse to be differentiated again."""
 
 import functools
 from collections.abc import Callable
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def first_order(what: str, instead: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A derivative by hand, which has no derivative: it refuses create_graph=True.
+    """Decorates a hand-written backward pass, which has no derivative itself: with create_graph=True it raises RuntimeError.
 
-    torch's `once_differentiable` does so only where what comes from above has a derivative itself, and counts the rest as
-    constant: of the gradient of (W x).sum(), all of it.
+    torch's `once_differentiable` raises only if the incoming gradient needs a gradient. Otherwise it treats the result as a
+    constant, for example the gradient of (W x).sum(), and the second derivative would silently be wrong.
     """
 
     def decorate(backward: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Weight matrices that are made of others."""
+"""Weight matrices that are products or sums of other matrices."""
 
 from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from functools import partial, reduce
@@ -13,14 +13,15 @@ from inn_lab.linear.base import Map, WeightMatrix
 
 
 def rank(out_features: int, in_features: int, R: float) -> int:
-    """The rank at which A and B hold about the share R of the matrix's entries: k = max(1, round(R · mn / (m + n)))."""
+    """The rank k at which A and B together have about R · mn entries: k = max(1, round(R · mn / (m + n)))."""
     return max(1, round(R * out_features * in_features / (out_features + in_features)))
 
 
 def draw_factors(
     out_features: int, in_features: int, R: float, std: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """A (out, k) and B (k, in), of entries N(0, σ²) with σ⁴ = std² / k, so that those of A B have standard deviation `std`."""
+    """Draws A (out, k) and B (k, in) from N(0, σ²) with σ⁴ = std² / k, so that the entries of A B have standard deviation
+    `std`."""
     k = rank(out_features, in_features, R)
     sigma = (std**2 / k) ** 0.25
     shapes = ((out_features, k), (k, in_features))
@@ -29,13 +30,14 @@ def draw_factors(
 
 
 class LowRank(WeightMatrix):
-    """W whose blocks are products A B of a tall and a wide matrix, or a dense A alone, or zeros; A and B train.
+    """A matrix of blocks. Each block is a product A B of low rank, a dense A, or zero. A and B are trainable.
 
-    blocks: {(top, left): (A (rows, k), B (k, columns) or None)}, where each begins in W. They don't overlap, and those with the
-    same `top` are as high, those with the same `left` as wide. All that read the same columns are multiplied at once, and all
-    that add up in the same rows, however many blocks there are.
+    blocks: {(top, left): (A (rows, k), B (k, columns) or None)}, by the block's position in W. Blocks must not overlap. Blocks
+    with the same `top` have the same height, blocks with the same `left` the same width.
 
-    Raises ValueError for blocks that do not stand so, or not inside W, and for none.
+    A product with W takes one product for each column of blocks and one for each row of blocks.
+
+    Raises ValueError for blocks that overlap, differ in size or lie outside W, and for an empty `blocks`.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class LowRank(WeightMatrix):
             torch.cat([blocks[top, left][0] for left in self.lefts if (top, left) in blocks], dim=1) for top in self.tops
         )
         wide = {at: B for at, (_, B) in blocks.items() if B is not None}
-        # The blocks of each column of blocks that have a B: theirs stand one below the other.
+        # By column of blocks, the blocks that have a B. The B of a column are stacked.
         self.inner = {left: [(top, left) for top in self.tops if (top, left) in wide] for left in self.lefts}
         self.B = torch.nn.ParameterDict(
             {str(left): torch.cat([wide[at] for at in here]) for left, here in self.inner.items() if here}
@@ -58,7 +60,7 @@ class LowRank(WeightMatrix):
 
     @classmethod
     def drawn(cls, out_features: int, in_features: int, R: float, std: float, generator: torch.Generator) -> "LowRank":
-        """One block, the whole of W: k (out + in) weights train."""
+        """A matrix of one block, with k (out + in) trainable weights."""
         return cls(out_features, in_features, {(0, 0): draw_factors(out_features, in_features, R, std, generator)})
 
     @property
@@ -77,7 +79,7 @@ class LowRank(WeightMatrix):
         return Map(partial(self._product, 0), factors), Map(partial(self._product, columns), factors)
 
     def _product(self, first: int, x: Tensor, *factors: Tensor) -> Tensor:
-        """W's columns from `first` on, as many as x (…, n) holds, times x: (…, n) -> (…, out). factors: A's, then B's."""
+        """Multiplies W's columns from `first` on by x: (…, n) -> (…, out). factors: all A, then all B."""
         factors_A, factors_B = factors[: len(self.A)], dict(zip(self.B, factors[len(self.A) :], strict=True))
         inner = self._inner(x, first, factors_B)
         zeros = x.new_zeros(*x.shape[:-1], self.out_features)
@@ -93,7 +95,7 @@ class LowRank(WeightMatrix):
         return torch.cat([*parts, zeros[..., done:]], dim=-1)
 
     def _inner(self, x: Tensor, first: int, B: Mapping[str, Tensor]) -> dict[tuple[int, int], Tensor]:
-        """B x of each block that reads them, x itself where there is no B: (…, n) -> (…, k)."""
+        """B x for each block that reads these columns; x itself for a block without B: (…, n) -> (…, k)."""
         found: dict[tuple[int, int], Tensor] = {}
         for left, here in self.inner.items():
             alone = [at for at in self.ranks if at[1] == left and at not in here]
@@ -130,7 +132,7 @@ def _check_blocks(out_features: int, in_features: int, blocks: Mapping[tuple[int
 
 
 class Sum(WeightMatrix):
-    """W = Σ of matrices of one shape, each stored in its own way. Raises ValueError for others, and for none."""
+    """A sum of matrices of one shape, each stored in its own way. Raises ValueError for different shapes and for none."""
 
     parts: MutableSequence[WeightMatrix]
 

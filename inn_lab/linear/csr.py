@@ -1,7 +1,8 @@
-"""A sparse weight matrix that costs what its trainable entries cost: compressed sparse rows, with derivatives of its own.
+"""A sparse weight matrix in compressed sparse rows. It costs what its trainable entries cost, not what out × in would.
 
-torch's CSR tensors are no parameters (their gradients leak memory or turn dense; pytorch #109445, #98929, #41128), so here the
-*values* are the parameter, an ordinary vector, and the pattern stands beside it. Nothing of size out × in is ever made.
+torch's CSR tensors do not work as parameters: their gradients leak memory or become dense (pytorch #109445, #98929, #41128).
+Here the parameter is an ordinary vector of *values*, and the pattern is stored beside it. The derivatives are written by hand.
+No tensor of size out × in is ever made.
 """
 
 import functools
@@ -15,16 +16,17 @@ from torch import Tensor
 from inn_lab.linear.base import Activation, Map, Patterned, check, check_entries, is_still
 from inn_lab.linear.by_hand import first_order
 
-CACHE = 2**20  # bytes of a core's second-level cache that are counted on
-MOST = 2**31 - 1  # of rows, columns and entries: they are counted in 32 bits
-KERNELS = {torch.float32, torch.float64}  # what there are kernels for on the CPU
+CACHE = 2**20  # bytes that a core's second-level cache has at least, we assume
+MOST = 2**31 - 1  # rows, columns or entries: they are counted in 32 bits
+KERNELS = {torch.float32, torch.float64}  # dtypes of the kernels on the CPU
 SPARSE_PRODUCT = ("a sparse product", ", or hold the matrix as masked")
 
 
 class Block:
-    """A pattern by row: row i's entries are starts[i] … stops[i] − 1 of `columns`, and of W's values. All int32.
+    """The pattern of a block of W, a range of its columns.
 
-    W's columns [first, last) are a block of W, counted from `first`, whose entries stand where they stand in W.
+    Row i has the entries starts[i] … stops[i] − 1 of `columns` and of W's values. Columns are counted from the block's first
+    column. All int32.
     """
 
     def __init__(self, starts: Tensor, stops: Tensor, columns: Tensor, n_columns: int) -> None:
@@ -33,7 +35,7 @@ class Block:
 
     @functools.cached_property
     def chunks(self) -> Tensor:
-        """The first rows of pieces of about equally many entries, one for each thread; on the CPU."""
+        """The first row of each thread's piece; the pieces have about equally many entries. On the CPU."""
         counts = (self.stops - self.starts).cumsum(0).cpu()
         pieces = torch.get_num_threads()
         marks = torch.arange(1, pieces) * (int(counts[-1]) if len(counts) else 0) // pieces
@@ -41,7 +43,7 @@ class Block:
 
     @functools.cached_property
     def entries(self) -> tuple[Tensor, Tensor]:
-        """The row of each of the block's entries, and its place among W's values: (n,), (n,), int32, in order."""
+        """For each entry of the block its row and its index in W's values: (n,), (n,), int32, in order."""
         counts = (self.stops - self.starts).long()
         rows = torch.arange(self.n_rows, device=counts.device, dtype=torch.int32).repeat_interleave(counts)
         shift = self.starts - (counts.cumsum(0) - counts).int()
@@ -49,7 +51,7 @@ class Block:
 
     @functools.cached_property
     def transposed(self) -> tuple["Block", Tensor]:
-        """The block's transpose, and which of W's values each of its entries is (n,)."""
+        """The transposed block, and for each of its entries the index in W's values, (n,)."""
         rows, places = self.entries
         columns = self.columns[places]
         order = columns.argsort(stable=True)
@@ -59,11 +61,11 @@ class Block:
 
     @functools.cached_property
     def pointers(self) -> Tensor:
-        """The block by itself, as torch.sparse wants it: where each row begins, (n_rows + 1,)."""
+        """Where each row of the block begins, (n_rows + 1,), as torch.sparse needs it."""
         return torch.cat([self.starts.new_zeros(1), (self.stops - self.starts).cumsum(0).int()])
 
     def tensor(self, values: Tensor) -> Tensor:
-        """A torch.sparse matrix of the block's values (its own, in order)."""
+        """A torch.sparse matrix of the block. values: one for each of its entries, in order."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse (CSR tensor support is in beta|invariant checks are implicitly)")
             shape = (self.n_rows, self.n_columns)
@@ -75,10 +77,9 @@ class Block:
 
 
 def _check(who: str, block: Block, values: Tensor, **dense: tuple[Tensor, tuple[int, ...]]) -> None:
-    """Raises TypeError or ValueError unless a kernel can be handed these: it reads where a pointer leads it.
+    """Raises TypeError or ValueError unless a kernel can safely read these tensors. A kernel itself checks no address.
 
-    values: of all of W. dense: by name a matrix and its shape as the block asks it. That the block itself is whole was checked
-    when it was made.
+    values: of all of W. dense: by name a matrix and the shape it must have. The block was checked when it was made.
     """
     dtype, device = values.dtype, values.device
     if (
@@ -96,7 +97,7 @@ def _check(who: str, block: Block, values: Tensor, **dense: tuple[Tensor, tuple[
 
 
 def _explain(who: str, block: Block, values: Tensor, dense: dict[str, tuple[Tensor, tuple[int, ...]]]) -> NoReturn:
-    """Says what `_check` has found; it is called for each product, and has no time to look for words."""
+    """Raises the error for what `_check` has found. `_check` runs before every product and must be fast."""
     if values.shape != block.values_shape or values.device != block.device:
         raise ValueError(
             f"{who}: the values are {tuple(values.shape)} on {values.device}, and the pattern {tuple(block.values_shape)} on "
@@ -114,7 +115,7 @@ def _explain(who: str, block: Block, values: Tensor, dense: dict[str, tuple[Tens
 
 
 def product(block: Block, values: Tensor, x: Tensor) -> Tensor:
-    """The block times each of x's S matrices: (S, in, C) -> (S, out, C)."""
+    """Multiplies the block by each of S matrices: (S, in, C) -> (S, out, C)."""
     _check("product", block, values, x=(x, (len(x), block.n_columns, x.shape[-1])))
     if x.device.type != "cpu":
         return torch_product(block, values, x)
@@ -124,9 +125,9 @@ def product(block: Block, values: Tensor, x: Tensor) -> Tensor:
 
 
 def sampled(block: Block, g: Tensor, x: Tensor, out: Tensor, cache: int = CACHE) -> None:
-    """Writes the entries of Σ_s g[s] x[s]ᵀ at the block's pattern to their places in `out`, all of W's values.
+    """Computes Σ_s g[s] x[s]ᵀ at the block's entries only, and writes them to their places in `out`, a vector like W's values.
 
-    (S, out, C), (S, in, C).
+    g (S, out, C), x (S, in, C).
     """
     size, c = x.shape[0], x.shape[-1]
     _check("sampled", block, out, g=(g, (size, block.n_rows, c)), x=(x, (size, block.n_columns, c)))
@@ -137,9 +138,9 @@ def sampled(block: Block, g: Tensor, x: Tensor, out: Tensor, cache: int = CACHE)
 
 
 def forward_steps(block: Block, values: Tensor, drive: Tensor, n_relu: int, steps: int) -> Tensor:
-    """h_t = σ(drive_t + W h_{t−1}) for all t: (T or 1, H, B) -> (T, H, B). Of the last only the linear rows are right.
+    """h_t = σ(drive_t + W h_{t−1}) for all t: (T or 1, H, B) -> (T, H, B). Of the last state only the linear rows are valid.
 
-    A step's drive is read once: where there is one for each, the states take its place.
+    If there is a drive for each step, the states overwrite it.
     """
     drives = steps if len(drive) == steps else 1
     _check("forward_steps", block, values, drive=(drive, (drives, block.n_rows, drive.shape[-1])))
@@ -177,7 +178,7 @@ def _check_square(who: str, block: Block, n_relu: int) -> None:
 
 
 def transpose(block: Block, values: Tensor) -> tuple[Block, Tensor]:
-    """The block's transpose and its values, of which it has them all to itself: (n,), of W's."""
+    """The transposed block, and the values of its entries alone, (n,)."""
     _check("transpose", block, values)
     transposed, places = block.transposed
     return transposed, gather(values, places)
@@ -193,7 +194,7 @@ def gather(values: Tensor, places: Tensor) -> Tensor:
 
 
 def torch_product(block: Block, values: Tensor, x: Tensor) -> Tensor:
-    """`product` by torch.sparse: cuSPARSE on CUDA; on the CPU, MKL, it is the twin of the kernel."""
+    """`product` by torch.sparse: cuSPARSE on CUDA, MKL on the CPU. The tests compare the kernel with it."""
     wide = block.tensor(values[block.entries[1]]) @ _side_by_side(x)
     return wide.unflatten(1, (len(x), x.shape[2])).transpose(0, 1).contiguous()
 
@@ -233,7 +234,7 @@ def _side_by_side(x: Tensor) -> Tensor:
 
 
 def _numba(name: str) -> Callable[..., None]:
-    """A compiled kernel. numba is imported when the first product is taken."""
+    """A compiled kernel. numba is imported at the first product only, since that takes long."""
     import numba
 
     from inn_lab.linear import kernels
@@ -248,9 +249,9 @@ def _arrays(block: Block) -> tuple[Any, ...]:
 
 
 class CSR(Patterned):
-    """W by compressed sparse rows. One vector of values is the parameter; any optimizer works on it.
+    """W in compressed sparse rows. The parameter is one vector of values, so any optimizer works on it.
 
-    Raises ValueError for more entries than are counted in 32 bits.
+    Raises ValueError for more rows, columns or entries than 32 bits can count.
     """
 
     pointers: Tensor
@@ -276,7 +277,7 @@ class CSR(Patterned):
         return _flat(self.pointers, self.columns, self.in_features), self.values.detach()
 
     def blocks(self, columns: int) -> tuple[Block, Block]:
-        """The patterns of the first `columns` columns and of the others; made once, then kept."""
+        """The blocks of the first `columns` columns and of the others. They are made once and kept."""
         if columns not in self._blocks:
             if {self.pointers.dtype, self.columns.dtype} != {torch.int32}:
                 raise TypeError(f"csr: the pattern became {self.columns.dtype}; convert the weights alone, e.g. model.double()")
@@ -317,7 +318,7 @@ class CSR(Patterned):
         return super()._apply(*args, **kwargs)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Takes over no part of a pattern that is damaged or of another size; `load_state_dict` raises with the reason."""
+        """Rejects a pattern that is damaged or of another size as a whole; `load_state_dict` raises with the reason."""
         own = {"pointers": self.pointers, "columns": self.columns, "values": self.values}
         try:
             _check_pattern(self, **{name: state_dict.get(prefix + name, tensor) for name, tensor in own.items()})
@@ -337,7 +338,7 @@ def _flat(pointers: Tensor, columns: Tensor, in_features: int) -> Tensor:
 
 
 def _check_pattern(matrix: CSR, pointers: Tensor, columns: Tensor, values: Tensor) -> None:
-    """Raises TypeError or ValueError unless these are a pattern of the matrix, of as many entries as it has, and its values."""
+    """Raises TypeError or ValueError unless these are a pattern and values of as many entries as the matrix has."""
     for name, given, own in (("pointers", pointers, matrix.pointers), ("columns", columns, matrix.columns)):
         if (
             not isinstance(given, Tensor)
@@ -360,7 +361,7 @@ def _check_pattern(matrix: CSR, pointers: Tensor, columns: Tensor, values: Tenso
 
 
 class Fixed(CSR):
-    """A sparse matrix of which nothing trains: the identities and signs that a block matrix is built with."""
+    """A sparse matrix without trainable entries: the identities and signs in a block matrix."""
 
     n_weights = 0
 
@@ -396,11 +397,12 @@ class _Product(torch.autograd.Function):
 
 
 class _Iterate(torch.autograd.Function):
-    """`WeightMatrix.iterate` as one function, with its derivative by hand: ReLU, and linear in the last rows, the outputs.
+    """`WeightMatrix.iterate` as one function with a hand-written derivative. The first rows are ReLU, the last ones, the
+    outputs, linear.
 
-    With the states s_t = [x_t; h_{t−1}], W s_t + b = a_t and h_t = σ(a_t), the backward pass is the recurrence
-    g_t = σ'(a_t) ⊙ (Wₕᵀ g_{t+1} + dL/dh_t), and dL/dW = Σ_t g_t s_tᵀ is wanted at the pattern only. All states are kept as
-    (T, rows, B): a step's is one contiguous matrix.
+    With s_t = [x_t; h_{t−1}], a_t = W s_t + b and h_t = σ(a_t), the backward pass is g_t = σ'(a_t) ⊙ (Wₕᵀ g_{t+1} + dL/dh_t).
+    dL/dW = Σ_t g_t s_tᵀ is computed at the pattern only. All states are stored as (T, rows, B), so that the state of a step is
+    contiguous.
     """
 
     @staticmethod

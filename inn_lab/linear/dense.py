@@ -1,4 +1,4 @@
-"""Weight matrices that are stored densely: all entries, with a mask or without, hoisted or as the sources multiply."""
+"""Weight matrices that store all their entries, with or without a mask."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from inn_lab.linear.base import Activation, Map, Patterned
 
 
 class Dense(Patterned):
-    """A matrix whose every entry trains; those not among `indices` start at zero."""
+    """A matrix in which every entry is trainable. Entries that are not in `indices` start at zero."""
 
     def __init__(self, out_features: int, in_features: int, indices: Tensor, values: Tensor) -> None:
         super().__init__(out_features, in_features, indices, values)
@@ -21,7 +21,7 @@ class Dense(Patterned):
         return self.weight.numel()
 
     def matrix(self) -> Tensor:
-        """W (out, in), as autograd sees it."""
+        """W (out, in), with its graph for autograd."""
         return self.weight
 
     def entries(self) -> tuple[Tensor, Tensor]:
@@ -40,10 +40,10 @@ class Dense(Patterned):
 
 
 class Masked(Dense):
-    """A sparse matrix W = weight ⊙ mask. The mask is applied once a sequence, in `split`; it costs what a dense matrix costs.
+    """A sparse matrix W = weight ⊙ mask. It costs what a dense matrix costs.
 
-    The optimizer sees a dense parameter, zero outside the pattern, whose gradient is zero there too. A loaded state is cut to
-    the pattern.
+    `forward` and `split` apply the mask once a call, so `iterate` applies it once for all steps. The optimizer sees a dense
+    parameter; outside the pattern the parameter and its gradient are zero. A loaded state is set to zero there.
     """
 
     mask: Tensor
@@ -73,7 +73,7 @@ def _cut_to_pattern(module: Masked, _keys: object) -> None:
 
 
 class Stepwise(Masked):
-    """The way of the sources, kept to compare with: each step applies the mask and multiplies [x; h] by the whole of W."""
+    """As `Masked`, but each step applies the mask and multiplies [x; h] by all of W, as the sources do. Kept for comparison."""
 
     def _iterate(self, x: Tensor, bias: Tensor | None, activation: Activation, n_outputs: int) -> Tensor:
         state = x.new_zeros(len(x), len(self.weight))  # (B, H)

@@ -1,16 +1,17 @@
 """Products with a sparse matrix on the CPU, compiled by numba.
 
-A matrix is given by row: entries starts[i] … stops[i] − 1 of `columns` and `values` are row i's. Dense operands are S matrices,
-(S, rows, C), contiguous. Rows are dealt out in `chunks`, one for each thread.
+A matrix is given by row: row i has the entries starts[i] … stops[i] − 1 of `columns` and `values`. Dense operands are S
+matrices, (S, rows, C), contiguous. `chunks` divides the rows among the threads.
 
-torch.sparse does the same (see csr.py) and is the twin that the tests compare with.
+torch.sparse computes the same (see csr.py); the tests compare with it.
 
-Sums over a row's entries stay in vector registers: LLVM's vector types, handed to numba as intrinsics. numba vectorises plain
-loops too, but reads and writes the sum for every few entries and tests each time whether arrays overlap: half as fast. (They
-stand in this file because numba's cache on disk asks only whether the file of the compiled function has changed.)
+Sums over a row's entries stay in vector registers: LLVM's vector types, which numba gets as intrinsics. numba vectorises plain
+loops too, but it loads and stores the sum every few entries and tests each time whether arrays overlap, which takes twice as
+long. (The intrinsics are in this file because numba's cache on disk only checks whether the file of the compiled function has
+changed.)
 
-They check nothing: csr.py does, before it hands out a pointer. Under NUMBA_BOUNDSCHECK=1, as the tests run them, they check
-every address: numba those of the loops, `_Numbers` those of the intrinsics.
+The kernels check nothing; csr.py checks before it calls them. Under NUMBA_BOUNDSCHECK=1, as in the tests, every address is
+checked: numba checks those of the loops, `_Numbers` those of the intrinsics.
 """
 
 from typing import Any
@@ -25,14 +26,14 @@ from numba.extending import intrinsic
 # tell kernels that check from those that do not.
 CHECKED = bool(config.BOUNDSCHECK)  # type: ignore[attr-defined]  # numba sets it while it is imported
 COMPILE: dict[str, Any] = {"parallel": not CHECKED, "cache": not CHECKED, "fastmath": True, "error_model": "numpy"}
-# Lanes: the sources' batch in one go, and what is left of another. LLVM takes as many registers as it needs.
+# Lanes: WIDE is the sources' batch, NARROW is for the rest of another one. LLVM uses as many registers as it needs.
 WIDE, NARROW = 32, 8
-# Entries taken at once: into a sum, two, so that one need not wait for the other; of dot products, four, which read g once.
+# Entries at once: two for a sum, so that one does not wait for the other; four for dot products, which then read g once.
 AT_ONCE, DOTS = 2, 4
 
 
 class _Numbers:
-    """An array as the intrinsics see it: its numbers one after the other, contiguous."""
+    """An array as the intrinsics see it: contiguous numbers."""
 
     def __init__(self, context, builder, kind, array):
         struct = context.make_array(kind)(context, builder, array)

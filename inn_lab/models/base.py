@@ -1,4 +1,4 @@
-"""What the models share: how they are counted, and how torch's own modules are drawn from a generator."""
+"""Shared by the models: their sizes, pruning, the check of their input, and torch's modules drawn from a generator."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ Part = TypeVar("Part", bound=torch.nn.Module)
 
 @dataclass(frozen=True)
 class Weights:
-    """A layer's weights that can be pruned, by what they read: "i2h" the layer's input, "h2h" its state. values: (n,)."""
+    """The prunable weights of a layer that read its input ("i2h"), or that read its state ("h2h"). values: (n,)."""
 
     layer: int
     reads: str
@@ -25,16 +25,16 @@ class Weights:
 
 
 class Model(torch.nn.Module):
-    """A map of (B, T, I) to (B, T, O) that tells its own size.
+    """Base class of the models: a map of (B, T, I) to (B, T, O) that knows its own size.
 
-    Built with `generator=None` it checks its arguments and draws no weights: so the lab asks whether a job can be defined, and
-    whether it fits into the memory. `n_weights`, `n_held` and `units` are known then.
+    With `generator=None` a model checks its arguments and draws no weights. The lab does this to find out whether a job can be
+    defined and fits into memory. `n_weights`, `n_held` and `units` are known then.
 
-    What has been pruned is a part of its state: `masks` holds a buffer for each matrix that has lost entries, named as the
-    parameter with "/" for ".", True where an entry is left. A call multiplies by what is left, so that what is gone is exactly
-    0 and has a gradient of 0, whatever an optimizer has made of the parameter.
+    Pruned weights are part of the state. `masks` holds a buffer for each pruned matrix, with the parameter's name ("/" for
+    "."), True where an entry is left. A call multiplies by the entries that are left. So a pruned weight is exactly 0 and has
+    gradient 0, whatever an optimizer does to the parameter.
 
-    A call raises ValueError for an x of another shape or on another device than the weights, TypeError for another dtype.
+    A call raises ValueError if x has another shape, or is on another device than the weights, and TypeError for another dtype.
 
     Args:
         n_inputs: I.
@@ -45,7 +45,7 @@ class Model(torch.nn.Module):
         self.n_inputs = n_inputs
         self.register_forward_pre_hook(_admit)
         self.masks = torch.nn.Module()
-        self._masking = False  # within a call that has masked what is pruned
+        self._masking = False  # within a call that has applied the masks
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         masks = None if self._masking else self._masks()
@@ -59,11 +59,11 @@ class Model(torch.nn.Module):
             self._masking = False
 
     def _masks(self) -> dict[str, Tensor]:
-        """By the name of the parameter."""
+        """The masks by the names of their parameters."""
         return {place.replace("/", "."): mask for place, mask in self.masks.named_buffers()}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """The state of a pruned model prunes this one as well, that of a whole one makes it whole."""
+        """Takes over the masks too: a pruned state prunes this model, an unpruned one removes its masks."""
         for name, parameter in self.named_parameters():
             place = name.replace(".", "/")
             if prefix + name in state_dict:
@@ -71,39 +71,39 @@ class Model(torch.nn.Module):
                 self.masks.register_buffer(place, torch.ones_like(parameter, dtype=torch.bool) if pruned else None)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
-    units = 0  # numbers that a step of a sample leaves for the backward pass, at least
+    units = 0  # numbers that one step of one sample keeps for the backward pass, at least
 
     @property
     def n_held(self) -> int:
-        """How many numbers hold what trains."""
+        """How many numbers are stored for the weights, zeros included."""
         return self.n_weights
 
     @property
     def n_weights(self) -> int:
-        """What trains, biases included, as Hershey 2023 counts the LSTM's 1,307,540."""
+        """The number of trainable weights, biases included, as Hershey 2023 counts the LSTM's 1,307,540."""
         pruned = sum(int((~mask).sum()) for mask in self._masks().values())
         return sum(parameter.numel() for parameter in self.parameters()) - pruned
 
     def told(self) -> dict[str, float]:
-        """What there is to log of the passes since it was last asked, beside the outputs."""
+        """Metrics of the calls since `told` was last called, to be logged beside losses and accuracies."""
         return {}
 
     def tags(self) -> dict[str, str]:
-        """What there is to say in words of how the model is run."""
+        """Tags for the run: how the model is executed, in words."""
         return {}
 
     def matrices(self) -> list[tuple[int, str, Tensor]]:
-        """The matrices of which entries can be pruned: the layer, "i2h" or "h2h", and the parameter."""
+        """The prunable matrices: of each the layer, "i2h" or "h2h", and the parameter."""
         raise ConfigError(f"pruning: {type(self).__name__} says nothing of which weights it can lose; take another model")
 
     def weights(self) -> list[Weights]:
-        """What can be pruned: of what was pruned before, what is left."""
+        """The prunable weights that have not been pruned yet."""
         left = self._left()
         return [Weights(layer, reads, matrix.detach()[left[matrix]]) for layer, reads, matrix in self.matrices()]
 
     @torch.no_grad()
     def keep(self, kept: Sequence[Tensor]) -> None:
-        """Sets to zero, for good, what is not kept of each of `weights()`: (n,), booleans."""
+        """Sets weights to zero for good. kept: for each of `weights()` booleans (n,), False for what goes."""
         left = self._left()
         names: dict[Tensor, str] = {parameter: name for name, parameter in self.named_parameters()}
         for (_, _, matrix), stays in zip(self.matrices(), kept, strict=True):
@@ -113,20 +113,20 @@ class Model(torch.nn.Module):
                 matrix.masked_fill_(~mask, 0)
 
     def _left(self) -> dict[Tensor, Tensor]:
-        """Which entries of each of `matrices()` have not been pruned."""
+        """For each of `matrices()`, where entries have not been pruned."""
         masks: dict[Tensor, Tensor] = {self.get_parameter(name): mask for name, mask in self._masks().items()}
         return {m: masks.get(m, torch.ones_like(m, dtype=torch.bool)) for _, _, m in self.matrices()}
 
     def size(self, steps: int) -> dict[str, float]:
-        """For the log, of sequences of T = `steps`. "weights" is `n_weights`, "parameters" every number that trains.
+        """Sizes for the log, for sequences of T = `steps`: "weights" is `n_weights`, "parameters" all trainable numbers.
 
-        They are logged as model/NAME; a name with a "/" stays as it is.
+        They are logged as model/NAME. A name that contains "/" is logged as it is.
         """
         return {"weights": self.n_weights, "parameters": self.n_weights}
 
 
 def _admit(model: Model, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """What a model is called with, checked."""
+    """Checks the input of a model."""
     who, weights = type(model).__name__, next(model.parameters(), None)
     if weights is None or weights.is_meta:
         raise ValueError(f"{who}: built with generator=None it has no weights; give it a torch.Generator to draw them from")
@@ -135,7 +135,7 @@ def _admit(model: Model, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def drawn(kind: type[Part], *args: Any, bound: float, generator: torch.Generator | None, **options: Any) -> Part:
-    """A module of torch with all its parameters uniform in ±bound; without a generator only their sizes are there."""
+    """A torch module with all its parameters uniform in ±bound; without a generator on the meta device, with sizes only."""
     # Built on the meta device, so that torch doesn't initialise it first, from its global generator.
     module = kind(*args, device="meta", **options)
     if generator is None:
@@ -148,12 +148,12 @@ def drawn(kind: type[Part], *args: Any, bound: float, generator: torch.Generator
 
 
 def normal(rows: int, columns: int, generator: torch.Generator | None) -> torch.nn.Parameter:
-    """A matrix that trains, drawn from N(0, 1); without a generator only its size is there."""
+    """A trainable matrix drawn from N(0, 1); without a generator on the meta device, with its size only."""
     if generator is None:
         return torch.nn.Parameter(torch.empty(rows, columns, device="meta"))
     return torch.nn.Parameter(torch.randn(rows, columns, generator=generator, device=generator.device))
 
 
 def linear(n_inputs: int, n_outputs: int, generator: torch.Generator | None) -> torch.nn.Linear:
-    """torch.nn.Linear by torch's own law: weights and biases uniform in ±1/√n_inputs."""
+    """torch.nn.Linear with torch's own initialisation: weights and biases uniform in ±1/√n_inputs."""
     return drawn(torch.nn.Linear, n_inputs, n_outputs, bound=1 / math.sqrt(n_inputs), generator=generator)

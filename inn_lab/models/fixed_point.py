@@ -1,6 +1,6 @@
-"""Iterate until it settles: a fixed point, differentiated where it stands and not through the way that led there.
+"""Iterates to a fixed point, and differentiates there instead of through the iterations.
 
-Symbols: B samples, which settle each by itself; ρ spectral radius.
+Symbols: B samples, which converge independently of each other; ρ spectral radius.
 """
 
 import warnings
@@ -20,7 +20,7 @@ NAMED = 5  # samples that a warning names
 
 
 class NotConverged(UserWarning):
-    """Samples have not come to a fixed point, or their derivatives not to theirs: what is returned of them is approximate."""
+    """Some samples have not converged to a fixed point, or their derivatives have not. Their results are approximate."""
 
 
 def fix(
@@ -34,33 +34,32 @@ def fix(
     max_iter: int = 300,
     anderson: int = 0,
 ) -> tuple[Tensor, Convergence]:
-    """z = f(z, x), reached by iterating from z0, and differentiable in x and in the weights of f.
+    """Iterates from z0 to z = f(z, x). The result is differentiable in x and in the weights of f.
 
-    Reverse mode solves a linear equation, T*z = grad + (∂f/∂z)ᵀ T*z (Eq. 8), and forward mode (`torch.func.jvp`) the tangent's,
-    ż = ∂f/∂z ż + ∂f/∂x ẋ (Eq. 7): both at the state that was reached, so that memory does not depend on the iterations, and
-    derivatives are exact where it has settled. They are those of the fixed point by the implicit function theorem, whether it
-    attracts (ρ(∂f/∂z) < 1) or the iteration only happened to stand on it.
+    Reverse mode solves a linear equation, T*z = grad + (∂f/∂z)ᵀ T*z (Eq. 8). Forward mode (`torch.func.jvp`) solves that of the
+    tangent, ż = ∂f/∂z ż + ∂f/∂x ẋ (Eq. 7). Both are solved at the last state, so memory does not depend on the number of
+    iterations, and derivatives are exact where the state has converged. By the implicit function theorem they are those of the
+    fixed point, even of one that does not attract (ρ(∂f/∂z) ≥ 1).
 
-    A sample never touches the others. Of one whose derivatives are not found to within `rtol` the best that were found are
-    taken, whose equation is off by no more than the incoming gradient; one whose state or derivatives are not finite counts as
-    nothing in the gradients.
+    Samples never affect each other. If a sample's derivatives are not found to within `rtol`, the best ones found are used;
+    their residual is no larger than the incoming gradient. A sample whose state or derivatives are not finite adds nothing to
+    the gradients.
 
     Source: Habiba and Pearlmutter 2021, Eqs. 3 and 6–8, Algorithm 2; the linear equations by minimal residuals (see
     `solvers.MinimalResiduals`), which need no ρ < 1 as the iteration of Algorithm 2 does.
 
-    Shapes: z0 (B, …) and each of x (B, …); f(z, *x, *weights) -> (B, …), sample by sample: samples that have settled are left
-    out.
+    Shapes: z0 (B, …) and each of x (B, …); f(z, *x, *weights) -> (B, …), sample by sample: converged samples are left out.
 
     Args:
-        f: a module, whose parameters get gradients, or a function, which may use nothing else that needs a gradient.
-        x: what z depends on, a tensor or several.
-        z0: where the iteration starts; the fixed point does not depend on it, so it gets no gradient.
-        weights: tensors that all samples share and that get gradients, such as a matrix that is made once for all iterations.
+        f: a module, whose parameters get gradients; or a function, which must not use any other tensor that needs a gradient.
+        x: one tensor or several, on which z depends.
+        z0: the start of the iteration. It gets no gradient, because the fixed point does not depend on it.
+        weights: tensors that all samples share and that get gradients, e.g. a matrix that is computed once for all iterations.
         rtol, atol, max_iter, anderson: see `Solver`.
 
-    Returns z and a `Convergence`. Warns with `NotConverged` where a sample has not settled, or its derivatives not been found.
-    Raises ValueError for options out of their range, for x and z0 that do not fit, for a function with weights of its own, and
-    where f does not keep z's shape, dtype and device.
+    Returns z and a `Convergence`. Warns with `NotConverged` if samples, or their derivatives, have not converged. Raises
+    ValueError for options out of range, for x and z0 that do not fit each other, for a function that uses other weights, and if
+    f changes the shape, dtype or device of z.
     """
     xs = (x,) if isinstance(x, Tensor) else tuple(x)
     own = dict(f.named_parameters()) if isinstance(f, torch.nn.Module) else {}
@@ -86,7 +85,7 @@ def shown(z: Tensor) -> str:
 
 
 class Settling:
-    """`fix` as a model calls it, which counts what passes. Raises ConfigError for options out of their range, see `Solver`."""
+    """`fix` for use in a model; it counts iterations. Raises ConfigError for options out of range, see `Solver`."""
 
     def __init__(self, rtol: float, atol: float, max_iter: int, anderson: int) -> None:
         self.options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_iter": max_iter, "anderson": anderson}
@@ -94,8 +93,8 @@ class Settling:
             Solver(**self.options)
         except ValueError as error:
             raise ConfigError(f"{error}") from error
-        self.record: Convergence | None = None  # the last call's
-        self.sums: Tensor | None = None  # iterations, settled samples and samples, since `told` was asked
+        self.record: Convergence | None = None  # of the last call
+        self.sums: Tensor | None = None  # iterations, converged samples and samples, since `told` was called
 
     def __call__(self, f: Callable[..., Tensor], x: Tensor, z0: Tensor, weights: Sequence[Tensor] = ()) -> Tensor:
         z, self.record = fix(f, x, z0, weights=weights, **self.options)
@@ -105,7 +104,7 @@ class Settling:
         return z
 
     def told(self) -> dict[str, float]:
-        """Of the samples since it was last asked: "iterations", their mean, and "settled", the share that did."""
+        """Since the last call: "iterations", their mean per sample, and "settled", the fraction of samples that converged."""
         if self.sums is None:
             return {}
         (iterations, settled, samples), self.sums = self.sums.tolist(), None
@@ -113,20 +112,20 @@ class Settling:
 
 
 class Settled(Model):
-    """What models have in common that iterate until they settle, at one place or at several: `settlings`."""
+    """Base class of the models that iterate until they converge, in one stage or in several (`settlings`)."""
 
     settlings: Sequence[Settling]
 
     def told(self) -> dict[str, float]:
-        """Of the passes since it was last asked: "iterations", a sample's mean, of all places together, and "settled", the
-        share that did; of several places the least."""
+        """Since the last call: "iterations", the mean per sample, summed over stages; "settled", the smallest fraction of
+        samples that converged in any stage."""
         told = [one for settling in self.settlings if (one := settling.told())]
         if not told:
             return {}
         return {"iterations": sum(one["iterations"] for one in told), "settled": min(one["settled"] for one in told)}
 
     def took(self) -> tuple[Tensor, Tensor]:
-        """Of the samples of the last pass (B · T of a sequence): how many iterations each took, and whether it settled."""
+        """For each sample of the last call (B · T of a sequence): how many iterations it took, and whether it converged."""
         records = [settling.record for settling in self.settlings if settling.record]
         iterations, converged = (
             torch.stack(parts) for parts in zip(*((r.iterations, r.converged) for r in records), strict=True)
@@ -135,14 +134,15 @@ class Settled(Model):
 
 
 class Problem:
-    """f as a function of z, of what is given for each sample, and of what they share; and how its fixed points are found."""
+    """A function f(z, *inputs) and the solver of its fixed points. The first `n_inputs` inputs are per sample, the others
+    shared."""
 
     def __init__(self, f: Callable[..., Tensor], n_inputs: int, solver: Solver) -> None:
         self.f, self.n_inputs, self.solver = f, n_inputs, solver
         self.record: Convergence
 
     def at(self, inputs: Sequence[Tensor], rows: Tensor) -> Function:
-        """z ↦ f(z) for some of the samples, as it is iterated."""
+        """One iteration z ↦ f(z) for some of the samples. It checks what f returns."""
         given = [value.detach() for value in self.of(inputs, rows)]
 
         def step(z: Tensor) -> Tensor:
@@ -161,13 +161,13 @@ class Problem:
         return step
 
     def of(self, inputs: Sequence[Tensor], rows: Tensor) -> tuple[Tensor, ...]:
-        """The inputs for some of the samples; weights are shared."""
+        """The inputs for some of the samples. Shared inputs stay as they are."""
         if self.n_inputs == 0 or len(rows) == len(inputs[0]):
             return tuple(inputs)
         return tuple(value[rows] if place < self.n_inputs else value for place, value in enumerate(inputs))
 
     def tell(self, what: str, record: Convergence, missed: str) -> None:
-        """Warns of the samples that have not converged."""
+        """Warns if samples have not converged."""
         lost = ~record.residuals.isfinite()
         slow = ~record.converged & ~lost
         parts = []
@@ -221,7 +221,7 @@ class Fix(torch.autograd.Function):
         u, record = problem.solver.solve(make, of_finite(grad, z))
         problem.record.adjoint = record
         problem.tell("fix, backward", record, "have approximate gradients")
-        rows = record.residuals.isfinite().nonzero().flatten()  # times zero is not nothing where f is not finite
+        rows = record.residuals.isfinite().nonzero().flatten()  # where f is not finite, a product with zero is not zero
         out, _, leaves = graph(rows, *wanted)
         grads = torch.autograd.grad(out, [leaves[place] for place in wanted], u[rows], allow_unused=True)
         found = dict(zip(wanted, grads, strict=True))
@@ -243,5 +243,5 @@ class Fix(torch.autograd.Function):
 
 
 def of_finite(values: Tensor, z: Tensor) -> Tensor:
-    """`values` (B, …), not a number for the samples whose state z is not finite."""
+    """`values` (B, …), NaN for samples whose state z is not finite."""
     return torch.where(wide(flat(z).isfinite().all(1), z), values, torch.nan)

@@ -1,4 +1,4 @@
-"""Kale's block matrices: the same layers, and weights dealt out to groups of blocks, or held in one of three ways."""
+"""Kale's block matrices: layers whose groups of blocks differ in density, or whose blocks are stored in one of three ways."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -24,13 +24,13 @@ def by_column(
     device: torch.device | None = None,
     **options: Any,
 ) -> Sequential2D:
-    """A density for the input's columns, one for the hidden state's and one for the output's.
+    """A block matrix with one density for the columns of the input, one for the hidden state's and one for the output's.
 
     Source: Kale 2024, 3.3, Table 5: 2500 + 434 + 434 + 434 + 10, R = 0.2, R_output = 0.2.
 
     Args:
-        hidden: the widths of the hidden layers. Every block may train; ReLU, the outputs are linear.
-        R: the density of the whole, which the one group of which no density is given (None) makes up for.
+        hidden: the widths of the hidden layers. Every block may have trainable entries. Hidden rows are ReLU, outputs linear.
+        R: the density of the whole matrix. It determines the density of the one group that is given as None.
         device, options: as in `Sequential2D`.
 
     Raises ConfigError without hidden layers, and unless two of the three densities are given and leave the third in [0, 1].
@@ -51,7 +51,8 @@ def by_diagonal(
     device: torch.device | None = None,
     **options: Any,
 ) -> Sequential2D:
-    """A density for the blocks below the diagonal, which feed forward, one for those on it, and one for those above it.
+    """A block matrix with one density for the blocks below the diagonal, which feed forward, one for those on it, one for those
+    above.
 
     The block on the diagonal reads the layer that it writes.
 
@@ -73,10 +74,11 @@ def represented(
     device: torch.device | None = None,
     **options: Any,
 ) -> Sequential2D:
-    """All blocks dense, sparse or of low rank, at density R; the one from the last hidden layer to the output is always dense.
+    """All blocks dense, sparse or of low rank, at density R. The block from the last hidden layer to the output is always
+    dense.
 
-    "sparse" blocks train round(R · mn) entries, "low_rank" ones are A B of rank max(1, round(R · mn / (m + n))), "dense" ones
-    train all entries, of which all but round(R · mn) start at zero.
+    A "sparse" block has round(R · mn) trainable entries. A "low_rank" block is A B of rank max(1, round(R · mn / (m + n))). In
+    a "dense" block all entries are trainable; all but round(R · mn) start at zero.
 
     Source: Kale 2024, 3.5, Table 7: 2500 + 300 + 20 + 10, no biases.
 
@@ -130,7 +132,7 @@ def _grouped(
 
 
 def areas(n_inputs: int, n_outputs: int, hidden: Sequence[int], group: Group) -> dict[str, int]:
-    """How many entries each group's blocks have."""
+    """The number of entries in each group's blocks."""
     rows = [*hidden, n_outputs]
     found: dict[str, int] = {}
     for i, height in enumerate(rows):
@@ -141,7 +143,7 @@ def areas(n_inputs: int, n_outputs: int, hidden: Sequence[int], group: Group) ->
 
 
 def fill(given: Mapping[str, float | None], R: float, entries: Mapping[str, int]) -> dict[str, float]:
-    """The densities of all groups, the one that is missing such that R is the density of the whole."""
+    """The densities of all groups. The missing one is chosen so that the density of the whole is R."""
     missing = [name for name, density in given.items() if density is None]
     for name, density in given.items():
         if density is not None and not 0 <= density <= 1:

@@ -1,4 +1,4 @@
-"""The iterative neural network: a weight space in which any entry may train."""
+"""The iterative neural network: a weight space in which any entry may be trainable."""
 
 from typing import Any
 
@@ -12,21 +12,22 @@ DRAWS = ("exact", "bernoulli")
 
 
 class INN(Sequential2D):
-    """A block matrix of one block: of its depth × width entries, N train, wherever they happen to stand.
+    """A block matrix of one block: N of its depth × width entries are trainable, at random positions.
 
         x̄ = [x; h],   h ← σ(W x̄ + b),   h = 0 at first;   y = the last O entries of h
 
-    σ is ReLU on the hidden rows; the output rows are linear, or no logit could be negative. W is depth × width = H × (I + H),
-    of which N entries train and the others are fixed zeros.
+    σ is ReLU on the hidden rows. The output rows are linear, so that logits can be negative. W is depth × width = H × (I + H);
+    N of its entries are trainable, the others are fixed zeros.
 
     Source: Hershey 2023, 2.1.3 and Eq. 3.1.
 
     Shapes: (B, T, I) -> (B, T, O). B batch, T steps, I inputs, H state (the depth), O outputs, N weights, R density.
 
     Args:
-        n_weights, R, depth, aspect_ratio: two that fix the weight space; see `inn_lab.sizing.weight_space`.
-        draw: "exact" draws exactly N entries, "bernoulli" each entry by itself with the space's density, as the source does.
-        linear: how W is held, as in `Sequential2D`; or "low_rank", which has no pattern.
+        n_weights, R, depth, aspect_ratio: give two, which fix the weight space; see `inn_lab.sizing.weight_space`.
+        draw: "exact" draws exactly N entries; "bernoulli" draws each entry independently with the space's density, as the
+            source.
+        linear: how W is stored, as in `Sequential2D`; or "low_rank", which has no pattern.
         device, options: as in `Sequential2D`.
 
     Raises ConfigError for sizes that fix no weight space, and for an unknown `draw`, `init` or `linear`.

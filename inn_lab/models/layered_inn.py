@@ -1,4 +1,4 @@
-"""A layered network as one iterated block matrix, cut into components that can trade places."""
+"""A layered network as one iterated block matrix, divided into components that can be swapped."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,11 +13,13 @@ MOST = 400  # components in a row
 
 
 class LayeredINN(Sequential2D):
-    """A layered network as an INN: with one iteration a layer it is the network itself; and networks of its parts, rearranged.
+    """A layered network as an INN, and networks made by swapping its components. With one iteration a layer and no swap it is
+    the layered network.
 
-    The weight space is cut into components of `component` × `component` (smaller where a side is). Those that make up the
-    layers train, the others are zeros. Then each component, row by row, trades with another one, drawn from all, with
-    probability `swap`: whether it trains, and how it is initialised. Only components below the input's rows are there to trade.
+    The weight space is divided into components of `component` × `component` (smaller at the edges). The components that make up
+    the layers are trainable, the others are zeros. Then each component, row by row, is swapped with probability `swap` with
+    another one, drawn from all: whether it is trainable, and how it is initialised. The input has columns but no rows, so there
+    are no components above the first hidden layer's.
 
     Source: Hershey 2023, 3.2: 2500-500-200-100-10, components of 100 × 100, swap 0.2 and 0.5.
 
@@ -25,10 +27,10 @@ class LayeredINN(Sequential2D):
 
     Args:
         hidden: the widths of the hidden layers; ReLU there, the outputs are linear.
-        generator: as in `Sequential2D`; the trades are drawn first.
+        generator: as in `Sequential2D`; the swaps are drawn first.
         device, options: as in `Sequential2D`.
 
-    `components` tells which of them train, a list of rows from the top.
+    `components` says which components are trainable, as a list of rows from the top.
 
     Raises ConfigError for a width, a `component` or a `swap` that is out of its range.
     """
@@ -81,7 +83,7 @@ class LayeredINN(Sequential2D):
 
 
 def trade(grid: list[list[Block]], swap: float, generator: torch.Generator) -> None:
-    """Each block in turn trades places with another, any of the grid's, with probability `swap`."""
+    """Swaps each block in turn, with probability `swap`, with any other block of the grid."""
     rows, columns = len(grid), len(grid[0])
     many = rows * columns
     chosen = torch.rand(many, generator=generator, device=generator.device) < swap

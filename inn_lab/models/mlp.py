@@ -1,4 +1,4 @@
-"""The layered network, applied to each step by itself."""
+"""A layered network that is applied to each step independently."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,9 +12,10 @@ from inn_lab.sizing import given_or_found, mlp_hidden, whole
 
 
 class MLP(Model):
-    """y = V σ(… σ(W x + b) …) + c at each step, with no memory of the steps before; σ is ReLU.
+    """y = V σ(… σ(W x + b) …) + c at each step, without memory of earlier steps; σ is ReLU.
 
-    Source: Hershey 2023, 3.3: hidden=(500, 200, 100). From `n_weights`, widths in this proportion. Initialised by torch's law.
+    Source: Hershey 2023, 3.3: hidden=(500, 200, 100). With `n_weights` the widths have this proportion. Initialised as
+    torch.nn.Linear is.
 
     Shapes: (B, T, I) -> (B, T, O). B batch, T steps, I inputs, O outputs.
 
@@ -46,7 +47,7 @@ class MLP(Model):
         return [(place, "i2h", layer.weight) for place, layer in enumerate(layers)]
 
     def size(self, steps: int) -> dict[str, float]:
-        """As every model; also the "depth" and "width" of the weight space that it is when iterated (Hershey 2023, 2.1.3)."""
+        """As in `Model`; also the "depth" and "width" of the same network as a weight space (Hershey 2023, 2.1.3)."""
         return {**super().size(steps), "depth": sum(self.widths[1:]), "width": sum(self.widths)}
 
     def forward(self, x: Tensor) -> Tensor:

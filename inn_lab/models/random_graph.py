@@ -14,17 +14,17 @@ from inn_lab.models.wavefront import CELLS, Link, Wavefront
 
 
 class RandomGraph(Model):
-    """The nodes of a graph are units, its layers recurrent layers, its edges the weights between them.
+    """The nodes of a graph are units, its layers are recurrent layers, its edges are the weights between them.
 
         e = E x;   y_0 = rnn(e);   y_l = Σ rnn_s,l(y_s) over the layers s < l with an edge from s to l;   out = V y_last + c
 
-    Each rnn has units of its own, as many as its target layer has nodes. Its input weights stand where the graph has an edge,
-    those of all gates alike, but for the first layer's, which are full; the weights from its own state are full.
+    Each rnn has its own units, as many as its target layer has nodes. Its input weights exist where the graph has an edge, the
+    same for all gates; those of the first layer are full. The weights from its own state are full.
 
     Source: Darji 2022, 5.3, and for what it leaves open the code of its results (deepstruct's ArbitraryStructureRNN): E is as
-    wide as the first layer and drawn from N(0, 1), each skip has an rnn of its own. That code repeats the rows of a mask one by
-    one where those of the gates stand block by block, so that the gates of its LSTM and GRU read other nodes than the graph
-    says, and each gate others; here they read the graph's.
+    wide as the first layer and drawn from N(0, 1), each skip has its own rnn. That code repeats each row of a mask for the
+    gates one by one, but torch stores the gates block by block. So the gates of its LSTM and GRU read other nodes than the
+    graph says, and each gate others. Here they read the graph's.
 
     Shapes: (B, T, I) -> (B, T, O). B batch, T steps, I inputs, O outputs.
 
@@ -33,8 +33,8 @@ class RandomGraph(Model):
         path: a file with the graph, in place of `graph` (then None); see `inn_lab.graphs.read`.
         cell: "tanh", "relu", "lstm" or "gru".
 
-    Raises ConfigError unless one of `graph` and `path` is given, for an unknown `graph` or `cell`, and for a file or a graph of
-    which no network can be made.
+    Raises ConfigError unless one of `graph` and `path` is given, for an unknown `graph` or `cell`, and for a file or a graph
+    from which no network can be made.
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class RandomGraph(Model):
         self.readout = linear(widths[-1], n_outputs, generator)
 
     def weights(self) -> list[Weights]:
-        """By layer, what its units read of others and what of their own states; not the biases."""
+        """By layer, the weights that read other units and the weights that read the units' own states; no biases."""
         _, values = self.core.map.entries()
         return [Weights(layer, reads, values[mask]) for layer, reads, mask in self._groups()]
 
     def keep(self, kept: Sequence[Tensor]) -> None:
-        """As every model; what is not kept is not stored any more."""
+        """As in `Model`. Pruned weights are no longer stored."""
         indices, values = self.core.map.entries()
         mask = torch.ones_like(indices, dtype=torch.bool)
         for (_, _, group), stays in zip(self._groups(), kept, strict=True):
@@ -87,14 +87,14 @@ class RandomGraph(Model):
         self.core.map = CSR(self.core.rows * self.core.units, self.core.width, indices[mask], values[mask])
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """A state brings its pattern along."""
+        """A state contains its own pattern."""
         size = self.core.rows * self.core.units, self.core.width
         fits = fitting(self.core.map, *size, state_dict, f"{prefix}core.map.")
         self.core.map = fits  # type: ignore[assignment]  # a state of this model has a CSR's `values`
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _groups(self) -> list[tuple[int, str, Tensor]]:
-        """The layer, "i2h" or "h2h", and which of the matrix's entries it has (n,)."""
+        """For each layer and "i2h" or "h2h": which of the matrix's entries belong to it, (n,)."""
         indices, _ = self.core.map.entries()
         columns = indices % self.core.width
         layer = self.core.layers.to(indices.device)[indices // self.core.width % self.core.units]
@@ -102,7 +102,7 @@ class RandomGraph(Model):
         return [(n, name, mask & (layer == n)) for n in range(self.core.depth) for name, mask in reads.items()]
 
     def size(self, steps: int) -> dict[str, float]:
-        """As every model; also the graph's properties, each as graph/NAME."""
+        """As in `Model`; also the graph's properties, each as graph/NAME."""
         return {**super().size(steps), **{f"graph/{key}": value for key, value in graphs.properties(self.graph).items()}}
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""torch's fused recurrent networks, sized by their number of weights and drawn from a generator."""
+"""torch's recurrent networks, sized by their number of weights and drawn from a generator."""
 
 import math
 import re
@@ -18,17 +18,17 @@ NONLINEARITIES = ("tanh", "relu")
 
 
 class Recurrent(Model):
-    """A recurrent core, its H = hidden_size, what comes before it and what reads its states.
+    """A recurrent core with H = hidden_size, an optional embedding before it, and a readout of its states.
 
-    A core is called as torch's are, with (B, T, I), and returns its states (B, T, H) first. It is initialised by torch's law,
+    A core is called as torch's are, with (B, T, I), and returns its states (B, T, H) first. It is initialised as torch's are,
     uniform in ±1/√H.
 
-    With `embedding` the core gets that many inputs, the products of x with a matrix that trains, drawn from N(0, 1): of x with
-    a 1 at each step's symbol, what torch.nn.Embedding makes of the symbol. With `num_layers` that many cores stand on top of
-    each other, each reading the states of the one below.
+    `embedding` is the number of inputs of the core: x is multiplied by a trainable matrix, drawn from N(0, 1). For x that is 1
+    at a symbol and 0 elsewhere, this is torch.nn.Embedding. With `num_layers`, so many cores are stacked; each reads the states
+    of the one below.
 
-    Raises ConfigError unless exactly one of `n_weights` and `hidden_size` is given, and for n_weights with an embedding or more
-    than one layer: it would not say how to divide them.
+    Raises ConfigError unless exactly one of `n_weights` and `hidden_size` is given, and for n_weights with an embedding or with
+    several layers, because it does not say how to divide them.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class Recurrent(Model):
         self.readout = torch.nn.Identity() if "proj_size" in options else linear(hidden, n_outputs, generator)
 
     def size(self, steps: int) -> dict[str, float]:
-        """As every model; "depth" is the hidden size."""
+        """As in `Model`; "depth" is the hidden size."""
         return {**super().size(steps), "depth": self.hidden_size}
 
     def matrices(self) -> list[tuple[int, str, Tensor]]:
-        """What reads the input and the state below the readout; not the LSTM's projection."""
+        """The matrices that read the input or the state; not the readout and not the LSTM's projection."""
         named = ((re.fullmatch(r"weight_(ih|hh)_l(\d+)", name), matrix) for name, matrix in self.core.named_parameters())
         return [(int(name[2]), {"ih": "i2h", "hh": "h2h"}[name[1]], matrix) for name, matrix in named if name]
 
@@ -84,15 +84,15 @@ class Recurrent(Model):
 class LSTM(Recurrent):
     """torch.nn.LSTM whose output is a projection of its state, with H = hidden_size cells.
 
-    The projection is also what recurs: each step reads [x; y], and N = H (4I + 5O + 8). With `projection=False` the state
-    itself recurs, and a linear readout gives the outputs.
+    The projection is also fed back: each step reads [x; y], and N = H (4I + 5O + 8). With `projection=False` the state itself
+    is fed back, and a linear readout gives the outputs.
 
     Source: Hershey 2023, 2.1.6; at I = 2500, O = 10, H = 130 its 1,307,540 weights. Without projection Darji 2022, 5.1.
     Initialised uniform in ±1/√H, as torch does; `num_layers` and `embedding` as in `Recurrent`.
 
     Shapes: (B, T, I) -> (B, T, O). B batch, T steps, I inputs, H state, O outputs, N weights.
 
-    Raises ConfigError as `Recurrent`, and where H would not exceed the O of a projection.
+    Raises ConfigError as `Recurrent` does, and unless H exceeds the O of a projection.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Residual networks of images, and residual networks with wormholes: stages that are iterated until they settle."""
+"""Residual networks for images, and residual networks with wormholes: stages that are iterated until they converge."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,19 +18,19 @@ GROUPS = 4  # of channels that GroupNorm normalises together
 
 
 class ResNet(Model):
-    """y = V mean(Bₙ(Eₙ(… B₁(E₁(x)) …))) + c for the image of each step by itself; the mean is over its pixels.
+    """y = V mean(Bₙ(Eₙ(… B₁(E₁(x)) …))) + c for the image of each step independently; the mean is over its pixels.
 
     A stage's entry Eᵢ, a 3×3 convolution of stride 2, a normalisation and a ReLU, halves the image's sides; the next stage has
     twice the channels. Bᵢ are its residual blocks, torchvision's `BasicBlock` (two 3×3 convolutions, and the identity).
-    Initialised as torchvision does: He's law for convolutions. Normalised by group (GroupNorm) and not by batch: so what an
-    image's answer is, and when it has settled, does not depend on its batch.
+    Initialised as torchvision does: He's law for convolutions. Normalised by group (GroupNorm) and not by batch, so that
+    neither the output for an image nor its convergence depends on the other images of its batch.
 
     Source: He et al. 2016, Deep residual learning for image recognition; Wu and He 2018, Group normalization.
 
     Shapes: (B, T, I) -> (B, T, O). B batch, T steps, I = channels · height · width inputs, plane by plane, O outputs.
 
     Args:
-        image: channels, height and width; None for data that are no images.
+        image: channels, height and width; None for data that are not images.
         width: channels of the first stage.
         blocks: how many residual blocks each stage has.
 
@@ -75,7 +75,7 @@ class ResNet(Model):
         return nn.Sequential(*(BasicBlock(planes, planes, norm_layer=normalisation) for _ in range(n)))
 
     def run(self, place: int, u: Tensor) -> Tensor:
-        """A stage, from what its entry gives: (B, c, h, w) -> the same."""
+        """Applies a stage to the output of its entry: (B, c, h, w) -> the same."""
         return self.stages[place](u)
 
     def convolutions(self) -> list[nn.Conv2d]:
@@ -86,7 +86,7 @@ class ResNet(Model):
         return [(place, "i2h", layer.weight) for place, layer in enumerate(layers)]
 
     def size(self, steps: int) -> dict[str, float]:
-        """As every model; "layers" are those with weights, the number in "ResNet-50"."""
+        """As in `Model`; "layers" are those with weights, the number in "ResNet-50"."""
         return {**super().size(steps), "layers": len(self.convolutions()) + 1}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -98,18 +98,19 @@ class ResNet(Model):
 
 
 class Wormhole(Settled, ResNet):
-    """A `ResNet` in which each stage sends its end back to its beginning, and is iterated until it settles.
+    """A `ResNet` in which each stage feeds its output back to its input, and is iterated until it converges.
 
         z = Bᵢ(u + tanh(γᵢ) z),   u = Eᵢ(…),   a γ for each channel
 
-    The gates γ start at 0, closed: the network starts as the `ResNet` of the same weights. With blocks=[2, 2] the state goes
-    back after the second block to the first, and after the fourth to the third. Differentiated at the fixed point (see `fix`).
+    The gates γ start at 0, closed: the network starts as the `ResNet` with the same weights. With blocks=[2, 2] the state goes
+    back after the second block to the first, and after the fourth to the third. It is differentiated at the fixed point (see
+    `fix`).
 
-    Source: Habiba and Pearlmutter 2021, 3 and Fig. 6. There the way back is chosen by a controller that is not described; here
+    Source: Habiba and Pearlmutter 2021, 3 and Fig. 6. There a controller, which is not described, chooses the way back. Here
     the gates learn how far it is open.
 
     Args:
-        rtol, atol, max_iter, anderson: when a stage has settled and how it gets there, see `Solver`.
+        rtol, atol, max_iter, anderson: when a stage has converged and how it is iterated, see `Solver`.
         image, sizes: as in `ResNet`.
 
     Raises ConfigError for values out of their range, and as `ResNet`.
@@ -138,7 +139,7 @@ class Wormhole(Settled, ResNet):
 
 
 class Loop(nn.Module):
-    """One iteration of a stage: its state z and what its entry says u -> z, all (B, c, h, w)."""
+    """One iteration of a stage: from its state z and the output u of its entry, all (B, c, h, w)."""
 
     def __init__(self, blocks: nn.Module, planes: int) -> None:
         super().__init__()

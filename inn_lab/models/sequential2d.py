@@ -1,4 +1,4 @@
-"""The block matrix that is iterated: what every model of the lab's own is an instance of."""
+"""The iterated block matrix. INN, LayeredINN and Kale's networks are instances of it."""
 
 import math
 from collections.abc import Sequence
@@ -30,9 +30,10 @@ from inn_lab.patterns import draw_bernoulli, draw_exact, effective
 
 @dataclass(frozen=True)
 class Trainable:
-    """A block of which `n` entries train, drawn exactly or one by one (see `inn_lab.patterns`); all of them without an `n`.
+    """A block with `n` trainable entries, drawn exactly or independently (see `inn_lab.patterns`); without `n` all are
+    trainable.
 
-    With `start`, all but so many of them, drawn at random, start at zero.
+    With `start`, only so many of them, chosen at random, start at a random value, and the others at zero.
     """
 
     n: int | None = None
@@ -43,7 +44,7 @@ class Trainable:
         return rows * columns if self.n is None else self.n
 
     def pattern(self, rows: int, columns: int, generator: torch.Generator) -> Tensor:
-        """The flat indices of what trains, (n,)."""
+        """The flat indices of the trainable entries, (n,)."""
         n = self.count(rows, columns)
         if self.draw == "bernoulli":
             return draw_bernoulli(rows, columns, n / (rows * columns), generator)
@@ -52,7 +53,7 @@ class Trainable:
 
 @dataclass(frozen=True)
 class Diagonal:
-    """A square block whose diagonal trains: D x = d ⊙ x (Kale 2024, Eq. 20)."""
+    """A square block whose diagonal is trainable: D x = d ⊙ x (Kale 2024, Eq. 20)."""
 
     def count(self, rows: int, columns: int) -> int:
         return rows
@@ -63,21 +64,21 @@ class Diagonal:
 
 @dataclass(frozen=True)
 class Factored:
-    """A block of low rank, A B, of which about the share R of the entries' number trains."""
+    """A block of low rank, A B. A and B together have about R times as many entries as the block."""
 
     R: float
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A square block that does not train: `scale` times the identity."""
+    """A square block that is fixed: `scale` times the identity."""
 
     scale: float = 1.0
 
 
 Block = Trainable | Diagonal | Factored | Identity | None  # None is all zeros
 Grid = Sequence[Sequence[Block]]
-PATTERNED = Trainable | Diagonal  # blocks that say which of their entries train
+PATTERNED = Trainable | Diagonal  # blocks with a pattern of trainable entries
 INITS = ("normal", "fan_in")
 BIASES = ("zero", "uniform")
 
@@ -87,8 +88,8 @@ class Sequential2D(Model):
 
         h ← σ(W [x; h] + b),   h = 0 at first;   y = the last O entries of h
 
-    It is described block by block and executed fused: all that trains is one sparse matrix, all identities another, whatever
-    the number of blocks; low-rank blocks take one product for each column of blocks and one for each row.
+    It is described block by block and executed fused. All trainable entries are one sparse matrix and all identities another,
+    whatever the number of blocks. Low-rank blocks take one product for each column of blocks and one for each row.
 
     Source: Hershey 2023, 2.1.3–2.1.5; Kale 2024.
 
@@ -99,19 +100,20 @@ class Sequential2D(Model):
         grid: rows of blocks.
         activation: (name, height) from the top: "relu", "linear", "tanh", "sigmoid".
         init: "normal" draws the weights from N(0, init_std²), as Hershey; "fan_in" from N(0, 2/k), k the trainable entries in
-            the row (He et al. 2015), whatever `init_std`. Low-rank blocks always have `init_std`.
+            the row (He et al. 2015), whatever `init_std`. Low-rank blocks always use `init_std`.
         init_bias: biases start at "zero", or "uniform" in ±1/√width, width the number of columns, as in the code that Hershey
             published later (github.com/qbhershey/iterativenn, MaskedLinear).
-        linear: how what trains is held: "csr", "masked", "dense" (all entries train), "stepwise" (as the sources multiply) or
-            "auto".
-        device: where the model will run, if not where the generator is; only "auto" cares.
-        generator: block by block, row by row, patterns and factors are drawn from it, then the weights, and last the biases.
+        linear: how the trainable entries are stored: "csr", "masked", "dense" (all entries are trainable), "stepwise" (as the
+            sources multiply) or "auto".
+        device: where the model will run, if not where the generator is; only "auto" uses it.
+        generator: first patterns and factors are drawn from it, block by block and row by row, then the weights, last the
+            biases.
 
-    Raises ValueError for sizes that don't fit each other, ConfigError for an `init`, `init_bias` or `linear` that is
-    unknown or cannot be.
+    Raises ValueError for sizes that do not fit each other, ConfigError for an unknown or unsuitable `init`, `init_bias` or
+    `linear`.
     """
 
-    map: WeightMatrix  # with generator=None there is none
+    map: WeightMatrix  # not there with generator=None
 
     def __init__(
         self,
@@ -162,24 +164,24 @@ class Sequential2D(Model):
 
     @property
     def n_weights(self) -> int:
-        """What trains of the block matrix; biases aside, as in Hershey's Eq. 3.1."""
+        """The number of trainable entries of the block matrix, without biases, as in Hershey's Eq. 3.1."""
         return self.map.n_weights if hasattr(self, "map") else self._planned
 
     n_held = 0
 
     def tags(self) -> dict[str, str]:
-        """linear: how what trains is held, by name; what "auto" took."""
+        """linear: how the trainable entries are stored; for "auto" the kind that it chose."""
         kinds: dict[type[WeightMatrix], str] = {**{kind: name for name, kind in KINDS.items()}, LowRank: "low_rank"}
         return {"linear": "+".join(kinds[type(part)] for part in self._parts if not isinstance(part, Fixed))}
 
     def weights(self) -> list[Weights]:
-        """What reads the input, the first I columns, and what reads the state."""
+        """The weights that read the input, the first I columns, and the weights that read the state."""
         indices, values = self._trainable.entries()
         reads_input = indices % self.width < self.n_inputs
         return [Weights(0, "i2h", values[reads_input]), Weights(0, "h2h", values[~reads_input])]
 
     def keep(self, kept: Sequence[Tensor]) -> None:
-        """As every model; what is not kept is no part of the matrix any more, and `auto` decides anew how the rest is held."""
+        """As in `Model`. Pruned entries leave the matrix, and `auto` chooses again how to store the others."""
         indices, values = self._trainable.entries()
         reads_input = indices % self.width < self.n_inputs
         mask = torch.empty_like(reads_input).masked_scatter_(reads_input, kept[0]).masked_scatter_(~reads_input, kept[1])
@@ -187,14 +189,14 @@ class Sequential2D(Model):
         self._hold(from_entries(kind, self.depth, self.width, indices[mask], values[mask]))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """A state brings its pattern along, and how that is held."""
+        """A state contains its own pattern, and says how it is stored."""
         at = prefix + ("map.parts.0." if isinstance(self.map, Sum) else "map.")
         if any(at + name in state_dict for name in ("values", "weight")):  # of a matrix of low rank there are neither
             self._hold(fitting(self._trainable, self.depth, self.width, state_dict, at))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _hold(self, trainable: Patterned) -> None:
-        """Puts another matrix in the place of `_trainable`."""
+        """Replaces `_trainable` by another matrix."""
         if isinstance(self.map, Sum):
             self.map.parts[0] = trainable
         else:
@@ -206,17 +208,17 @@ class Sequential2D(Model):
 
     @property
     def _trainable(self) -> Patterned:
-        """The part of the matrix whose entries train."""
+        """The part of the matrix that is trainable."""
         part = self._parts[0]
         if not isinstance(part, Patterned):
             raise ConfigError("pruning: a matrix of low rank has no entries of its own; take another linear or model")
         return part
 
     def size(self, steps: int) -> dict[str, float]:
-        """As every model; also the "depth", "width" and "density" of the matrix, and "weights_effective".
+        """As in `Model`; also the "depth", "width" and "density" of the matrix, and "weights_effective".
 
-        Effective weights lie on a path from an input to an output within T = `steps`; see `inn_lab.patterns.effective`. It is
-        left out where low-rank blocks stand among others, and of a matrix of low rank at T = 1.
+        Effective weights lie on a path from an input to an output within T = `steps`; see `inn_lab.patterns.effective`. They
+        are not counted if low-rank blocks stand among others, nor in a matrix of low rank at T = 1.
         """
         return {
             "weights": self.n_weights,
@@ -230,7 +232,7 @@ class Sequential2D(Model):
     def _effective(self, steps: int) -> dict[str, int]:
         links = {isinstance(part, Fixed): part.entries()[0] for part in self._parts if isinstance(part, Patterned)}
         if low_rank := [part for part in self._parts if isinstance(part, LowRank)]:
-            # By itself it has every entry, and from the second step on all weights have a part in an output.
+            # A low-rank matrix alone has every entry. From the second step on all its weights affect an output.
             whole = steps > 1 and not links and len(low_rank[0].ranks) == 1
             return {"weights_effective": self.n_weights} if whole else {}
         none = next(iter(links.values()))[:0]
@@ -260,9 +262,9 @@ def assemble(
     device: torch.device | None = None,
     generator: torch.Generator,
 ) -> WeightMatrix:
-    """The matrix that a grid of blocks describes, drawn and fused; arguments as in `Sequential2D`.
+    """Draws the blocks of a grid and fuses them into one matrix; arguments as in `Sequential2D`.
 
-    Of several parts it is their `Sum`, in this order: what trains, the low-rank blocks, the identities.
+    With several parts it is their `Sum`, in this order: the trainable entries, the low-rank blocks, the identities.
 
     Raises ValueError for an identity or a diagonal that is not square.
     """
@@ -273,7 +275,7 @@ def assemble(
     fixed: list[tuple[Tensor, Tensor]] = []
     factors: dict[tuple[int, int], tuple[Tensor, Tensor | None]] = {}
     for block, top, left, high, wide in placed(rows, columns, grid):
-        if low_rank and block == Trainable():  # a dense one costs no product of its own beside those of low rank
+        if low_rank and block == Trainable():  # beside low-rank blocks, a dense one needs no product of its own
             std = init_std if init == "normal" else math.sqrt(2 / wide)
             factors[top, left] = std * torch.randn(high, wide, generator=generator, device=generator.device), None
         elif isinstance(block, PATTERNED):

@@ -1,4 +1,4 @@
-"""An iterative neural network that is iterated until it settles, and trained through its fixed point."""
+"""An iterative neural network that is iterated until it converges, and trained at its fixed point."""
 
 from typing import Any
 
@@ -11,19 +11,21 @@ from inn_lab.models.inn import INN
 
 
 class SettledINN(Settled, INN):
-    """An INN whose state is iterated until it settles: its answer is the fixed point's, however many iterations that takes.
+    """An INN whose state is iterated until it converges. Its output is that of the fixed point, whatever the number of
+    iterations.
 
         h = σ(W [x; h] + b),   y = the last O entries of h
 
-    Its derivatives are those of the fixed point (see `fix`), so a training step's memory does not depend on the iterations. A
-    fixed point has no past: of a sequence each step is answered by itself, and of a still image all steps at once.
+    Its derivatives are those of the fixed point (see `fix`), so the memory of a training step does not depend on the number of
+    iterations. A fixed point has no memory of earlier steps: each step of a sequence is answered independently, and all steps
+    of a still image at once.
 
     Source: Hershey 2023, 2.1.3, and Habiba and Pearlmutter 2021, Eqs. 3 and 6–8.
 
     Shapes: (B, T, I) -> (B, T, O). B batch, T steps, I inputs, H state, O outputs.
 
     Args:
-        rtol, atol, max_iter, anderson: when a state has settled and how it gets there, see `Solver`.
+        rtol, atol, max_iter, anderson: when a state has converged and how it is iterated, see `Solver`.
         device, options: as in `INN`.
 
     Raises ConfigError for values out of their range, and as `INN`.
@@ -45,7 +47,7 @@ class SettledINN(Settled, INN):
         self.settlings = [Settling(rtol, atol, max_iter, anderson)]
 
     def size(self, steps: int) -> dict[str, float]:
-        """As every model; effective weights lie on a path of at most `max_iter` iterations."""
+        """As in `Model`; effective weights lie on a path of at most `max_iter` iterations."""
         return super().size(self.settlings[0].options["max_iter"])
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A layered network whose outputs go back to its inputs until they settle."""
+"""A layered network whose outputs are fed back to its inputs until they converge."""
 
 import torch
 from torch import Tensor, nn
@@ -10,19 +10,19 @@ from inn_lab.sizing import whole
 
 
 class SettledMLP(Settled):
-    """y = σ(V tanh(W [x; y] + b) + c) at each step by itself; σ is the logistic function, so that y lies in (0, 1).
+    """y = σ(V tanh(W [x; y] + b) + c) at each step independently; σ is the logistic function, so that y lies in (0, 1).
 
     Found by iterating from y = 0, and differentiated at the fixed point (see `fix`).
 
-    Source: Habiba and Pearlmutter 2021, Algorithms 3 and 4. There the network's input itself is what is iterated, and a fixed
-    point would not depend on it; here the input stays and the output goes back.
+    Source: Habiba and Pearlmutter 2021, Algorithms 3 and 4. There the network's input itself is iterated, so that a fixed point
+    would not depend on it. Here the input stays, and the output is fed back.
 
     Shapes: (B, T, I) -> (B, T, O). B batch, T steps, I inputs, O outputs.
 
     Args:
         hidden: units of the hidden layer.
-        feedback: without it y = σ(V tanh(W x + b) + c), an ordinary network to compare with.
-        rtol, atol, max_iter, anderson: when y has settled and how it gets there, see `Solver`.
+        feedback: if False, y = σ(V tanh(W x + b) + c), an ordinary network for comparison.
+        rtol, atol, max_iter, anderson: when y has converged and how it is iterated, see `Solver`.
 
     Raises ConfigError for values out of their range.
     """
@@ -59,7 +59,7 @@ class SettledMLP(Settled):
 
 
 class Layers(nn.Module):
-    """One iteration: from what stands at the outputs (B, O) and the input (B, I); without outputs from the input alone."""
+    """One iteration, from the outputs (B, O) and the input (B, I); without feedback from the input alone."""
 
     def __init__(self, n_read: int, hidden: int, n_outputs: int, generator: torch.Generator | None) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Equations that the samples of a batch solve each by itself: z = f(z), and the linear u = b + J u.
+"""Solvers of z = f(z) and of the linear equation u = b + J u. The samples of a batch are solved independently.
 
 Symbols: B samples; n numbers in a sample's state, whatever its shape (…).
 """
@@ -13,20 +13,20 @@ from torch import Tensor
 from torch.linalg import solve_ex, vector_norm
 
 Function = Callable[[Tensor], Tensor]
-COMPACT = 0.75  # when the share of samples that are not done falls below it, those that are leave the batch
-REGULAR = 1e-8  # of Anderson's least squares: differences become collinear as they shrink
-TINY = 1e-150  # the least length of a difference; its square is still a number
-MEMORY = 20  # directions that minimal residuals keep, and as many images: 40 states
-SLOW = 0.9  # a direction that leaves a greater share of the residual was a poor one
-ROUNDING = 100.0  # a direction is a new one while this many rounding errors of it are
+COMPACT = 0.75  # below this fraction of unfinished samples, the finished ones leave the batch
+REGULAR = 1e-8  # regularises Anderson's least squares: differences become collinear as they shrink
+TINY = 1e-150  # the least length of a difference; its square does not underflow
+MEMORY = 20  # directions that minimal residuals keep, with as many images: 40 states
+SLOW = 0.9  # a direction that leaves a larger fraction of the residual was a poor one
+ROUNDING = 100.0  # rounding errors; the part of a direction that is new must exceed them
 
 
 @dataclass
 class Convergence:
-    """How the samples fared, each (B,). `adjoint` is how they did in the last backward pass; None before there was one.
+    """How the samples converged, each (B,).
 
-    iterations: how many each took. residuals: what was left at its last one, as a multiple of what is allowed (see `Solver`);
-    not finite where the sample's numbers are not.
+    iterations: how many each sample took. residuals: the last one as a multiple of the tolerance (see `Solver`), not finite if
+    the sample's numbers are not. adjoint: the record of the last backward pass; None before there was one.
     """
 
     iterations: Tensor
@@ -40,13 +40,14 @@ class Convergence:
 
 @dataclass(frozen=True)
 class Solver:
-    """When a sample is done, and how it gets there.
+    """When a sample has converged, and how it is iterated.
 
     Args:
-        rtol, atol: a state has settled when the root of the mean square of its steps' n numbers, each as a multiple of
-            atol + rtol |z|, is at most 1: √(Σᵢ ((z_t − z_{t−1})ᵢ / (atol + rtol |z_t|ᵢ))² / n) ≤ 1. A linear equation is solved
-            when ‖b + J u − u‖₂ ≤ rtol ‖b‖₂.
-        max_iter: what is not done then is left as it is.
+        rtol, atol: a state has converged when its last change is within the tolerance atol + rtol |z|, as the root of the mean
+            square over its n numbers: √(Σᵢ ((z_t − z_{t−1})ᵢ / (atol + rtol |z_t|ᵢ))² / n) ≤ 1. A linear equation is solved
+                when
+            ‖b + J u − u‖₂ ≤ rtol ‖b‖₂.
+        max_iter: the most iterations. A sample that has not converged by then is left as it is.
         anderson: how many changes Anderson's (1965) acceleration of z = f(z) combines; 0 for the plain iteration.
 
     Raises ValueError for values out of their range.
@@ -69,22 +70,22 @@ class Solver:
                 raise ValueError(f"{name}={value}: {what}, a whole number from {least}; e.g. {name}={100 if least else 5}")
 
     def settle(self, make: Callable[[Tensor], Function], z: Tensor) -> tuple[Tensor, Convergence]:
-        """The fixed point z = f(z), (B, …), that is reached from z. `make(rows)` returns f of some of the samples."""
+        """Iterates from z to a fixed point z = f(z), (B, …). `make(rows)` returns f for some of the samples."""
         return self._run(make, z, Iteration(flat(z), self))
 
     def solve(self, make: Callable[[Tensor], Function], b: Tensor) -> tuple[Tensor, Convergence]:
-        """The solution u = b + J u, (B, …). `make(rows)` returns u ↦ J u, linear, of some of the samples.
+        """Solves u = b + J u, (B, …). `make(rows)` returns the linear map u ↦ J u for some of the samples.
 
-        Of a sample that is not done u is the best that was found: what is left, b + J u − u, is never more than b. Of one of
-        which a number is not finite, u = 0.
+        For a sample that does not converge, u is the best one found: its residual b + J u − u is no longer than b. For a sample
+        with a number that is not finite, u = 0.
         """
         size = vector_norm(flat(b), math.inf, dim=1) if b.numel() else b.new_ones(len(b))
-        size = torch.where(size == 0, 1, size)  # the squares of b's numbers shall neither vanish nor overflow
+        size = torch.where(size == 0, 1, size)  # so that squares of b's numbers neither underflow nor overflow
         u, record = self._run(make, b, MinimalResiduals(flat(b) / size[:, None], self.rtol))
         return torch.where(wide(record.residuals.isfinite(), u), u * wide(size, u), 0), record
 
     def _run(self, make: Callable[[Tensor], Function], like: Tensor, method: "Method") -> tuple[Tensor, Convergence]:
-        rows = torch.arange(len(like), device=like.device)  # in the batch; those that are not done are among them
+        rows = torch.arange(len(like), device=like.device)  # the samples in the batch; all unfinished ones are among them
         live = torch.ones_like(rows, dtype=torch.bool)
         parts = torch.zeros_like(rows), method.found.new_full((len(rows),), math.inf)  # iterations and residuals, of rows
         whole = [torch.empty_like(part) for part in (method.found, *parts)]
@@ -112,19 +113,20 @@ class Solver:
 
 
 class Method(Protocol):
-    """What an iteration does with the samples that are in the batch. found: what they have come to, (B, n)."""
+    """An iterative method for the samples in the batch. found: their current solutions, (B, n)."""
 
     found: Tensor
 
     def step(self, f: Function, live: Tensor) -> tuple[Tensor, Tensor]:
-        """Moves those that are live; returns the residuals, see `Convergence`, and where an iteration more may lessen them."""
+        """Iterates the live samples once. Returns the residuals, see `Convergence`, and for which samples another iteration may
+        help."""
 
     def take(self, rows: Tensor) -> None:
-        """Goes on with some of the samples."""
+        """Keeps only some of the samples."""
 
 
 class Iteration:
-    """z ← f(z), or what Anderson makes of it."""
+    """z ← f(z), with Anderson's acceleration if the solver asks for it."""
 
     def __init__(self, z: Tensor, solver: Solver) -> None:
         self.found, self.solver = z, solver
@@ -140,7 +142,7 @@ class Iteration:
         step = new - old
         allowed = new.abs().mul_(self.solver.rtol).add_(self.solver.atol)
         residuals = vector_norm(torch.div(step, allowed, out=allowed), dim=1) / max(1, step.shape[1]) ** 0.5
-        moves = residuals > 1  # a state that is no number does not, for good
+        moves = residuals > 1  # False for a state that is not a number; it never recovers
         if self.mixed:
             new = torch.where(moves[:, None], self.mixed(new, step), new)
         self.found = torch.where(live[:, None], new, old)
@@ -148,18 +150,18 @@ class Iteration:
 
 
 class Anderson:
-    """Anderson's acceleration, sample by sample: of f(z) minus a combination of its last changes the one whose residual,
-    f(z) − z, would be least, if f were linear.
+    """Anderson's acceleration for each sample. The next z is f(z) minus a combination of its last changes, the one that would
+    minimise the residual f(z) − z if f were linear.
 
-    The products of the residuals' changes are kept, and one row of them is new at each iteration. They are taken in double
-    precision; in single precision REGULAR would be lost.
+    The products of the residuals' changes are kept; each iteration computes one new row of them. They are in double precision,
+    since REGULAR would be lost in single precision.
 
     Source: D. G. Anderson (1965), Iterative procedures for nonlinear integral equations; Walker and Ni (2011), Eq. 2.2.
     """
 
     def __init__(self, z: Tensor, memory: int) -> None:
         shape = len(z), memory, z.shape[1]
-        self.values = z.new_zeros(shape)  # changes of f(z); a ring, in which what is not filled is zero
+        self.values = z.new_zeros(shape)  # changes of f(z); a ring buffer, zero where it is not filled
         self.steps = z.new_zeros(shape, dtype=torch.float64)  # of f(z) − z
         self.products = z.new_zeros(len(z), memory, memory, dtype=torch.float64)
         self.last: tuple[Tensor, Tensor] | None = None  # f(z) and f(z) − z
@@ -171,7 +173,7 @@ class Anderson:
             self.last = self.last[0][rows], self.last[1][rows]
 
     def __call__(self, new: Tensor, step: Tensor) -> Tensor:
-        """From f(z) and f(z) − z, (B, n), to the next z."""
+        """The next z from f(z) and f(z) − z, (B, n)."""
         step = step.double()
         before, self.last = self.last, (new, step)
         if before is None:
@@ -182,7 +184,7 @@ class Anderson:
         change = torch.sub(step, before[1], out=self.steps[:, at])
         row, side = (torch.stack((change, step), dim=1) @ self.steps.mT).unbind(1)  # (B, m)
         self.products[:, at], self.products[:, :, at] = row, row
-        length = self.products.diagonal(dim1=1, dim2=2).sqrt().clamp_min(TINY)  # so that early changes do not drown late ones
+        length = self.products.diagonal(dim1=1, dim2=2).sqrt().clamp_min(TINY)  # so that early changes do not hide late ones
         matrix = self.products / (length[:, :, None] * length[:, None, :])
         matrix.diagonal(dim1=1, dim2=2).add_(REGULAR)
         share = solve_ex(matrix, (side / length)[:, :, None])[0].mT / length[:, None]  # (B, 1, m)
@@ -190,11 +192,12 @@ class Anderson:
 
 
 class MinimalResiduals:
-    """u ← u + a p, with p and a such that b + J u − u becomes as short as it can with the directions so far.
+    """u ← u + a p, where p and a make b + J u − u as short as the directions so far allow.
 
-    The images q = p − J p are made orthonormal, so that a is a product. The direction is the residual itself as long as it
-    serves, and the last image where it does not: then it is GMRES (Saad and Schultz 1986), which finds the solution whether or
-    not ρ(J) < 1. After MEMORY directions it begins anew with what is left, and gives a sample up of which they left most.
+    The images q = p − J p are made orthonormal, so that a is an inner product. The direction is the residual as long as that
+    makes progress, otherwise the last image. The method is then GMRES (Saad and Schultz 1986), which finds the solution whether
+    or not ρ(J) < 1. After MEMORY directions it restarts from the residual, and gives up a sample whose residual they hardly
+    reduced.
 
     Source: Eisenstat, Elman and Schultz (1983), GCR; Jiránek and Rozložník (2010), which direction.
     """

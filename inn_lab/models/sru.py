@@ -1,4 +1,4 @@
-"""The simple recurrent unit: all products with the input at once, and an element-wise recurrence."""
+"""The simple recurrent unit: all products with the input at once, then an element-wise recurrence."""
 
 import torch
 from torch import Tensor
@@ -9,12 +9,12 @@ from inn_lab.sizing import sru_hidden
 
 
 class SRUCell(torch.nn.Module):
-    """The unit itself.
+    """The simple recurrent unit without a readout.
 
         f_t = σ(W_f x_t + v_f ⊙ c_{t−1} + b_f),   c_t = f_t ⊙ c_{t−1} + (1 − f_t) ⊙ W x_t,   c = 0 at first
         r_t = σ(W_r x_t + v_r ⊙ c_{t−1} + b_r),   h_t = r_t ⊙ c_t + (1 − r_t) ⊙ x_t
 
-    Where I ≠ H the last x_t is W_h x_t, a fourth product with x, as in Lei et al.'s own code.
+    If I ≠ H, the last x_t is W_h x_t, a fourth product with x, as in Lei et al.'s own code.
 
     Source: Lei et al. 2018, Eqs. 1–4; Kale 2024, 2.6.
 

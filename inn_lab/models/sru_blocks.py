@@ -1,4 +1,4 @@
-"""The SRU as a pair of block matrices that are iterated: what Kale 2024 shows the block matrix to be able to say."""
+"""The SRU as two block matrices that are iterated, as in Kale 2024."""
 
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -15,7 +15,7 @@ DIAGONALS = ("V_f", "V_r", "B_f", "B_r")  # of v_f, v_r, b_f, b_r
 BLOCKS: dict[str, Block] = {".": None, "I": Identity(), "-I": Identity(-1.0)}
 BLOCKS |= dict.fromkeys(WEIGHTS, Trainable()) | dict.fromkeys(DIAGONALS, Diagonal())
 
-# The entries of the state x̄, n numbers each, and what they hold by turns; where ENTRIES has cₜ₋₁, c_t follows.
+# The entries of the state x̄, n numbers each, and their values during a step. The entry of cₜ₋₁ holds c_t after it.
 ENTRIES = ("x", "cₜ₋₁", "1", "f", "1−f", "Wx", "f⊙cₜ₋₁", "(1−f)⊙Wx", "c", "r", "1−r", "r⊙c", "(1−r)⊙x", "h")
 STATE, OUTPUT = 1, 13  # after the six steps c_t stands in entry 1 and h_t in entry 13
 SIGMOID = (3, 9)  # the gates f and r
@@ -83,15 +83,15 @@ class SRUBlocks(torch.nn.Module):
 
         x̄ ← σ(G x̄) twice, then x̄ ← F(x̄) = σ(G x̄) ⊙ H x̄ four times;   σ is the sigmoid in the rows of f and r, linear elsewhere
 
-    G adds and H brings the other factor of each product: 1 where there is none.
+    G computes sums. H supplies the second factor of each product, 1 if there is none.
 
-    Source: Kale 2024, Eqs. 21–24, Table 2, and the listing of G in 2.8.1, but for its slips: there the I is missing that makes
-    1 − f of 1; and Eq. 24 starts without c_{t−1} in entry 1, where Table 2 has it.
+    Source: Kale 2024, Eqs. 21–24, Table 2, and the listing of G in 2.8.1. Two slips are corrected: the listing lacks the I that
+    makes 1 − f of 1, and Eq. 24 starts without c_{t−1} in entry 1, where Table 2 has it.
 
     Shapes: as `SRUCell`, (B, T, n) -> (B, T, n), (B, T, n): all h_t, all c_t.
 
     Args:
-        generator: the weights are drawn from it, N(0, init_std²), biases as well; `take` brings those of an SRU.
+        generator: weights and biases are drawn from it, N(0, init_std²); `take` copies those of an SRU.
     """
 
     def __init__(self, n: int, *, init_std: float = 0.05, generator: torch.Generator) -> None:
@@ -105,7 +105,7 @@ class SRUBlocks(torch.nn.Module):
 
     @property
     def trainable(self) -> CSR:
-        """What trains of G; its identities stand beside it."""
+        """The trainable part of G, without its identities."""
         return cast(CSR, self.G.get_submodule("parts.0"))
 
     def steps(self, state: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class SRUBlocks(torch.nn.Module):
         return torch.stack(states)
 
     def forward(self, x: Tensor, begin: Callable[[Tensor, Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """`begin` takes the place of `start`."""
+        """`begin` replaces `start`."""
         c, states = x.new_zeros(len(x), self.n), []
         for now in x.unbind(1):
             entries = self.steps((begin or start)(now, c))[-1].split(self.n, dim=1)
@@ -129,14 +129,14 @@ class SRUBlocks(torch.nn.Module):
 
     @torch.no_grad()
     def take(self, cell: SRUCell) -> "SRUBlocks":
-        """Takes over the weights of a cell that has as many inputs as hidden units, n; ValueError for another one."""
+        """Copies the weights of a cell with n inputs and n hidden units; raises ValueError for other sizes."""
         if not cell.n_inputs == cell.hidden_size == self.n:
             raise ValueError(f"an SRU of {cell.n_inputs} inputs and {cell.hidden_size} hidden units for blocks of {self.n}")
         self.trainable.values.copy_(self.entries(cell.weight, cell.v, cell.b))
         return self
 
     def entries(self, weight: Tensor, v: Tensor, b: Tensor) -> Tensor:
-        """The values of what trains in G, (3n² + 4n,), in its order, from a cell's parameters (3n, n), (2, n), (2, n)."""
+        """G's trainable entries, (3n² + 4n,), in their order, from a cell's parameters (3n, n), (2, n), (2, n)."""
         n, width = self.n, len(ENTRIES) * self.n
         blocks = torch.cat([weight.view(3, n, n), v.diag_embed(), b.diag_embed()])  # (7, n, n)
         symbols = (*WEIGHTS, *DIAGONALS)
@@ -147,7 +147,7 @@ class SRUBlocks(torch.nn.Module):
 
 
 def start(x: Tensor, c: Tensor) -> Tensor:
-    """The state that a step of the sequence begins with, from x_t and c_{t−1}: (B, n), (B, n) -> (B, 14n).
+    """The state at the beginning of a step, from x_t and c_{t−1}: (B, n), (B, n) -> (B, 14n).
 
     Kale 2024, Table 2, "Input".
     """

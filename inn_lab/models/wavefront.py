@@ -1,4 +1,4 @@
-"""A stack of recurrent layers with skips between them, run as one sparse matrix that is applied again and again."""
+"""A stack of recurrent layers with skips between them, run as one sparse matrix that is applied repeatedly."""
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
@@ -12,11 +12,12 @@ from inn_lab.linear import CSR, admit
 from inn_lab.linear.by_hand import first_order
 from inn_lab.linear.csr import product, sampled, transpose
 
-TICKS = 8  # of which the backward pass holds what it found, until it takes the gradient of them all
+TICKS = 8  # that the backward pass collects before it computes their part of the gradient
 
 
 class Link(NamedTuple):
-    """Recurrent units of a target layer's width that read a source layer, −1 for the input; `mask` (target, source): where."""
+    """Recurrent units that read a source layer (−1: the input) and feed a target layer. mask (target, source): which reads
+    which."""
 
     source: int
     target: int
@@ -24,12 +25,14 @@ class Link(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A recurrent cell: the rows of weights that each of its units has, a step of it, and the derivative of the step.
+    """A recurrent cell: the rows of weights of each unit, a step, and the derivative of the step.
 
-    gates: for each gate the row that reads the input and the row that reads the state; one row where the two are only summed.
-    step: step(a, carry), of the rows' products a (rows, H, B) and of what units carry on beside their state (H, B), returns
-        the state h (H, B) and what is carried on. It may leave in `a` what the derivative takes.
-    back: back(a, carry, h, carried, dh, dcarried), with what `step` took and returned, returns da by row, and dcarry.
+    gates: for each gate the row that reads the input and the row that reads the state; one row if the two are only summed.
+
+    step: step(a, carry) takes the rows' products a (rows, H, B) and what units carry on beside their state (H, B). It returns
+    the state h (H, B) and the next carry. It may overwrite `a` with what the derivative needs.
+
+    back: back(a, carry, h, carried, dh, dcarried) takes the arguments and results of `step`, and returns da by row, and dcarry.
     """
 
     gates: tuple[tuple[int, int], ...]
@@ -95,15 +98,15 @@ CELLS = {  # the equations of torch.nn.RNN, LSTM and GRU, and the order of their
 
 
 class Wavefront(torch.nn.Module):
-    """Layers of recurrent cells: y_l = Σ h over the links into layer l, each with units of its own.
+    """Layers of recurrent cells: y_l = Σ h over the links into layer l. Each link has its own units.
 
-        h_t = cell(W y_source,t + b, U h_{t−1} + b')   for a link; W where its mask is, U full within the link
+        h_t = cell(W y_source,t + b, U h_{t−1} + b')   for a link; W has entries where its mask is True, U is full
 
-    All links are computed at once: at tick k those that read layer s are at step k − s − 1, since they wait for it alone. So
-    one sparse matrix holds all that trains, and nothing else; it is applied once a tick to [1; 1; e; y; h], with the input e,
-    the outputs y of the layers and the states h. T steps of L layers take T + L − 1 ticks.
+    All links are computed at once. At tick k the links that read layer s are at step k − s − 1, because they wait for that
+    layer alone. So one sparse matrix holds exactly the trainable weights. It is applied once a tick to [1; 1; e; y; h], with
+    the input e, the outputs y of the layers and the states h. T steps of L layers take T + L − 1 ticks.
 
-    Each number is uniform in ±1/√(width of the link's layer), as in torch's own modules of that width.
+    The weights are uniform in ±1/√(width of the link's layer), as in torch's own modules of that width.
 
     Shapes: (B, T, widths[0]) -> (B, T, widths[-1]). B batch, T steps, H units of all links, n units of all layers.
 
@@ -129,7 +132,7 @@ class Wavefront(torch.nn.Module):
                 raise ValueError(
                     f"a link from {source} to {target}: its mask is {mask.dtype} {tuple(mask.shape)}, not bool {shape}"
                 )
-        links = sorted(links, key=lambda link: link.source)  # those that have not begun yet are the last ones
+        links = sorted(links, key=lambda link: link.source)  # links that have not begun yet come last
         self.cell, self.depth, self.last = CELLS[cell], len(widths), widths[-1]
         self.rows = 1 + max(max(gate) for gate in self.cell.gates)
         tops = [2, *accumulate(widths, initial=2 + widths[0])]  # where in [1; 1; e; y; h] e, each layer's y and h begin
