@@ -1,7 +1,7 @@
 """Which job this is, and which code computes it.
 
 Two jobs with one identity compute the same, wherever they run. Two codes with one digest compute it in the same way. A job that
-this code has finished is not run again; `records.look` decides by these two.
+this code has finished is not run again; `again.look` decides by these two.
 """
 
 import ast
