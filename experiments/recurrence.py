@@ -15,6 +15,8 @@ from experiments import report
 from experiments.claims import Claim, judge
 from experiments.report import ACC, each, tails, tested, trained, words
 from experiments.verdicts import Finding, correlation
+from experiments.weight_distribution import TOTAL, dealt
+from inn_lab.sizing import diagonal_group
 
 AXES = ("model.R_above",)
 TABLE_6 = [(0, 0.23), (0.001, 0.2298), (0.01, 0.228), (0.05, 0.222), (0.1, 0.215)]  # ρ_u, ρ_l; ρ_d is 0.2
@@ -24,10 +26,8 @@ SETTINGS = 5  # from which a trend can be seen
 
 def settings(runs: pd.DataFrame) -> pd.DataFrame:
     """K's Table 6 as printed, and beside it what the runs had: their densities, computed from the layers, and weights."""
-    from inn_lab.models.grouped import diagonal_group  # brings torch
-
-    printed = pd.DataFrame(TABLE_6, columns=["K_rho_u", "K_rho_l"]).assign(K_rho_d=0.2, K_total=1_000_268)
-    ours = report.dealt(runs, ("R_above", "R_below", "R_on"), diagonal_group)
+    printed = pd.DataFrame(TABLE_6, columns=["K_rho_u", "K_rho_l"]).assign(K_rho_d=0.2, K_total=TOTAL)
+    ours = dealt(runs, ("R_above", "R_below", "R_on"), diagonal_group)
     return printed.merge(ours, how="outer", left_on="K_rho_u", right_on="R_above")
 
 

@@ -5,12 +5,11 @@ have `TABLES`, what its figures and claims take beside the runs, by name: a CSV 
 the runs. Each comes to `figures` and to every claim's `measure` as a keyword argument, and is written beside the figures.
 """
 
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -21,15 +20,11 @@ from experiments import verdicts
 from inn_lab.errors import ConfigError
 from inn_lab.identity import short
 
-if TYPE_CHECKING:
-    from inn_lab.models.grouped import Group
-
 FEW_EXAMPLES = 200  # where a run does not say how many it was tested on
 NONE_SHOWN = "none of the runs that its figures show has finished yet"
 ACC_END = "ACC_end: the share of inputs (sequences, images, strings) whose last output is right"
 FIXED = {"model.R": "R", "model.n_weights": "n_weights"}  # said under a figure where all its runs have one
 ACC, TEST = "val/acc_end", "test/acc_end"
-CELLS = {"rnn_tanh": "darkorange", "rnn_relu": "seagreen", "lstm": "crimson", "gru": "slateblue"}  # Darji's, in every figure
 INN, LSTM = "royalblue", "crimson"  # the same in every figure of the lab; densities go from dark (sparse) to light (dense)
 
 WAYS = {  # to hold a matrix: the line of each, the same in every figure
@@ -189,22 +184,6 @@ def side_by_side(axes: Axes, at: pd.Series, values: pd.Series, **style: object) 
     places = sorted(at.unique())
     points(axes, at.map(places.index), values, **style)
     axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
-
-
-def dealt(runs: pd.DataFrame, names: Sequence[str], group: "Group") -> pd.DataFrame:
-    """The densities of Kale's groups of blocks, the one that a config leaves open too: a row for each setting that trained.
-
-    Columns: `names`, and `weights`, how many trained.
-    """
-    from inn_lab.models.grouped import areas, fill  # brings torch
-
-    rows = []
-    for _, run in trained(runs).drop_duplicates([f"model.{name}" for name in names]).iterrows():
-        given = {name: None if pd.isna(run[f"model.{name}"]) else float(run[f"model.{name}"]) for name in names}
-        n_inputs = int(run["model/width"] - run["model/depth"])
-        entries = areas(n_inputs, int(run["seq_len"]), json.loads(run["model.hidden"]), group)
-        rows.append({**fill(given, float(run["model.R"]), entries), "weights": run["model/weights"]})
-    return pd.DataFrame(rows, columns=[*names, "weights"])
 
 
 def provenance(runs: pd.DataFrame) -> str:

@@ -4,6 +4,9 @@ K gives neither learning rate nor epochs, and does not say by what a setting is 
 ACC_end.
 """
 
+import json
+from collections.abc import Sequence
+
 import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
@@ -12,6 +15,7 @@ from experiments import report
 from experiments.claims import Claim, judge
 from experiments.report import ACC, each, finals, trained
 from experiments.verdicts import Finding, best, difference
+from inn_lab.sizing import Group, areas, column_group, fill
 
 AXES = ("model.R_input",)
 EVEN, BEST, TOTAL = 0.2, 0.25, 1_000_268
@@ -21,12 +25,24 @@ SETTINGS = 5  # from which the best of them can be named
 TIE = 0.02  # what cannot be told apart
 
 
+def dealt(runs: pd.DataFrame, names: Sequence[str], group: Group) -> pd.DataFrame:
+    """The densities of the groups of blocks, computed from the layers if a config leaves one open: a row for each setting.
+
+    Columns: `names`, and `weights`, the number of trainable weights.
+    """
+    rows = []
+    for _, run in trained(runs).drop_duplicates([f"model.{name}" for name in names]).iterrows():
+        given = {name: None if pd.isna(run[f"model.{name}"]) else float(run[f"model.{name}"]) for name in names}
+        n_inputs = int(run["model/width"] - run["model/depth"])
+        entries = areas(n_inputs, int(run["seq_len"]), json.loads(run["model.hidden"]), group)
+        rows.append({**fill(given, float(run["model.R"]), entries), "weights": run["model/weights"]})
+    return pd.DataFrame(rows, columns=[*names, "weights"])
+
+
 def settings(runs: pd.DataFrame) -> pd.DataFrame:
     """K's Table 5 as printed, and beside it what the runs had: their densities, computed from the layers, and weights."""
-    from inn_lab.models.grouped import column_group  # brings torch
-
     printed = pd.DataFrame(TABLE_5, columns=["K_E_i", "K_E_h"]).assign(K_E_o=0.2, K_total=TOTAL)
-    ours = report.dealt(runs, ("R_input", "R_hidden", "R_output"), column_group)
+    ours = dealt(runs, ("R_input", "R_hidden", "R_output"), column_group)
     return printed.merge(ours, how="outer", left_on="K_E_i", right_on="R_input")
 
 

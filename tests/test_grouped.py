@@ -5,8 +5,8 @@ import torch
 
 from inn_lab.errors import ConfigError
 from inn_lab.models import Sequential2D, by_column, by_diagonal, represented
-from inn_lab.models.grouped import areas, column_group, diagonal_group
 from inn_lab.seeding import generator
+from inn_lab.sizing import areas, column_group, diagonal_group
 
 K34 = {"hidden": [434, 434, 434], "R": 0.2, "bias": False}
 TABLE_5 = {0: 0.584, 0.001: 0.582, 0.01: 0.565, 0.05: 0.488, 0.1: 0.392, 0.2: 0.2, 0.225: 0.152, 0.25: 0.104, 0.275: 0.056}

@@ -1,6 +1,7 @@
 """Reports on made runs: which are drawn together, and what each claim says to runs that agree, differ or are too few."""
 
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -270,3 +271,15 @@ def test_figures_say_what_they_show(tmp_path):
     assert footer.endswith("\nACC_end: the share of inputs (sequences, images, strings) whose last output is right")
     assert all(word in footer for word in ("source mnist", "scale paper", "1 seed", "cpu", "commit 0123456"))
     assert pd.read_csv(tmp_path / "sparsity_fixed_params.csv")["val/acc_end"].max() == 0.6
+
+
+def test_reports_bring_no_model_and_no_training():
+    code = """
+import importlib, sys
+from experiments.__main__ import names
+for name in names():
+    importlib.import_module(f"experiments.{name}")
+print([name for name in sys.modules if name.startswith(("inn_lab.models", "inn_lab.training", "pytorch_lightning"))])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

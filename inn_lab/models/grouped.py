@@ -7,7 +7,7 @@ import torch
 
 from inn_lab.errors import ConfigError, near
 from inn_lab.models.sequential2d import Block, Factored, Sequential2D, Trainable
-from inn_lab.sizing import whole
+from inn_lab.sizing import Group, areas, column_group, diagonal_group, fill, whole
 
 REPRESENTATIONS = ("dense", "sparse", "low_rank")
 
@@ -99,19 +99,6 @@ def represented(
     return _layers(n_inputs, n_outputs, hidden, block, device=device, **options)
 
 
-Group = Callable[[int, int, int], str]  # a block's row, its column, the number of rows: the name of its density
-
-
-def column_group(row: int, column: int, rows: int) -> str:
-    """`by_column`'s groups. Column 0 is the input, the last one the output."""
-    return "R_input" if column == 0 else "R_output" if column == rows else "R_hidden"
-
-
-def diagonal_group(row: int, column: int, rows: int) -> str:
-    """`by_diagonal`'s groups. Row 0 is the first hidden layer, column 0 the input."""
-    return "R_below" if column <= row else "R_on" if column == row + 1 else "R_above"
-
-
 def _grouped(
     n_inputs: int,
     n_outputs: int,
@@ -129,39 +116,6 @@ def _grouped(
         return Trainable(round(densities[group(row, column, len(hidden) + 1)] * entries))
 
     return _layers(n_inputs, n_outputs, hidden, block, **options)
-
-
-def areas(n_inputs: int, n_outputs: int, hidden: Sequence[int], group: Group) -> dict[str, int]:
-    """The number of entries in each group's blocks."""
-    rows = [*hidden, n_outputs]
-    found: dict[str, int] = {}
-    for i, height in enumerate(rows):
-        for j, width in enumerate([n_inputs, *rows]):
-            name = group(i, j, len(rows))
-            found[name] = found.get(name, 0) + height * width
-    return found
-
-
-def fill(given: Mapping[str, float | None], R: float, entries: Mapping[str, int]) -> dict[str, float]:
-    """The densities of all groups. The missing one is chosen so that the density of the whole is R."""
-    missing = [name for name, density in given.items() if density is None]
-    for name, density in given.items():
-        if density is not None and not 0 <= density <= 1:
-            raise ConfigError(f"{name}={density}: a group's density lies in [0, 1]; e.g. {name}=0.2")
-    if len(missing) != 1:
-        raise ConfigError(
-            f"{', '.join(f'{name}={density}' for name, density in given.items())}: give two of them, and null for the "
-            f"third, which makes up for R={R}"
-        )
-    known = {name: float(density) for name, density in given.items() if density is not None}
-    rest = R * sum(entries.values()) - sum(density * entries[name] for name, density in known.items())
-    density = rest / entries[missing[0]]
-    if not 0 <= density <= 1:
-        raise ConfigError(
-            f"{', '.join(f'{name}={density}' for name, density in known.items())}: {missing[0]} would have to be "
-            f"{density:.3g} for R={R}; change them"
-        )
-    return {**known, missing[0]: density}
 
 
 def _layers(
