@@ -1,11 +1,11 @@
-"""What does fusing blocks save? The same block matrix, block by block in Python and fused, a training step of each in one run.
+"""The gain of fused blocks: a training step of the same block matrix, block by block in Python and fused.
 
     python -m benchmarks.block_speed [--seconds 10]
 
-Kale's grids (2024): 2500 + 434 + 434 + 434 + 10 of 3.3 at R = 0.2, and 2500 + 300 + 20 + 10 of 3.5, sparse and of low rank at
-R = 0.2 and 0.01. Block by block is the source's way: each block a matrix of its own, a sparse one masked, each row of blocks
-the sum of its products. Batch 32, ten images and a blank, forward, backward and Adam. Least of the steps timed: what else a
-machine does only ever adds to them.
+Kale's grids (2024): 2500 + 434 + 434 + 434 + 10 of 3.3 at R = 0.2, and 2500 + 300 + 20 + 10 of 3.5, sparse and of low rank at R
+= 0.2 and 0.01. Block by block is the source's way: each block is a matrix of its own, a sparse one is masked, and each row of
+blocks is the sum of its products. Batch 32, ten images and a blank; forward, backward and Adam. The least of the timed steps
+counts, because other work of the machine only adds to it.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""How often are verdicts wrong? Made runs whose truth is known, judged as measured ones are (docs/verdicts.md).
+"""How often verdicts are wrong: simulated runs whose truth is known, judged as measured ones are (docs/verdicts.md).
 
     python -m benchmarks.calibration [--times 1000]
 
-An accuracy is the share of 200 test examples answered rightly. What a network answers on endless data differs from seed to
-seed, with a standard deviation of 0.03, half of that, or twice that; half of its variance is common to arms with the same
-seed. The truth stands at the edge of what a sentence claims, where it is hardest to tell, and 0.1 on either side. A verdict
-is wrong if it is *differs* at the edge or where the sentence holds, or *agrees* at the edge or where it does not.
+An accuracy is the fraction of 200 test examples with the right answer. The accuracy on endless data varies between seeds with a
+standard deviation of 0.03, half of that, or twice that; half of the variance is common to arms with the same seed. The truth is
+at the edge of the range that a sentence claims, where a verdict is hardest, and 0.1 on either side. A verdict is wrong if it is
+*differs* at the edge or where the sentence is true, or *agrees* at the edge or where it is false.
 """
 
 import argparse
@@ -83,7 +83,7 @@ def is_best(draw: np.random.Generator, by: float, n: int, spread: float) -> Find
 
 
 def several(k: int) -> Test:
-    """At least k of five are above 0.5: k − 1 are by 0.1, one is at the edge, the others below it."""
+    """At least k of five are above 0.5. Of the five, k − 1 are above by 0.1, one is at the edge, the others are below."""
 
     def test(draw: np.random.Generator, by: float, n: int, spread: float) -> Finding:
         levels = [0.6] * (k - 1) + [0.5 + by] + [0.4] * (ARMS - k)
@@ -145,8 +145,10 @@ TESTS: dict[str, Test] = {
 
 
 def rows(times: int, seeds: tuple[int, ...] = SEEDS, spreads: tuple[float, ...] = SPREADS) -> Iterator[dict[str, object]]:
-    """For each spread, test and number of seeds: the shares of verdicts that are wrong, at the edge or beside it, and of those
-    beside it that are none."""
+    """For each spread, test and number of seeds: the fractions of verdicts that are wrong, and of those that are none.
+
+    Wrong ones are counted at the edge and beside it, missing ones beside it only.
+    """
     for spread in spreads:
         for name, test in TESTS.items():
             for n in seeds:

@@ -32,15 +32,15 @@ def positive(text: str) -> float:
 
 
 def step_ms(model: nn.Module, x: Tensor, y: Tensor, seconds: float, clip: float | None = None) -> float:
-    """The least milliseconds of a training step: forward, backward, the gradient's norm clipped, Adam.
+    """The least milliseconds of a training step: forward, backward, clipping the gradient's norm, Adam.
 
-    The least: what else a machine does only ever adds to it. Cross entropy of the last outputs, x (B, T, I), y (B,).
+    The least counts, because other work of the machine only adds to it. Cross entropy of the last outputs, x (B, T, I), y (B,).
     """
     return min(step_times(model, x, y, seconds, clip))
 
 
 def step_times(model: nn.Module, x: Tensor, y: Tensor, seconds: float, clip: float | None = None) -> list[float]:
-    """The milliseconds of each such step, in `seconds` and at most 1,000."""
+    """The milliseconds of each such step, for `seconds` and at most 1,000 steps."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
 
     def step() -> None:
@@ -56,7 +56,7 @@ def step_times(model: nn.Module, x: Tensor, y: Tensor, seconds: float, clip: flo
 
 
 def write(name: str, rows: Sequence[Mapping[str, object]]) -> Path:
-    """outputs/figures/NAME.csv."""
+    """Writes outputs/figures/NAME.csv."""
     path = Path(config.outputs()) / "figures" / f"{name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:

@@ -1,10 +1,10 @@
-"""How long does it take to draw one training epoch of random anomaly? Batched, against torchvision's image by image.
+"""The time to draw a training epoch of random anomaly: batched, and with torchvision image by image.
 
     python -m benchmarks.data_speed [--source digits|mnist] [--repeats 5]
 
-2000 sequences of length 9: 18,000 images that are transformed and 2000 blanks, 50 × 50 pixels, in batches of 32. Both ways draw
-the same kinds of transforms for the same images, in the same process, on the same threads. The other processes of a shared
-machine only ever add to a time, so the least of the repeats is compared; the median stands beside it.
+2000 sequences of length 9: 18,000 transformed images and 2000 blanks, 50 × 50 pixels, in batches of 32. Both ways draw the same
+kinds of transforms for the same images, in the same process, on the same threads. The least of the repeats is compared, because
+other processes only add to a time; the median is given too.
 """
 
 import argparse

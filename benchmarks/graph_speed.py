@@ -1,10 +1,11 @@
-"""What does a wavefront save? A random graph's network, layer by layer with torch's own modules and as the lab runs it.
+"""The gain of a wavefront: a random graph's network, layer by layer with torch's own modules and as the lab runs it.
 
     python -m benchmarks.graph_speed [--seconds 5]
 
 Graphs of 30 nodes, about the median of those drawn; Reber strings as Darji (2022) trains on them: batch 128, 40 steps of one
 letter. Forward, backward, the gradient's norm clipped, and Adam. Layer by layer, all links that read one layer are one call of
-torch.nn.RNN, LSTM or GRU, their weights masked. Least of the steps timed: what else a machine does only ever adds to them.
+torch.nn.RNN, LSTM or GRU, with masked weights. The least of the timed steps counts, because other work of the machine only adds
+to it.
 """
 
 import argparse

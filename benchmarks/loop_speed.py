@@ -1,9 +1,9 @@
-"""What does Lightning cost? The same epochs by a bare loop and by the lab's LightningModule, side by side in one run.
+"""The cost of Lightning: the same epochs by a bare loop and by the lab's LightningModule.
 
     python -m benchmarks.loop_speed [--epochs 10]
 
-Random anomaly, length 9, on the bundled digits; an INN of 100,000 weights at R=0.1, held by CSR; training and validation. The
-epoch that is compared is the median one, after a first that pays for what is compiled and cached.
+Random anomaly, length 9, on the bundled digits; an INN of 100,000 weights at R=0.1, stored as CSR; training and validation. The
+median epoch is compared, after a first one that compiles and fills caches.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""What does an iteration cost on the way to a fixed point? One of f alone, of `fix`, and of `fix` with Anderson's acceleration.
+"""The cost of an iteration to a fixed point: of f alone, of `fix`, and of `fix` with Anderson's acceleration.
 
     python -m benchmarks.solver_speed [--seconds 5]
 
-f(z, x) = tanh(W z) + x with an orthogonal W, times 0.999, which settles slowly: every way takes all its iterations. 256 samples
-of 512 numbers, 30 iterations a call; least and median time of the calls, over 30. The ways take turns.
+f(z, x) = tanh(W z) + x, with an orthogonal W times 0.999, converges slowly: every way takes all its iterations. 256 samples of
+512 numbers, 30 iterations a call. Least and median time of the calls, divided by 30. The ways take turns.
 """
 
 import argparse

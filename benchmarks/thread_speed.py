@@ -1,11 +1,11 @@
-"""What do threads that spin cost? A training step of two jobs at once on this machine, for each way in which they may wait.
+"""The cost of threads that spin: a training step of two jobs at once, for each way in which their threads may wait.
 
     python -m benchmarks.thread_speed [--seconds 5] [--rounds 3] [--jobs 2]
 
-Each job is what a library's user writes: it imports torch and then inn_lab (or the other way round), and takes as many threads
-as torch does by itself. *spinning* is GNU OpenMP's default, which stands in the environment there, so that `inn_lab/_openmp.py`
-leaves it. An INN of 100,000 weights at R = 0.2, batch 32, ten images of 2500 pixels: forward, backward and Adam. Median of the
-steps timed; the ways take turns, so that whatever else the machine does meets all of them.
+Each job is what a library's user writes: it imports torch and then inn_lab (or the other way round), and uses as many threads
+as torch does by default. *spinning* is GNU OpenMP's default; there it is set in the environment, so that `inn_lab/_openmp.py`
+does not change it. An INN of 100,000 weights at R = 0.2, batch 32, ten images of 2500 pixels: forward, backward and Adam.
+Median of the timed steps. The ways take turns, so that other work of the machine affects all of them.
 """
 
 import argparse

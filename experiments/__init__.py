@@ -1,1 +1,1 @@
-"""The reports, one module a study, named as its YAML: runs come from MLflow as a DataFrame; figures and claims go out."""
+"""The reports. A report is a module named as its YAML. It takes runs as a DataFrame and makes figures and claims."""

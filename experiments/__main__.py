@@ -32,13 +32,13 @@ EXPORTED = "docs/runs"  # the runs that the repository holds
 
 
 def names() -> list[str]:
-    """The reports: the modules here that are named as a YAML in conf/experiment."""
+    """The reports: modules in this folder with the name of a YAML in conf/experiment."""
     return sorted(path.stem for path in HERE.glob("*.py") if (HERE.parent / "conf/experiment" / f"{path.stem}.yaml").exists())
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line asks for."""
+    """The choices on the command line."""
 
     names: list[str]
     wanted: dict[str, str]
@@ -55,7 +55,7 @@ class Asked:
 
 
 def chosen(name: str, asked: Asked) -> tuple[ModuleType, pd.DataFrame, str] | None:
-    """A report, the runs that it draws, and a sentence on those left out; None if it has no runs."""
+    """A report, the runs that it draws, and a sentence on the runs left out; None if it has no runs."""
     module = importlib.import_module(f"experiments.{name}")
     runs = tracking.read(asked.database, name, asked.files(name))
     return None if runs.empty else (module, *selection.select(runs, module.AXES, asked.wanted))
@@ -110,7 +110,7 @@ class Words(argparse.ArgumentParser):
 
 
 def read(words: list[str]) -> Asked:
-    """The command line. Raises ConfigError for a mistake."""
+    """Reads the command line. Raises ConfigError for a mistake."""
     parser = Words(prog="python -m experiments", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*", metavar="NAME or KEY=VALUE", help=f"experiments ({', '.join(names())}), or choices")
     parser.add_argument("--outputs", help="the folder of the runs and figures (INN_LAB_OUTPUTS, outputs)")
@@ -147,8 +147,10 @@ def read(words: list[str]) -> Asked:
 
 
 def main() -> None:
-    """Draws or exports what is asked for. Exit codes: 0 done, 2 nothing could be, or one of the reports that were named could
-    not (a line says why), 130 stopped by Ctrl-C."""
+    """Draws or exports what was asked for.
+
+    Exit codes: 0 done; 2 nothing could be done, or a report that was named could not (a line says why); 130 stopped by Ctrl-C.
+    """
     console = Console(width=None if sys.stdout.isatty() else 140, markup=False, highlight=False)
     try:
         asked = read(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""What a source says, whether the runs bear it out, and why that is not judged where it is not."""
+"""Claims of a source: whether the runs support them, and why a claim is not judged."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,21 +10,27 @@ from omegaconf import OmegaConf
 from experiments.report import provenance, trained
 from experiments.verdicts import Finding
 
-# Why what was measured is not judged.
+# Reasons not to judge what was measured.
 OTHER_SCALE, OTHER_DATA, OTHER_SETTING, SHORT = "other scale", "other data", "other setting", "cut short"
-LENGTHS = ("trainer.max_epochs", "trainer.max_time", "data.n_train", "data.n_val", "data.n_test")  # of which less may tell less
-# What each source's networks learn from.
+LENGTHS = (
+    "trainer.max_epochs",
+    "trainer.max_time",
+    "data.n_train",
+    "data.n_val",
+    "data.n_test",
+)  # less may show less
+# The data from which each source's networks learn.
 THEIRS = {"H": {"mnist"}, "K": {"mnist"}, "D": {"reber"}, "T": {"mnist", "cifar10", "sine"}}
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a source says, and how to measure it: `measure(runs, **tables)` returns what is found.
+    """A sentence of a source, and how to measure it: `measure(runs, **tables)` returns a `Finding`.
 
-    images: whether it depends on the images, or strings. What a step costs doesn't; what is learnt does.
-    epochs: after how many it can be told, where that is before the end of the source's runs.
-    setting: what the sentence holds for, a column and the source's value, None where the source does not give it. It is said in
-        the sentence: a claim is of one setting.
+    images: whether it depends on the images or strings. The cost of a step does not; what is learnt does.
+    epochs: the epochs after which it can be judged, if that is before the end of the source's runs.
+    setting: the setting for which the sentence is judged: a column and the source's value, or None if the source gives none. It
+        is printed with the sentence.
     """
 
     source: str
@@ -35,21 +41,21 @@ class Claim:
     setting: Mapping[str, object] = field(default_factory=dict)
 
     def said(self, runs: pd.DataFrame) -> str:
-        """The sentence, and for which setting it is judged."""
+        """The sentence, and the setting for which it is judged."""
         values = {key: sorted(runs[key].dropna().unique()) if value is None else [value] for key, value in self.setting.items()}
         return self.sentence + "".join(f", {key}={', '.join(f'{v:g}' for v in found)}" for key, found in values.items())
 
 
 def judge(measured: str, holds: bool | None) -> Finding:
-    """What chance has no part in: an identity, a count, what is there by construction.
+    """A finding without chance: an identity, a count, a fact of the construction.
 
-    `holds` None says that the runs are not there that it takes.
+    `holds` is None if the necessary runs are missing.
     """
     return Finding(measured, 1, 1) if holds is None else Finding(measured, if_false=1 - bool(holds), if_true=bool(holds))
 
 
 def paper(name: str) -> dict[str, object]:
-    """The `LENGTHS` of the source's own runs: what an experiment's YAML says."""
+    """The `LENGTHS` of the source's own runs, from the experiment's YAML."""
     from hydra import compose, initialize_config_dir
 
     from inn_lab import schema
@@ -62,10 +68,10 @@ def paper(name: str) -> dict[str, object]:
 
 
 def unlike(claim: Claim, runs: pd.DataFrame, asked: Mapping[str, object]) -> str | None:
-    """Why a claim is not judged by these runs, whatever they measured; None if it is.
+    """Why these runs cannot judge a claim, whatever they measured; None if they can.
 
-    A verdict takes `scale=paper`, the claim's setting, and runs that are no shorter than `asked`; where the claim depends on
-    them, also the data of its source (`THEIRS`; one of the lab's own those of any source).
+    A verdict needs `scale=paper`, the claim's setting, and runs that are at least as long as `asked`. If the claim depends on
+    the data, it also needs the data of its source (`THEIRS`); a claim of this lab may have those of any source.
     """
     if set(runs["scale"]) != {"paper"}:
         return OTHER_SCALE
@@ -86,7 +92,7 @@ def unlike(claim: Claim, runs: pd.DataFrame, asked: Mapping[str, object]) -> str
 def claims_table(
     claims: Iterable[Claim], runs: pd.DataFrame, asked: Mapping[str, object] = MappingProxyType({}), **tables: pd.DataFrame
 ) -> pd.DataFrame:
-    """One row a claim: what was measured, and a verdict, or why there is none. `asked`: see `paper`."""
+    """A row for each claim: what was measured, and the verdict or why there is none. `asked`: see `paper`."""
     rows = []
     for claim in claims:
         found = claim.measure(runs, **tables)

@@ -1,4 +1,4 @@
-"""Hershey 2023, 2.3: what the data look like (Figs. 2.11–2.15)."""
+"""Hershey 2023, 2.3: pictures of the data (Figs. 2.11–2.15)."""
 
 import math
 

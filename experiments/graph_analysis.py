@@ -1,7 +1,8 @@
-"""What the properties of graphs say about the networks made of them: correlations, predictions, and what these go by.
+"""Analyses of networks made from graphs: correlations with the graphs' properties, predictions, and their importances.
 
-Functions of a table with a row for each network: `graph` (its kind), the 23 of `inn_lab.graphs.PROPERTIES`, and `test_acc`.
-The tables that Darji (2022) has published with the thesis are such; nothing here knows where a table comes from.
+All functions take a table with a row for each network: `graph` (its kind), the 23 of `inn_lab.graphs.PROPERTIES`, and
+`test_acc`. The tables that Darji (2022) published with the thesis have this form. Nothing here depends on where a table comes
+from.
 """
 
 import itertools
@@ -26,10 +27,10 @@ FEATURES = {  # Darji's four sets, under the names of Tables B.1 and B.2
     "only variances": tuple(name for name in PROPERTIES if name.endswith("_var")),
 }
 REGRESSORS = ("BayesianRidge", "RandomForest", "AdaBoost")
-SEED = 7  # of the split in Darji's code; what forests and boosting draw follows from it too
+SEED = 7  # of the split in Darji's code, and of forests and boosting
 FOLDS, REPEATS = 5, 5
-DOF = FOLDS * REPEATS - 1  # of what is measured on each fold
-LEAST = 50  # networks from which a regression is worth doing
+DOF = FOLDS * REPEATS - 1  # degrees of freedom of a mean over folds
+LEAST = 50  # the least number of networks for a regression
 
 
 def correlations(table: pd.DataFrame, names: Sequence[str] = PROPERTIES) -> pd.DataFrame:

@@ -36,7 +36,7 @@ def shade(k: float, counts: list[float]) -> tuple[float, ...]:
 
 
 def of(runs: pd.DataFrame, probe: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """The table of what each network does after 1, 2, … iterations, with what these columns say of it beside."""
+    """The table of each network's results after 1, 2, … iterations, labelled by these columns."""
     return probe.merge(runs.drop_duplicates("run_id")[["run_id", *columns]], on="run_id")
 
 

@@ -1,8 +1,8 @@
 """Kale 2024, 3.1: the time of W x for a dense, a sparse and a low-rank W of growing size (Figs. 4 and 5).
 
 K measured on one GPU, forward only; the layers here also run backward. K's sparse matrices are CSC, torch_csc here. Times are
-the least of a run's repeats: what else a machine does only ever adds to them. Runs differ in that too, so a verdict takes two
-seeds at least: `experiment=matmul_speed -m seed=0,1,2`.
+the least of a run's repeats, because other work of the machine only adds to them. The least varies between runs too, so a
+verdict needs at least two seeds: `experiment=matmul_speed -m seed=0,1,2`.
 """
 
 from collections.abc import Callable

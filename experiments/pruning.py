@@ -1,8 +1,8 @@
-"""Darji 2022, 5.2 and 6.2: what can a trained recurrent network do without (Figs. 6.5–6.28)?
+"""Darji 2022, 5.2 and 6.2: how many weights of a trained recurrent network can be pruned (Figs. 6.5–6.28)?
 
-A *safe share* of a network is the largest share up to which, and at every smaller one, the test accuracy right after the cut is
-within `SAFE` of the whole network's. An accuracy is *regained* after the first epoch at whose end the
-validation accuracy is within `REGAINED` of the whole network's; after 0 epochs where the cut did no harm.
+The *safe share* of a network is the largest fraction at which, as at every smaller one, the test accuracy right after pruning
+is within `SAFE` of the whole network's. An accuracy is *regained* after the first epoch at whose end the validation accuracy is
+within `REGAINED` of the whole network's; after 0 epochs if pruning did no harm.
 """
 
 import itertools
@@ -62,7 +62,7 @@ def cuts(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def regained(base: float, accuracies: list[float]) -> float:
-    """After how many epochs the accuracy, right after the cut and then by epoch, is the base's again; infinite if never."""
+    """The number of epochs until the accuracy, given right after pruning and then by epoch, is the base's again; or infinity."""
     return next((float(epoch) for epoch, value in enumerate(accuracies) if value >= base - REGAINED), math.inf)
 
 
@@ -150,7 +150,7 @@ def safe_shares(target: str, said: Mapping[str, float]) -> Measure:
 
 
 def kept(target: str) -> Measure:
-    """Claim: each cell's test accuracy right after D's cut is no less than D's."""
+    """Claim: each cell's test accuracy right after D's pruning is at least D's."""
 
     def measure(runs: pd.DataFrame, cuts: pd.DataFrame) -> Finding:
         here = cuts[cuts["target"] == target]
@@ -180,8 +180,8 @@ def one_epoch(runs: pd.DataFrame, cuts: pd.DataFrame) -> Finding:
 
 
 def all_cut(which: Callable[[str, str], bool], back: bool) -> Measure:
-    """Claim: ten epochs after a cut of 100 %, each of these cells and targets has a test accuracy within `SAFE` of the whole
-    network's, or has not."""
+    """Claim: ten epochs after all weights are pruned, each of these cells and targets has a test accuracy within `SAFE` of the
+    whole network's, or has not."""
 
     def measure(runs: pd.DataFrame, cuts: pd.DataFrame) -> Finding:
         whole, found = cuts[cuts["amount"] == 1.0], {}

@@ -175,7 +175,7 @@ def important(cells: Sequence[str], names: Sequence[str] | None = None) -> Calla
 
 
 def cross_validated(table: pd.DataFrame, **values: str) -> Estimate:
-    """What was measured over the folds, in the one row of a table with these values."""
+    """The estimate over the folds, from the one row of a table with these values."""
     found = table[(table[list(values)] == pd.Series(values)).all(axis=1)]
     if found.empty:
         return Estimate(np.nan, np.inf, 1)

@@ -61,7 +61,7 @@ def claim(
 
 
 def unsteady(above: float) -> Callable[[pd.DataFrame], pd.Series]:
-    """The share of epochs before that from which on a curve stays above a level."""
+    """The fraction of epochs before a curve stays above a level."""
     return lambda found: 1 - (found > above).iloc[::-1].cummin().mean()
 
 

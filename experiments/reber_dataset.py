@@ -56,7 +56,7 @@ def stacked(axes: Axes, strings: pd.DataFrame, by: str) -> None:
 
 
 def darji(strings: pd.DataFrame) -> pd.DataFrame:
-    """What D's data set has: the training and the test strings."""
+    """The strings of D's data set: those for training and for test."""
     return strings[strings["part"] != "val"]
 
 

@@ -1,7 +1,7 @@
-"""Kale 2024, 3.4: a million weights, dealt out to blocks that feed forward and blocks that feed back (Table 6, Fig. 7).
+"""Kale 2024, 3.4: a million weights, divided among blocks that feed forward and blocks that feed back (Table 6, Fig. 7).
 
-K gives neither learning rate nor epochs, and does not say whether its sequences are fixed. Here they are drawn anew each epoch,
-so there is less to overfit: where K sees models overfit more with more recurrence, these may not.
+K gives neither learning rate nor epochs, and does not say whether the sequences are fixed. Here they are drawn anew each epoch,
+so there is less overfitting: K's models overfit more with more recurrence, these may not.
 """
 
 import colorsys
@@ -21,11 +21,11 @@ from inn_lab.sizing import diagonal_group
 AXES = ("model.R_above",)
 TABLE_6 = [(0, 0.23), (0.001, 0.2298), (0.01, 0.228), (0.05, 0.222), (0.1, 0.215)]  # ρ_u, ρ_l; ρ_d is 0.2
 TABLE_6 += [(0.2, 0.2), (0.4, 0.17), (0.8, 0.11), (1, 0.08)]
-SETTINGS = 5  # from which a trend can be seen
+SETTINGS = 5  # the least number to see a trend
 
 
 def settings(runs: pd.DataFrame) -> pd.DataFrame:
-    """K's Table 6 as printed, and beside it what the runs had: their densities, computed from the layers, and weights."""
+    """K's Table 6 as printed, and beside it the runs' densities, computed from the layers, and numbers of weights."""
     printed = pd.DataFrame(TABLE_6, columns=["K_rho_u", "K_rho_l"]).assign(K_rho_d=0.2, K_total=TOTAL)
     ours = dealt(runs, ("R_above", "R_below", "R_on"), diagonal_group)
     return printed.merge(ours, how="outer", left_on="K_rho_u", right_on="R_above")
@@ -58,13 +58,13 @@ def figures(runs: pd.DataFrame, settings: pd.DataFrame) -> dict[str, Figure]:
 
 
 def speed(runs: pd.DataFrame) -> pd.Series:
-    """How fast each run learns: its mean validation ACC_end over the first half of the epochs; 0 for those it did not see."""
+    """How fast each run learns: its mean validation ACC_end over the first half of the epochs; 0 for epochs after it diverged."""
     half = (runs["epoch"].max() + 1) / 2
     return runs[runs["epoch"] < half].groupby("run_id")[ACC].sum() / math.ceil(half)
 
 
 def gaps(runs: pd.DataFrame) -> pd.Series:
-    """How far validation loss lies above training loss where each run ends; one that diverged has no such gap."""
+    """Validation loss minus training loss at the end of each run. Runs that diverged are left out."""
     done = runs[runs["state"] == "finished"]
     return tails(done, "val/loss") - tails(done, "train/loss")
 

@@ -1,8 +1,9 @@
-"""What every report shares: what a run came to, curves with bands, and files that say where they come from.
+"""Shared by all reports: values of runs, curves with bands, and files that say which runs they show.
 
-A report module has `AXES`, the keys that vary inside its figures; `figures(runs)`, figures by file name; and `CLAIMS`. It may
-have `TABLES`, what its figures and claims take beside the runs, by name: a CSV file among the runs' artifacts, or a function of
-the runs. Each comes to `figures` and to every claim's `measure` as a keyword argument, and is written beside the figures.
+A report module has `AXES`, the keys that vary inside its figures; `figures(runs)`, which returns figures by file name; and
+`CLAIMS`. It may have `TABLES`: other data for its figures and claims, by name, each a CSV file among the runs' artifacts or a
+function of the runs. They are passed to `figures` and to every claim's `measure` as keyword arguments, and are written beside
+the figures.
 """
 
 import math
@@ -20,14 +21,14 @@ from experiments import verdicts
 from inn_lab.errors import ConfigError
 from inn_lab.identity import short
 
-FEW_EXAMPLES = 200  # where a run does not say how many it was tested on
+FEW_EXAMPLES = 200  # if a run does not say on how many it was tested
 NONE_SHOWN = "none of the runs that its figures show has finished yet"
 ACC_END = "ACC_end: the share of inputs (sequences, images, strings) whose last output is right"
-FIXED = {"model.R": "R", "model.n_weights": "n_weights"}  # said under a figure where all its runs have one
+FIXED = {"model.R": "R", "model.n_weights": "n_weights"}  # named under a figure if all its runs have the same value
 ACC, TEST = "val/acc_end", "test/acc_end"
 INN, LSTM = "royalblue", "crimson"  # the same in every figure of the lab; densities go from dark (sparse) to light (dense)
 
-WAYS = {  # to hold a matrix: the line of each, the same in every figure
+WAYS = {  # ways to store a matrix, with the style of their lines in every figure
     "stepwise": {"color": "black", "marker": "v"},
     "masked": {"color": "tab:blue", "marker": "s"},
     "dense": {"color": "tab:blue", "marker": "D"},
@@ -40,20 +41,20 @@ WAYS = {  # to hold a matrix: the line of each, the same in every figure
 
 
 def colour(R: float) -> tuple[float, ...]:
-    """The colour of a density, the same in every figure: by its logarithm, from 0.005 to 1."""
+    """The colour of a density in every figure: by its logarithm, from 0.005 to 1."""
     return matplotlib.colormaps["viridis"](matplotlib.colors.LogNorm(0.005, 1.15)(R))
 
 
 def trained(runs: pd.DataFrame, **values: object) -> pd.DataFrame:
-    """The runs that trained, to the end or until they diverged, and have these values in the columns named."""
+    """The runs that trained, to the end or until they diverged, and that have these values in these columns."""
     found = runs[runs["state"].isin(["finished", "diverged"])]
     for column, value in values.items():
-        found = found[found[column] == value] if column in found else found[:0]  # LSTMs alone have no column model.init
+        found = found[found[column] == value] if column in found else found[:0]  # runs of LSTMs alone have no column model.init
     return found
 
 
 def grid(panels: int) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels, two in a row, with one scale of accuracy. Raises ConfigError for none."""
+    """A figure with so many panels, two in a row, with the same accuracy axis. Raises ConfigError for no panels."""
     if not panels:
         raise ConfigError(NONE_SHOWN)
     columns = min(2, panels)
@@ -83,20 +84,20 @@ def panel(
 
 
 def weights(runs: pd.DataFrame) -> str:
-    """How many weights train, on average, for the legend."""
+    """The mean number of trainable weights, for the legend."""
     return f"{runs['model/weights'].mean():,.0f}"
 
 
 def by_density(inn: pd.DataFrame, lstm: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, dict[str, object]]]:
-    """The curves of a panel: one for each density, the LSTM beside if there is one."""
+    """The curves of a panel: one for each density, and the LSTM's if there is one."""
     curves = {f"R={R:g} ({weights(part)})": (part, {"color": colour(R)}) for R, part in inn.groupby("R")}
     return curves | ({f"LSTM ({weights(lstm)})": (lstm, {"color": LSTM, "linewidth": 2})} if len(lstm) else {})
 
 
 def curve(axes: Axes, runs: pd.DataFrame, metric: str, label: str, **style: object) -> None:
-    """The mean over seeds by epoch, and a band of one standard deviation where there are two seeds or more, down to the lowest.
+    """The mean over seeds by epoch. With two seeds or more a band shows one standard deviation, but not below the lowest run.
 
-    A diverged run counts as far as it goes; a cross stands where it ends, and the label says how many there are.
+    A diverged run counts until it ends; a cross marks the end, and the label says how many runs diverged.
     """
     by_epoch = runs.groupby("epoch")[metric]
     mean, std, lowest = by_epoch.mean(), by_epoch.std(), by_epoch.min()
@@ -106,39 +107,39 @@ def curve(axes: Axes, runs: pd.DataFrame, metric: str, label: str, **style: obje
     label += "" if not lost else ", diverged" if lost == count else f", {lost} of {count} diverged"
     (line,) = axes.plot(after, mean, label=label, **style)
     if count > 1:
-        low = lowest.clip(lower=mean - std)  # a loss has no less than that, and is drawn on a log scale
+        low = lowest.clip(lower=mean - std)  # the band of a loss must stay positive on a log scale
         axes.fill_between(after, low, mean + std, color=line.get_color(), alpha=0.2, linewidth=0)
     ends = diverged.dropna(subset=["epoch", metric]).sort_values("epoch").groupby("run_id").last()
     axes.plot(ends["epoch"] + 1, ends[metric], "x", color=line.get_color())
 
 
 def each(runs: pd.DataFrame, column: str) -> pd.Series:
-    """What each run has but one of, by run_id."""
+    """One value per run."""
     return runs.groupby("run_id")[column].first()
 
 
 def tails(runs: pd.DataFrame, metric: str) -> pd.Series:
-    """A metric's mean over the last tenth of each run's epochs, by run_id."""
+    """The mean of a metric over the last tenth of the epochs, per run."""
     last = runs.groupby("run_id")["epoch"].transform("max")
     return runs[runs["epoch"] > last - (last + 1) / 10].groupby("run_id")[metric].mean()
 
 
 def finals(runs: pd.DataFrame) -> pd.Series:
-    """Where each run ends, by run_id: the mean ACC_end of its last tenth of epochs.
+    """Where each run ends: the mean ACC_end of its last tenth of epochs.
 
-    A run that diverged ends at 0, whatever it had reached: it answers nothing any more.
+    A run that diverged ends at 0, whatever it had reached: it no longer answers anything.
     """
     states = each(runs, "state")
     return tails(runs, ACC).reindex(states.index).mask(states == "diverged", 0.0)
 
 
 def tested(runs: pd.DataFrame) -> pd.Series:
-    """Each run's test ACC_end, by run_id; that of a run that diverged, which is not tested, is 0."""
+    """The test ACC_end per run. A run that diverged was not tested and has 0."""
     return each(runs, TEST).mask(each(runs, "state") == "diverged", 0.0)
 
 
 def arm(runs: pd.DataFrame, values: Callable[[pd.DataFrame], pd.Series] = finals) -> pd.Series:
-    """What the runs of one setting came to, by seed, as `verdicts` takes it; of a seed that was run twice the mean."""
+    """The values of the runs of one setting by seed, as `verdicts` takes them. A seed that was run twice has the mean."""
     return values(runs).groupby(each(runs, "seed")).mean()
 
 
@@ -148,13 +149,13 @@ def arms(runs: pd.DataFrame, by: str, values: Callable[[pd.DataFrame], pd.Series
 
 
 def spread(runs: pd.DataFrame, arms: Iterable[pd.Series], examples: str = "data.n_val") -> float:
-    """What is known beforehand of these accuracies' standard deviation, by the number of examples that they are measured on."""
+    """The prior standard deviation of these accuracies, from the number of examples on which they are measured."""
     many = runs[examples].min() if examples in runs else math.nan
     return verdicts.accuracy_spread(list(arms), int(many) if many == many else FEW_EXAMPLES)
 
 
 def ends(arms: Mapping[Any, pd.Series], spread: float | None = None, name: str = "R", digits: int = 2) -> str:
-    """Arms in words, with half of their 95 % intervals: "0.20 ± 0.04 at R=0.1, 0.31 ± 0.04 at R=0.2"."""
+    """Arms in words, each with half the width of its 95 % interval: "0.20 ± 0.04 at R=0.1, 0.31 ± 0.04 at R=0.2"."""
     found = {at: verdicts.mean(arm, spread) for at, arm in arms.items()}
     halves = {at: (one.interval()[1] - one.interval()[0]) / 2 for at, one in found.items()}
     parts = (f"{one.value:.{digits}f} ± {halves[at]:.{digits}f} at {name}={at:g}" for at, one in found.items())
@@ -172,7 +173,7 @@ def number(value: float) -> str:
 
 
 def points(axes: Axes, at: pd.Series, values: pd.Series, label: str | None = None, **style: object) -> None:
-    """A faint point for each run at its place on the x axis; the means and standard errors of those that share one, joined."""
+    """A faint point for each run; the means at each place, with standard errors, joined by a line."""
     by_place = values.groupby(at)
     mean, error = by_place.mean(), by_place.sem().fillna(0)
     axes.scatter(at, values.reindex(at.index), s=10, alpha=0.35, linewidths=0, color=style["color"])
@@ -180,21 +181,21 @@ def points(axes: Axes, at: pd.Series, values: pd.Series, label: str | None = Non
 
 
 def side_by_side(axes: Axes, at: pd.Series, values: pd.Series, **style: object) -> None:
-    """`points`, their places in order at equal distances, however far apart they are."""
+    """As `points`, with the places in order at equal distances."""
     places = sorted(at.unique())
     points(axes, at.map(places.index), values, **style)
     axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
 
 
 def provenance(runs: pd.DataFrame) -> str:
-    """What the runs used, in one line: it stands under every figure and beside every claim."""
+    """Which runs were used, in one line. It is printed under every figure and written beside every claim."""
     done = trained(runs)
 
     def values(column: str) -> str:
         return ", ".join(map(str, sorted(done[column].dropna().unique()))) if column in done else "?"
 
     seeds, commits = done["seed"].nunique(), sorted(set(map(short, done["commit"])))
-    timed = "machine.threads" in done  # runs that take times, or that a clock ends: they depend on the machine
+    timed = "machine.threads" in done  # runs that measure times or are ended by a clock depend on the machine
     series = any(str(data).endswith("anomaly") for data in done["data"])
     images, learnt = set(done["data"]) != {"none"}, "epoch" in done
     clock = done["trainer.max_time"].dropna().unique() if "trainer.max_time" in done else []
@@ -214,15 +215,17 @@ def provenance(runs: pd.DataFrame) -> str:
 
 
 def drawn(name: str, folder: Path) -> str | None:
-    """The `provenance` of the figures that `write` has written there; None if there are none."""
+    """The `provenance` of the figures in a folder; None if there are none."""
     with suppress(OSError, ValueError, KeyError, IndexError):
         return pd.read_csv(folder / f"{name}_claims.csv")["measured_on"].iloc[0]
     return None
 
 
 def write(name: str, figures: Mapping[str, Figure], runs: pd.DataFrame, folder: Path, **tables: pd.DataFrame) -> list[Path]:
-    """FOLDER/FIGURE.png and .pdf, NAME.csv (the runs that are drawn) and a NAME_TABLE.csv for each table. Under a figure stands
-    what its runs used, and what ACC_end is if that is an axis."""
+    """Writes FOLDER/FIGURE.png and .pdf, NAME.csv (the runs that are drawn) and NAME_TABLE.csv for each table.
+
+    Under a figure it writes which runs were used, and the meaning of ACC_end if that is an axis.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for file, figure in figures.items():

@@ -1,4 +1,4 @@
-"""Which runs stand in one figure: those that are alike in all but its axes and the seed."""
+"""Which runs are drawn in one figure: those that are alike in everything except its axes and the seed."""
 
 import math
 import re
@@ -16,8 +16,8 @@ from inn_lab.identity import IMPLIED, NOT_SCIENCE
 from inn_lab.schema import Config
 
 NONE_FINISHED = "no such run has finished yet"
-NAMES = {"run_id", "start", "record"}  # no two runs have them in common
-SHOWN = 10  # values that a message names
+NAMES = {"run_id", "start", "record"}  # different in every run
+SHOWN = 10  # values that a message lists at most
 SCALARS = {field.name for field in fields(Config) if field.type is not Any}  # R, lr, …: not the groups
 
 
@@ -84,7 +84,7 @@ def _chosen(runs: pd.DataFrame, column: str, value: str) -> pd.DataFrame:
 
 
 def meaning(text: str) -> float | str | None:
-    """A value, however it is written: 1e-3 is 0.001, True is true, and null, None and what is not there are nothing."""
+    """A value, however it is written: 1e-3 is 0.001, True is true; null, None and missing values are None."""
     with suppress(ValueError):
         value = float(text)
         return None if math.isnan(value) else value if math.isfinite(value) else text
@@ -93,12 +93,12 @@ def meaning(text: str) -> float | str | None:
 
 
 def folder_of(wanted: Mapping[str, str]) -> str:
-    """What is chosen, as a folder's name ("" for no choice): its figures replace no others."""
+    """The choice as a folder's name ("" for none), so that its figures do not replace others."""
     return re.sub(r"[^\w=.,+-]", "_", ",".join(f"{key}={value}" for key, value in sorted(wanted.items())))[:200]
 
 
 def _filled(column: pd.Series, value: object) -> pd.Series:
-    """Params are text but where all of them are numbers."""
+    """Params are text unless all of them are numbers."""
     return column.fillna(value if pd.api.types.is_numeric_dtype(column) else str(value))
 
 

@@ -101,7 +101,7 @@ Values = Callable[[pd.DataFrame], pd.Series]
 
 
 def sides(runs: pd.DataFrame, values: Values) -> tuple[dict[str, pd.Series], dict[str, pd.Series]]:
-    """What INNs came to, by seed: those trained through their fixed point, and those unrolled."""
+    """The ends of INNs by seed: those trained through their fixed point, and those unrolled."""
     found = {name: report.arm(part, values) for name, part in kinds(runs).items()}
     settled, unrolled = ({n: arm for n, arm in found.items() if n.startswith(word)} for word in ("fixed", "unrolled"))
     return settled, unrolled

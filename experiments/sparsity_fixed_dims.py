@@ -1,4 +1,4 @@
-"""Hershey 2023, 3.4.1: a weight space of fixed dimensions, more or less of which trains (Figs. 3.12 and 3.13)."""
+"""Hershey 2023, 3.4.1: a weight space of fixed size, with more or fewer trainable weights (Figs. 3.12 and 3.13)."""
 
 import itertools
 from collections.abc import Callable

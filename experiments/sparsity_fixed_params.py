@@ -100,7 +100,7 @@ def ahead_of_the_lstm(runs: pd.DataFrame) -> Finding:
 
 
 def disconnected(runs: pd.DataFrame) -> Finding:
-    """Every run's pattern is drawn by its seed: the share of weights that no path leads on to the outputs."""
+    """For each run, whose pattern follows from its seed: the fraction of weights from which no path leads to an output."""
     here = trained(runs, model="inn", n_weights=50_000, R=0.005)
     if here.empty or "model/weights_effective" not in here:
         return judge("no runs", None)

@@ -24,7 +24,7 @@ def colour(swap: float) -> str:
 
 
 def figures(runs: pd.DataFrame, components: pd.DataFrame) -> dict[str, Figure]:
-    """Which components train, in one network of each kind; and every run's training loss by epoch, layered ones first."""
+    """The trainable components of one network of each kind; and every run's training loss by epoch, layered networks first."""
     swaps = sorted(trained(runs)["model.swap"].unique())
     spaces = Figure(figsize=(7, 2.2 * len(swaps)), layout="constrained")
     for axes, swap in zip(spaces.subplots(len(swaps), 1, squeeze=False)[:, 0], swaps, strict=True):
@@ -46,7 +46,7 @@ def figures(runs: pd.DataFrame, components: pd.DataFrame) -> dict[str, Figure]:
 
 
 def weight_space(axes: Axes, components: pd.DataFrame) -> None:
-    """The components of one network; those that train are dark."""
+    """The components of one network; the trainable ones are dark."""
     grid = components.pivot(index="row", columns="column", values="trains")
     axes.imshow(grid, cmap="Blues", vmin=0, vmax=1.3)
     axes.set(xlabel="component's column", ylabel="row")

@@ -17,7 +17,7 @@ SHARE = "share"
 
 
 def networks(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row a network: what it reached, how much it fell behind, and the share of its weights that are effective."""
+    """A row for each network: its accuracy, how far it is behind, and the fraction of its weights that are effective."""
     done = trained(runs).drop_duplicates("run_id")
     done = done.assign(**{TEST: done["run_id"].map(tested(done))})
     layered = done[done["model.swap"] == 0].groupby("data.transforms")[TEST].mean()

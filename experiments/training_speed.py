@@ -1,7 +1,7 @@
-"""This lab: what a training step costs, for each way to hold the matrix, as the weights are spread over a larger weight space.
+"""This lab: the cost of a training step for each way to store the matrix, as the weights are spread over a larger weight space.
 
-Times are the least of a run's repeats: what else a machine does only ever adds to them. Runs differ in that too, so a verdict
-takes two seeds at least: `experiment=training_speed -m seed=0,1,2`.
+Times are the least of a run's repeats, because other work of the machine only adds to them. The least varies between runs too,
+so a verdict needs at least two seeds: `experiment=training_speed -m seed=0,1,2`.
 """
 
 import math
@@ -79,9 +79,9 @@ def csr_hardly_varies(runs: pd.DataFrame) -> Finding:
 
 
 def auto_is_the_best(runs: pd.DataFrame) -> Finding:
-    """Against each other way, where all four were timed, if that is at a low and at a high density.
+    """Compared with each other way, if all four were timed at a low and at a high density.
 
-    The way that auto took, which its runs say (`linear`), was timed twice, once by its own name: the less of the two counts.
+    The way that auto chose, which its runs say (`linear`), was timed twice, once by its own name. The smaller time counts.
     """
     by_auto = runs[runs["model.linear"] == "auto"]
     took = by_auto.groupby(["n_weights", "R"])["linear"].last().dropna() if "linear" in runs else {}  # older runs do not say

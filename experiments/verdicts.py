@@ -1,9 +1,9 @@
-"""Whether runs bear out a sentence: *agrees*, *differs*, or *not enough runs* to tell.
+"""Do runs support a sentence? It *agrees*, it *differs*, or there are *not enough runs* to tell.
 
 A report says what it compares: a mean of its runs, a difference or a trend (`mean`, `difference`, `trend`), or the `share` or
-`correlation` of single cases; and the range in which the sentence says that it lies. How it is judged is the same for all. The
-sentence *agrees* if the 95 % interval lies within the range: were the truth outside, that would be found in at most one of 40
-repetitions. It *differs* if the interval lies apart from the range: were the truth within, that would be as rare.
+`correlation` of single cases. It also gives the range in which the value lies if the sentence is true. The test is the same for
+all. The sentence *agrees* if the 95 % interval lies inside the range: if the truth were outside, this would happen in at most
+one of 40 repetitions. It *differs* if the interval lies outside the range: if the truth were inside, this would be as rare.
 
 Symbols: an *arm*, the values of runs that are alike in all but the seed, by seed; n seeds; k of m findings.
 """
@@ -19,18 +19,19 @@ from scipy.special import stdtr, stdtrit
 from scipy.stats import binomtest, rankdata
 
 AGREES, DIFFERS, TOO_FEW = "agrees", "differs", "not enough runs"
-RARE = 0.025  # how often a verdict may be wrong, each of the two
+RARE = 0.025  # the most that either verdict may be wrong
 # The standard deviation of an anomaly task's accuracy from seed to seed, on endless test data: measured, see docs/verdicts.md.
 SPREAD = 0.03
-TRUSTED = 4  # how many runs more that is worth
-ROUNDED = 0.5  # of a step: what seeds that come out the same may yet differ by, as a standard deviation
+TRUSTED = 4  # runs: the weight of this prior
+ROUNDED = 0.5  # of a step: the standard deviation that seeds with equal values may still have
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was measured, in words; and how often it, or what speaks more clearly, would be found by chance.
+    """The measurement in words, and how likely this or a clearer result is by chance.
 
-    if_false: at most so often if the sentence does not hold; if_true: if it holds. 1 where nothing can be told.
+    if_false: at most this likely if the sentence is false. if_true: at most this likely if it is true. 1 if nothing can be
+    said.
     """
 
     measured: str
@@ -42,15 +43,15 @@ class Finding:
         return AGREES if self.if_false <= RARE else DIFFERS if self.if_true <= RARE else TOO_FEW
 
     def said(self, measured: str) -> "Finding":
-        """The same in other words."""
+        """The same finding in other words."""
         return replace(self, measured=measured)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, its standard error, and of how many degrees of freedom that is (Student's t).
+    """A value, its standard error and the degrees of freedom of that error (Student's t).
 
-    Of values that are not measured, or whose error is not known, the error is infinite.
+    The error is infinite if the value was not measured or its error is not known.
     """
 
     value: float
@@ -63,7 +64,7 @@ class Estimate:
         return self.value - reach, self.value + reach
 
     def within(self, low: float = -math.inf, high: float = math.inf, *, digits: int = 2) -> Finding:
-        """Does it lie in [low, high]?"""
+        """Tests whether the value lies in [low, high]."""
         if math.isnan(self.value):
             return Finding("no runs", 1, 1)
         shown = f"{self.value:.{digits}f}"
@@ -77,13 +78,13 @@ class Estimate:
 
 
 def contrast(arms: Sequence[pd.Series], shares: Sequence[float], spread: float | None = None) -> Estimate:
-    """Σ share × arm, its mean over seeds.
+    """Σ share × arm, as a mean over seeds.
 
-    Where one arm's seeds are all among the others', the sum is taken seed by seed (*paired*): the same seed draws the same
-    images and sequences. Elsewhere each arm is a sample of its own (Welch 1947).
+    If the seeds of one arm are all among the others', the sum is taken seed by seed (*paired*), because the same seed draws the
+    same images and sequences. Otherwise each arm is a separate sample (Welch 1947).
 
-    spread: what is known of a run's standard deviation beforehand. It counts as `TRUSTED` runs more in the estimate of the
-    variance, as in Smyth's (2004) moderated t statistic, so that one run already has an interval. Without it that takes two.
+    spread: the prior standard deviation of a run. It counts as `TRUSTED` more runs in the estimate of the variance, as in
+    Smyth's (2004) moderated t statistic, so that one run already has an interval. Without it, an interval takes two runs.
 
     Raises ValueError for an arm with two values of one seed.
     """
@@ -113,22 +114,22 @@ def contrast(arms: Sequence[pd.Series], shares: Sequence[float], spread: float |
 
 
 def mean(arm: pd.Series, spread: float | None = None) -> Estimate:
-    """Where the runs of an arm end."""
+    """The mean of an arm."""
     return contrast([arm], [1], spread)
 
 
 def in_steps(estimate: Callable[..., Estimate], *arms: pd.Series, step: float) -> Estimate:
-    """A `mean` or `difference` of what is known in steps only: seeds that come out the same may yet differ."""
+    """A `mean` or `difference` of values that are known in steps only. Seeds with equal values may still differ."""
     return estimate(*arms, step * ROUNDED if min(map(len, arms)) > 1 else None)
 
 
 def difference(arm: pd.Series, other: pd.Series, spread: float | None = None) -> Estimate:
-    """How far an arm ends above another."""
+    """The mean of an arm minus that of another."""
     return contrast([arm, other], [1, -1], spread)
 
 
 def ratio(arm: pd.Series, other: pd.Series, low: float = 0.0, high: float = math.inf, *, digits: int = 2) -> Finding:
-    """Is an arm between `low` and `high` times another? Of times and sizes: by the difference of their logarithms."""
+    """Tests whether an arm is between `low` and `high` times another, for times and sizes: by the difference of logarithms."""
     with np.errstate(divide="ignore", over="ignore"):
         apart = difference(np.log(arm), np.log(other))
         value, start, end = np.exp([apart.value, *apart.interval()])
@@ -138,7 +139,7 @@ def ratio(arm: pd.Series, other: pd.Series, low: float = 0.0, high: float = math
 
 
 def trend(arms: Mapping[float, pd.Series], spread: float | None = None) -> Estimate:
-    """How much more there is at each arm than at the one before, on average: the slope over the arms in their order.
+    """The mean increase from one arm to the next: the slope over the arms in their order.
 
     NaN for fewer than two arms.
     """
@@ -149,14 +150,14 @@ def trend(arms: Mapping[float, pd.Series], spread: float | None = None) -> Estim
 
 
 def accuracy_spread(arms: Sequence[pd.Series], examples: int) -> float:
-    """What is known beforehand of an accuracy's standard deviation: from seed to seed, and for so many test examples."""
+    """The prior standard deviation of an accuracy: between seeds, and from the number of test examples."""
     values = [value for arm in arms for value in arm.dropna()]
     p = np.clip(np.mean(values), 0.5 / examples, 1 - 0.5 / examples) if values else 0.5
     return math.sqrt(SPREAD**2 + p * (1 - p) / examples)
 
 
 def share(cases: int, of: int, low: float = 0.0, high: float = 1.0, *, digits: int = 2) -> Finding:
-    """Does the share of cases, each by itself, lie in [low, high]? Exact binomial."""
+    """Tests whether the fraction of independent cases lies in [low, high]. Exact binomial."""
     if not of:
         return Finding("none", 1, 1)
     low_end, high_end = binomtest(cases, of).proportion_ci(1 - 2 * RARE)
@@ -169,7 +170,7 @@ def share(cases: int, of: int, low: float = 0.0, high: float = 1.0, *, digits: i
 
 
 def correlation(x: pd.Series, y: pd.Series, low: float = -1.0, high: float = 1.0, *, digits: int = 2) -> Finding:
-    """Does Spearman's rank correlation lie in [low, high]? By Fisher's z, with Bonett and Wright's (2000) standard error."""
+    """Tests whether Spearman's rank correlation lies in [low, high]: Fisher's z with the error of Bonett and Wright (2000)."""
     both = pd.DataFrame({"x": x, "y": y}).dropna()
     if len(both) < 5 or both["x"].nunique() < 2 or both["y"].nunique() < 2:
         return Finding(f"{len(both)} cases", 1, 1)
@@ -178,8 +179,10 @@ def correlation(x: pd.Series, y: pd.Series, low: float = -1.0, high: float = 1.0
 
 
 def coefficient(r: float, n: int, low: float = -1.0, high: float = 1.0, variance: float = 1.0, *, digits: int = 2) -> Finding:
-    """Does the correlation of which r was found in n cases lie in [low, high]? `variance`: that of z, times n − 3; 1 is
-    Pearson's."""
+    """Tests whether a correlation, of which r was found in n cases, lies in [low, high].
+
+    variance: of Fisher's z, times n − 3. It is 1 for Pearson's correlation.
+    """
     if math.isnan(r) or n < 5:
         return Finding(f"{n} cases", 1, 1)
     z = Estimate(_z(np.clip(r, -1 + 1e-9, 1 - 1e-9)), math.sqrt(variance / (n - 3)), math.inf)
@@ -192,7 +195,8 @@ def _z(r: float) -> float:
 
 
 def at_least(k: int, findings: Mapping[str, Finding]) -> Finding:
-    """Do at least k of these hold? Partial conjunction (Benjamini and Heller 2008, Eq. 5): corrected for how many there are.
+    """Tests whether at least k findings hold. Partial conjunction (Benjamini and Heller 2008, Eq. 5), corrected for their
+    number.
 
     All of m: each must agree by itself, and one that differs does so m times as clearly as one alone.
     """
@@ -204,17 +208,17 @@ def at_least(k: int, findings: Mapping[str, Finding]) -> Finding:
 
 
 def all_of(findings: Mapping[str, Finding]) -> Finding:
-    """Do all of these hold?"""
+    """Tests whether all findings hold."""
     return at_least(len(findings), findings)
 
 
 def best(arm: pd.Series, others: Mapping[str, pd.Series], tie: float, spread: float | None = None, digits: int = 2) -> Finding:
-    """Is an arm no more than `tie` below any of the others?"""
+    """Tests whether an arm is at most `tie` below every other one."""
     return all_of({name: difference(arm, other, spread).within(-tie, digits=digits) for name, other in others.items()})
 
 
 def alike(arms: Mapping[float, pd.Series], margin: float, spread: float | None = None, digits: int = 2) -> Finding:
-    """Are any two arms no farther apart than `margin`?"""
+    """Tests whether any two arms differ by at most `margin`."""
     pairs = itertools.combinations(arms, 2)
     apart = {f"{a:g}, {b:g}": difference(arms[a], arms[b], spread) for a, b in pairs}
     return all_of({name: one.within(-margin, margin, digits=digits) for name, one in apart.items()})

@@ -1,7 +1,6 @@
-"""Kale 2024, 3.3: a million weights, dealt out to the columns of the input, the hidden state and the output (Table 5, Fig. 6).
+"""Kale 2024, 3.3: a million weights, divided among the columns of the input, the hidden state and the output (Table 5, Fig. 6).
 
-K gives neither learning rate nor epochs, and does not say by what a setting is the best: here it is by the final validation
-ACC_end.
+K gives neither learning rate nor epochs, and does not say what "best" means. Here it is the final validation ACC_end.
 """
 
 import json
@@ -21,8 +20,8 @@ AXES = ("model.R_input",)
 EVEN, BEST, TOTAL = 0.2, 0.25, 1_000_268
 TABLE_5 = [(0, 0.584), (0.001, 0.582), (0.01, 0.565), (0.05, 0.488), (0.1, 0.392)]  # E_i, E_h; E_o is 0.2
 TABLE_5 += [(0.2, 0.2), (0.225, 0.152), (0.25, 0.104), (0.275, 0.056), (0.3, 0.008)]
-SETTINGS = 5  # from which the best of them can be named
-TIE = 0.02  # what cannot be told apart
+SETTINGS = 5  # the least number to name the best one
+TIE = 0.02  # a smaller difference is a tie
 
 
 def dealt(runs: pd.DataFrame, names: Sequence[str], group: Group) -> pd.DataFrame:
@@ -40,7 +39,7 @@ def dealt(runs: pd.DataFrame, names: Sequence[str], group: Group) -> pd.DataFram
 
 
 def settings(runs: pd.DataFrame) -> pd.DataFrame:
-    """K's Table 5 as printed, and beside it what the runs had: their densities, computed from the layers, and weights."""
+    """K's Table 5 as printed, and beside it the runs' densities, computed from the layers, and numbers of weights."""
     printed = pd.DataFrame(TABLE_5, columns=["K_E_i", "K_E_h"]).assign(K_E_o=0.2, K_total=TOTAL)
     ours = dealt(runs, ("R_input", "R_hidden", "R_output"), column_group)
     return printed.merge(ours, how="outer", left_on="K_E_i", right_on="R_input")
@@ -71,7 +70,7 @@ def figures(runs: pd.DataFrame, settings: pd.DataFrame) -> dict[str, Figure]:
 
 
 def ends(runs: pd.DataFrame) -> tuple[dict[float, pd.Series], float]:
-    """Where the runs end, by input density, and what is known of that beforehand."""
+    """Where the runs end, by input density, and their prior standard deviation."""
     at = report.arms(trained(runs), "model.R_input")
     return at, report.spread(runs, at.values())
 

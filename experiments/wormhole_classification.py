@@ -1,6 +1,6 @@
 """Habiba and Pearlmutter 2021, 4.1 and Table 3: does a residual network that goes back do better than a deeper one?
 
-T compares accuracies alone. Here each network stands at its parameters and at the operations that it takes.
+T compares accuracies alone. Here they are drawn against each network's parameters and operations.
 """
 
 import math

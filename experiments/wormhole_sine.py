@@ -55,7 +55,7 @@ def losses(runs: pd.DataFrame) -> pd.Series:
 
 
 def is_stable(runs: pd.DataFrame, answers: pd.DataFrame) -> Finding:
-    """What the loss falls by in the last tenth, at T's learning rate, on average over seeds."""
+    """The fall of the loss in the last tenth, at T's learning rate, as a mean over seeds."""
     here = fed_back(trained(runs, lr=LR))
     if lost := here[here["state"] == "diverged"]["run_id"].nunique():
         return judge(f"{lost} diverged (lr={LR:g})", False)
