@@ -34,8 +34,8 @@ def test_every_experiment_runs_from_end_to_end(lab, runs, outputs, monkeypatch, 
     """A job of each of its grids, then its figures and claims."""
     jobs = first_jobs(name)
     for job in jobs:
-        words = ["source=digits", "scale=smoke", "trainer.max_epochs=1", "trainer.progress=false", *job]
-        words += ["pruning.epochs=1"] if name == "pruning" else []
+        words = ["source=digits", "scale=smoke", "trainer.progress=false", *job, "trainer.max_epochs=1"]
+        words += {"pruning": ["pruning.epochs=1"], "pace": ["data.n_train=200"]}.get(name, [])
         assert lab(f"experiment={name}", *words)[0] == 0
     assert list(runs(name).drop_duplicates("run_id")["state"]) == ["finished"] * len(jobs)
     monkeypatch.setattr(sys, "argv", ["experiments", name, "--outputs", str(outputs)])
