@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks.common import count, write
 from inn_lab import _torchvision  # noqa: F401
-from inn_lab.data import ANOMALY, RandomAnomaly, load, split
+from inn_lab.data import ANOMALY, RandomAnomaly, divide, load
 from inn_lab.errors import ConfigError
 
 import torchvision  # isort: skip
@@ -89,7 +89,7 @@ def measure(source: str, root: str | None, repeats: int) -> list[dict]:
     data = RandomAnomaly(
         images, LENGTH, n_train=SEQUENCES, n_val=200, n_test=200, batch_size=BATCH, image_size=SIZE, mean=mean, std=std, seed=0
     )
-    (pixels, labels), _, _ = split(images, SEQUENCES, 200, 200, seed=0)
+    (pixels, labels), _, _ = divide(images, SEQUENCES, 200, 200, seed=0)
     pipelines = image_by_image(mean, std)
     torch.manual_seed(0)  # torchvision draws from the global state
     times = {

@@ -62,7 +62,7 @@ def cuts(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def regained(base: float, accuracies: list[float]) -> float:
-    """The number of epochs until the accuracy, given right after pruning and then by epoch, is the base's again; or infinity."""
+    """The epochs until the accuracy, given right after pruning and then by epoch, is the base's again; or infinity."""
     return next((float(epoch) for epoch, value in enumerate(accuracies) if value >= base - REGAINED), math.inf)
 
 

@@ -195,10 +195,10 @@ def _z(r: float) -> float:
 
 
 def at_least(k: int, findings: Mapping[str, Finding]) -> Finding:
-    """Tests whether at least k findings hold. Partial conjunction (Benjamini and Heller 2008, Eq. 5), corrected for their
+    """Tests whether at least k findings hold: partial conjunction (Benjamini and Heller 2008, Eq. 5), corrected for their
     number.
 
-    All of m: each must agree by itself, and one that differs does so m times as clearly as one alone.
+    With k = m, each must agree by itself; for "differs", one must do so m times as clearly as one alone.
     """
     m, measured = len(findings), "; ".join(f"{name} {f.measured}" for name, f in findings.items()) or "no runs"
     if not 1 <= k <= m:
@@ -218,7 +218,7 @@ def best(arm: pd.Series, others: Mapping[str, pd.Series], tie: float, spread: fl
 
 
 def alike(arms: Mapping[float, pd.Series], margin: float, spread: float | None = None, digits: int = 2) -> Finding:
-    """Tests whether any two arms differ by at most `margin`."""
+    """Tests whether no two arms differ by more than `margin`."""
     pairs = itertools.combinations(arms, 2)
     apart = {f"{a:g}, {b:g}": difference(arms[a], arms[b], spread) for a, b in pairs}
     return all_of({name: one.within(-margin, margin, digits=digits) for name, one in apart.items()})

@@ -3,12 +3,20 @@
 import argparse
 import csv
 import importlib
+from pathlib import Path
 
 import pytest
 
+import benchmarks
 from benchmarks.common import count, positive
 
+NAMES = sorted(path.stem for path in Path(benchmarks.__file__).parent.glob("[a-z]*.py"))
 TIMES = {"block_speed": "fused_ms", "graph_speed": "wavefront_ms", "solver_speed": "iteration_ms"}  # a column of its rows
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_benchmark_can_be_imported(name):
+    importlib.import_module(f"benchmarks.{name}")
 
 
 @pytest.mark.parametrize("name, column", TIMES.items())
