@@ -11,7 +11,8 @@ import benchmarks
 from benchmarks.common import count, positive
 
 NAMES = sorted(path.stem for path in Path(benchmarks.__file__).parent.glob("[a-z]*.py"))
-TIMES = {"block_speed": "fused_ms", "graph_speed": "wavefront_ms", "solver_speed": "iteration_ms"}  # a column of its rows
+TIMES = {"solver_speed": "iteration_ms", "block_speed": "fused_ms", "graph_speed": "wavefront_ms"}  # a column of its rows
+BY_SIZE = [pytest.param(*of, marks=[pytest.mark.slow] if of[0] != "solver_speed" else []) for of in TIMES.items()]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -19,7 +20,7 @@ def test_a_benchmark_can_be_imported(name):
     importlib.import_module(f"benchmarks.{name}")
 
 
-@pytest.mark.parametrize("name, column", TIMES.items())
+@pytest.mark.parametrize("name, column", BY_SIZE)
 def test_a_benchmark_times_its_ways_on_this_machine(name, column, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("INN_LAB_OUTPUTS", str(tmp_path))
     monkeypatch.setattr("benchmarks.common.WARM", 0)
