@@ -96,7 +96,7 @@ def curves(name: str, runs: pd.DataFrame, rates: list[float]) -> Figure:
 
 
 def arms(runs: pd.DataFrame, values: Reached, **setting: object) -> dict[int, pd.Series]:
-    """What the runs of a setting came to, by updates in an epoch."""
+    """The levels that the runs of a setting reached, by updates in an epoch."""
     found = report.arms(trained(paced(runs), **setting), "steps", values)
     return {steps: arm for steps, arm in found.items() if arm.notna().any()}
 

@@ -104,7 +104,7 @@ LONELY = "this is no KEY=VALUE; a list of values has no space after its commas, 
 
 
 def refuse(message: str) -> NoReturn:
-    """What argparse would say under a page of usage."""
+    """Raises argparse's message, without its page of usage."""
     raise errors.ConfigError(f"{message}; see python -m inn_lab --hydra-help")
 
 

@@ -56,7 +56,7 @@ def look(
 def find(
     outputs: str | Path, experiment: str, which: str, about: Mapping[str, Any], resume: bool | str, command: str | None = None
 ) -> Record:
-    """What `look` finds, or a new record. Processes that ask at once get the same one."""
+    """The record that `look` finds, or a new one. Processes that ask at the same time get the same one."""
     found = None
     while not found:
         found = look(outputs, experiment, which, about["code"], resume, command) or create(outputs, experiment, which, about)
@@ -88,8 +88,11 @@ def finished_by_other(outputs: str | Path, experiment: str, which: str, code: st
 
 @dataclass
 class There:
-    """What is there of a sweep's jobs before it runs: the numbers of jobs that are done, and how many go on; `by` names the
-    codes, other than this one, whose results there are."""
+    """The state of a sweep's jobs before it runs.
+
+    done: the numbers of the jobs that are finished. going: how many continue from a checkpoint. by: for each job that other
+    code has finished, the name of that code.
+    """
 
     done: set[int] = field(default_factory=set)
     going: int = 0
@@ -111,7 +114,7 @@ class There:
 
 
 def there(outputs: str | Path, experiment: str, jobs: Sequence[tuple[str, Code]], resume: bool | str) -> There:
-    """What is there of a sweep's jobs, of which the identities and codes are given."""
+    """The state of a sweep's jobs, given their identities and codes."""
     found = There()
     for number, (which, code) in enumerate(jobs):
         mine = look(outputs, experiment, which, code.digest, resume)

@@ -1,4 +1,4 @@
-"""What is asked of a configuration beyond its schema."""
+"""Checks of a configuration beyond its schema."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What a user's mistake is raised as, and what was probably meant."""
+"""The exceptions for a user's mistake, and suggestions of what was meant."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ class ConfigError(Exception):
 
 
 class NotHere(ConfigError):
-    """What a job needs is not on this machine: its device, its images. Another may have it, or this one tomorrow."""
+    """This machine lacks something that a job needs: a device, memory, images. Another may have it, or this one tomorrow."""
 
 
 def near(name: str, known: Iterable[str]) -> str:

@@ -48,7 +48,7 @@ def explain(error: Exception) -> str:
 
 
 def _way_out(key: str, said: str, error: OmegaConfBaseException) -> str:
-    """What is allowed, where nothing else was `said`, and an example."""
+    """The message `said`, or else which values are allowed; and an example."""
     rule, kind, usual = rule_of(key), "another value", None
     if error.parent_node is not None:
         node = error.parent_node._get_node(error.key) if OmegaConf.is_dict(error.parent_node) else None

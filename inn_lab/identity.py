@@ -58,7 +58,7 @@ def identity(cfg: DictConfig, *more: str) -> str:
 
 
 def content(path: str | None) -> str | None:
-    """What stands for a file that a job reads: its bytes' hash, and its suffix, which says how they are read."""
+    """The identity of a file that a job reads: the hash of its bytes, and its suffix, which says how they are read."""
     try:
         if not path or not (file := Path(path).expanduser()).is_file():  # a device has no end
             return path
@@ -149,7 +149,7 @@ def absolute(name: str, package: str) -> str | None:
 
 @functools.cache
 def read(path: Path, _changed: int) -> tuple[str, list[str]]:
-    """What a file of Python says, without comments, docstrings and layout; and the names that it imports."""
+    """A Python file's code without comments, docstrings and layout; and the names that it imports."""
     try:
         tree = ast.parse(text := path.read_bytes())
     except (SyntaxError, ValueError):  # whoever imports it tells

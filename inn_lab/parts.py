@@ -125,8 +125,10 @@ def check_model(cfg: DictConfig, make: Callable[..., Any], data: Any, device: to
 
 
 def maker(cfg: DictConfig, data: Any, device: torch.device) -> Callable[..., Model]:
-    """What builds the model for the data, from a generator. A model gets the numbers of inputs and outputs, and of what else is
-    known of its data and its device what its constructor has an argument for."""
+    """A function that builds the model for the data from a generator.
+
+    A model gets the numbers of inputs and outputs, and `image` or `device` if its constructor has that argument.
+    """
     model = part_of(cfg, "model")
     known = {"image": getattr(data, "image", None), "device": device}
     more = {name: value for name, value in known.items() if name in model.arguments}

@@ -1,4 +1,4 @@
-"""What every job imports, and does once. A sweep's fork server does it for all of them; nothing here may start a thread."""
+"""Every job's imports and first calls. A sweep's fork server does them once for all jobs; nothing here may start a thread."""
 
 # ruff: noqa: F401
 

@@ -45,7 +45,7 @@ class Source:
 
 @dataclass
 class Sized:
-    """What every data group has: the class that is built, and how many examples and how large a batch."""
+    """Keys of every data group: the class that is built, the numbers of examples and the batch size."""
 
     _target_: str = MISSING
     n_train: int = MISSING
@@ -235,7 +235,7 @@ class SettledMLP(Tolerances):
 
 @dataclass
 class Study:
-    """What a job does. `takes`: of which schema the model and the data must be, and what is said where they are not."""
+    """A study. `takes`: the schemas that its model and data must have, and the message if they do not."""
 
     @staticmethod
     def numbers(study: DictConfig) -> dict[str, float]:

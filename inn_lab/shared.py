@@ -1,4 +1,4 @@
-"""What jobs have in common, drawn data or a trained network: made by the first that needs it, read by the others."""
+"""Drawn data and trained networks that several jobs need: the first job makes them, the others read them."""
 
 import hashlib
 import io
@@ -34,7 +34,7 @@ class Shared:
         self.folder, self.digest, self._device = folder / digest, digest, device
 
     def once(self, name: str, make: Callable[[], T]) -> T:
-        """What `make` returns (tensors in lists and tables): from its file, or made now. A damaged file is made anew."""
+        """The result of `make` (tensors in lists and tables): read from its file, or made now. A damaged file is made anew."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{name}.pt"
         with FileLock(path.with_suffix(".lock")):

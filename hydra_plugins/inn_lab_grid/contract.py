@@ -1,4 +1,4 @@
-"""What the lab's sweeper and its launchers say to each other, beside what Hydra has them say."""
+"""The contract of the lab's sweeper and its launchers, beside Hydra's own."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 @dataclass
 class Foreseen:
-    """What the sweeper has found out of the jobs before they run."""
+    """The sweeper's knowledge of the jobs before they run."""
 
     compose: Callable[[Sequence[str]], DictConfig]  # a job's configuration, from its overrides
     axes: list[str]  # the keys that vary among them, by which they are named

@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs."""
+"""The display of a sweep while it runs."""
 
 import heapq
 import sys

@@ -202,7 +202,7 @@ class FailedFast(Exception):
 
 
 def returned(task: Task) -> JobReturn:
-    """What Hydra wants to hear of a job."""
+    """A job's result in Hydra's form."""
     from inn_lab.records import Outcome
 
     result = JobReturn(overrides=task.overrides, cfg=task.config, status=JobStatus.COMPLETED)

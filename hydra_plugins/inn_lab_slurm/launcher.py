@@ -88,7 +88,7 @@ if importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
 
 
 def missing() -> str | None:
-    """What this machine lacks to launch on SLURM, in words."""
+    """Says what this machine lacks to launch on SLURM; None if it lacks nothing."""
     if not importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
         return "hydra-submitit-launcher is not installed"
     lacks = [command for command in ("sbatch", "srun", "squeue") if not shutil.which(command)]
@@ -96,7 +96,7 @@ def missing() -> str | None:
 
 
 def killed(overrides: list[str], reason: str) -> JobReturn:
-    """What stands for the result of a job that left none."""
+    """A result for a job that left none."""
     from inn_lab.records import Outcome
 
     print(f"{' '.join(overrides)} · killed: {reason}", flush=True)

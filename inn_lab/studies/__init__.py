@@ -1,4 +1,4 @@
-"""What a job does with a model and its data. A study is a function of a Job; the runner calls the one that `study=` names.
+"""Studies: functions of a `Job`, which do something with a model and its data. `study=` names the one that the runner calls.
 
 It returns how it ended, "finished" or "diverged"; None is finished. One whose schema is `schema.Timed` times the
 machine: its jobs run one by one, and on another machine they are other jobs.
@@ -18,7 +18,7 @@ from inn_lab.training.objectives import Objective
 
 @dataclass
 class Job:
-    """What a study gets: the MLflow run to log to, and the parts that the runner has built.
+    """The argument of a study: the MLflow run to log to, and the parts that the runner has built.
 
     `title` is how the job is called on the screen and in pictures; data of one `digest` are the same. With `data: null` in the
     experiment there are none.
@@ -34,7 +34,7 @@ class Job:
 
 @dataclass
 class ModelJob(Job):
-    """What a study of a model gets, unless its experiment says `model: null`. `make(generator=…)` builds the model again.
+    """The argument of a study with a model. `make(generator=…)` builds the model again.
 
     A model of the user's own is a module that has of `Model` what is asked of it.
     """

@@ -1,4 +1,4 @@
-"""What the data look like: examples as a table of pictures."""
+"""Examples of the data, as a table of pictures."""
 
 from typing import Any
 

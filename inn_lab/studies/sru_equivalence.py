@@ -92,7 +92,7 @@ def errors(cell: SRUCell, blocks: SRUBlocks, x: Tensor) -> dict[str, float]:
 
 @torch.no_grad()
 def held(cell: SRUCell, blocks: SRUBlocks, x: Tensor) -> pd.DataFrame:
-    """What each entry of the state holds at first (step 0) and after each of the six steps, for the last x_t of (B, T, n).
+    """The content of each entry of the state at first (step 0) and after each of the six steps, for the last x_t of (B, T, n).
 
     `holds`: what of the equations it equals, "*" where nothing; `error`: its distance from what it is named after.
     """
@@ -109,7 +109,7 @@ def held(cell: SRUCell, blocks: SRUBlocks, x: Tensor) -> pd.DataFrame:
 
 
 def count(blocks: SRUBlocks) -> dict[str, float]:
-    """What the two matrices hold and what the six steps multiply, counted from their entries.
+    """Counts of the two matrices' entries and of the six steps' multiplications.
 
     By matrix, `dense` and `csc`, the numbers that are stored: all entries; or each one's value and row, and where the columns
     begin, one more than there are columns. `nonzero` of `multiplications`, in all ten products; `one_product`, what a single

@@ -37,8 +37,11 @@ class Journal:
         self._quiet_until, self._pause = 0.0, 5.0
 
     def _read(self) -> tuple[list[dict], bool]:
-        """What is written, and whether that is all that ever was. A last line that was cut off, as by a kill or a full disk, is
-        cut away. Lines that are damaged are left out, which is said once; the file as it was is kept beside."""
+        """The entries of the file, and whether they are all that were ever written.
+
+        A last line that was cut off, as by a kill or a full disk, is removed. Damaged lines are left out; a line says so once,
+        and the file as it was is kept beside.
+        """
         path = self._record.journal
         content = path.read_bytes() if path.exists() else b""
         *lines, last = content.split(b"\n")

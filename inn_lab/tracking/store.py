@@ -120,7 +120,7 @@ class Unanswered(ConfigError):
 
 
 def unanswered(outputs: str | Path, error: Exception) -> Unanswered:
-    """What is said of an MLflow that does not answer."""
+    """The message for an MLflow that does not answer."""
     return Unanswered(f"MLflow at {place(outputs)} does not answer ({why(error)}); see MLFLOW_TRACKING_URI and outputs")
 
 

@@ -99,7 +99,7 @@ class Training(L.LightningModule):
 
 
 class Pass:
-    """What Lightning takes for a loader with one batch: all the batches of one pass over the data."""
+    """All batches of one pass over the data, which Lightning takes for a loader with one batch."""
 
     def __init__(self, batches: Any) -> None:
         self.batches = batches

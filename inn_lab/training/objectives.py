@@ -1,4 +1,4 @@
-"""What a model is trained for: the loss, and the two accuracies that the lab reports."""
+"""Objectives: the loss that is minimised, and the two accuracies that the lab reports."""
 
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from inn_lab.errors import ConfigError
 
 
 class Objective(Protocol):
-    """What every objective has; with a model's outputs (B, T, O), x (B, T, I) and y (B,)."""
+    """The methods of every objective. They take a model's outputs (B, T, O), x (B, T, I) and y (B,)."""
 
     def read(self, outputs: Tensor, x: Tensor) -> Tensor:
         """The outputs that count, which the other methods get: all of them, (B, T, O)."""

@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: a bar in a terminal, else a line now and then. A sweep's launcher hears it too."""
+"""A run's progress while it trains: a bar in a terminal, elsewhere some lines. A sweep's launcher gets it too."""
 
 import sys
 import time
