@@ -7,7 +7,7 @@ import pytest
 from conftest import SMOKE
 from hydra import compose, initialize_config_dir
 
-from hydra_plugins.inn_lab_grid.sweeper import GridSweeper
+from hydra_plugins.inn_lab_grid import sweeper
 from inn_lab import parts, schema
 from inn_lab.config import flat
 from inn_lab.explain import CONF
@@ -50,9 +50,9 @@ def ask(lab, outputs, tmp_path, monkeypatch):
         return only
 
     monkeypatch.setattr(parts, "build", alone(parts.build))
-    monkeypatch.setattr(GridSweeper, "_check", alone(GridSweeper._check))
     monkeypatch.chdir(tmp_path)  # outputs=abc is a folder here
-    assert lab(*SMOKE, *SMALL.split())[0] == 0  # and what is imported once is there
+    assert lab(*SMOKE, *SMALL.split())[0] == 0  # and what is imported once is there, Hydra's plugins among it
+    monkeypatch.setattr(sweeper.GridSweeper, "_check", alone(sweeper.GridSweeper._check))
 
     def ask(key: str, value: str, base: str, sweep: bool) -> str | None:
         words = [*SMOKE, *(word for word in base.split() if not word.startswith(f"{key}=")), f"{key}={value}"]

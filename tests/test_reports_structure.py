@@ -175,7 +175,7 @@ def as_the_thesis(one, k):
     ],
 )
 def test_claims_on_fixed_points(accuracy, expected) -> None:
-    frame = pair()
+    frame = pair(9)
     assert verdicts(fixed_point, frame, probe=probed(frame, accuracy, shrinking)) == expected
 
 
