@@ -13,7 +13,7 @@ import argparse
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import positive, step_ms, write
+from benchmarks.common import positive, step_ms, two_ways
 from inn_lab import machine
 from inn_lab.linear import LowRank, Masked
 from inn_lab.models import Sequential2D, by_column, represented
@@ -93,12 +93,7 @@ def measure(seconds: float) -> list[dict[str, object]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="A training step of Kale's block matrices, block by block and fused.")
     parser.add_argument("--seconds", type=positive, default=10, help="for each way and grid")
-    rows = measure(parser.parse_args().seconds)
-    print(f"{'':32}{'block by block':>16}{'fused':>10}{'ratio':>8}")
-    for row in rows:
-        slow, fast = (f"{row[key]:.1f} ms" for key in ("block_by_block_ms", "fused_ms"))
-        print(f"{row['grid']:32}{slow:>16}{fast:>10}{row['times_as_fast']:8.1f}")
-    print(f"{rows[0]['machine.processor']}, {rows[0]['machine.threads']} threads; written to {write('block_speed', rows)}")
+    two_ways("block_speed", measure(parser.parse_args().seconds), ["grid"], "block_by_block_ms", "fused_ms")
 
 
 if __name__ == "__main__":

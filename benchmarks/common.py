@@ -5,6 +5,7 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,23 @@ def step_times(model: nn.Module, x: Tensor, y: Tensor, seconds: float, clip: flo
     for _ in range(WARM):
         step()
     return times(step, 1000, seconds, x.device)
+
+
+def two_ways(name: str, rows: Sequence[Mapping[str, Any]], title: Sequence[str], slow: str, fast: str) -> None:
+    """Prints the milliseconds of two ways, and how many times as fast the second is; a line a row. Writes the rows.
+
+    title: the columns that name a row. slow, fast: the columns of the times.
+    """
+    print(f"{'':32}" + "".join(f"{way.removesuffix('_ms').replace('_', ' '):>16}" for way in (slow, fast)) + f"{'ratio':>8}")
+    for row in rows:
+        times = "".join(f"{f'{row[way]:.1f} ms':>16}" for way in (slow, fast))
+        print(f"{', '.join(row[key] for key in title):32}{times}{row['times_as_fast']:8.1f}")
+    print(made_on(name, rows))
+
+
+def made_on(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Writes the rows; returns a line that says on which machine they were measured, and where they are."""
+    return f"{rows[0]['machine.processor']}, {rows[0]['machine.threads']} threads; written to {write(name, rows)}"
 
 
 def write(name: str, rows: Sequence[Mapping[str, object]]) -> Path:

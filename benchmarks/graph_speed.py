@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import positive, step_ms, write
+from benchmarks.common import positive, step_ms, two_ways
 from inn_lab import graphs, machine
 from inn_lab.models import RandomGraph
 from inn_lab.models.wavefront import CELLS
@@ -94,12 +94,7 @@ def main() -> None:
         description="A training step of random graphs' networks, layer by layer and as a wavefront."
     )
     parser.add_argument("--seconds", type=positive, default=5, help="for each way, graph and cell")
-    rows = measure(parser.parse_args().seconds)
-    print(f"{'':24}{'layer by layer':>16}{'wavefront':>12}{'ratio':>8}")
-    for row in rows:
-        slow, fast = (f"{row[key]:.1f} ms" for key in ("layer_by_layer_ms", "wavefront_ms"))
-        print(f"{row['graph'] + ', ' + row['cell']:24}{slow:>16}{fast:>12}{row['times_as_fast']:8.1f}")
-    print(f"{rows[0]['machine.processor']}, {rows[0]['machine.threads']} threads; written to {write('graph_speed', rows)}")
+    two_ways("graph_speed", measure(parser.parse_args().seconds), ["graph", "cell"], "layer_by_layer_ms", "wavefront_ms")
 
 
 if __name__ == "__main__":

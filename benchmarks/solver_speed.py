@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.common import positive, write
+from benchmarks.common import made_on, positive
 from inn_lab import machine
 from inn_lab.models.fixed_point import NotConverged, fix
 from inn_lab.seeding import generator
@@ -58,7 +58,7 @@ def main() -> None:
     for way in ways():
         found = [row["iteration_ms"] for row in rows if row["way"] == way]
         print(f"{way:20}{min(found):8.2f} ms   (median {statistics.median(found):.2f})")
-    print(f"{rows[0]['machine.processor']}, {rows[0]['machine.threads']} threads; written to {write('solver_speed', rows)}")
+    print(made_on("solver_speed", rows))
 
 
 if __name__ == "__main__":

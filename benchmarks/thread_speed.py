@@ -16,7 +16,7 @@ import sys
 
 import torch
 
-from benchmarks.common import count, positive, step_times, write
+from benchmarks.common import count, made_on, positive, step_times
 from inn_lab import machine
 from inn_lab.models import INN
 from inn_lab.seeding import generator
@@ -69,7 +69,7 @@ def main() -> None:
     for way in WAYS:
         found = sorted(row["step_ms"] for row in rows if row["way"] == way)
         print(f"{way:16}{statistics.median(found):10.1f} ms   ({found[0]:.1f} … {found[-1]:.1f})")
-    print(f"{rows[0]['machine.processor']}, {rows[0]['machine.threads']} threads; written to {write('thread_speed', rows)}")
+    print(made_on("thread_speed", rows))
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def after_the_cut(axes: Axes, cuts: pd.DataFrame, cell: str, share: float, colou
     whole = cuts.groupby("seed")["base"].first()
     mean = pd.concat([pd.Series({0.0: whole.mean()}), at.mean()])
     std = pd.concat([pd.Series({0.0: whole.std()}), at.std()]).fillna(0)
-    axes.plot(mean.index, mean, "o-", color=colour, markersize=4, label=f"{cell}: {share:.0%}" if share == share else cell)
+    axes.plot(mean.index, mean, "o-", color=colour, markersize=4, label=cell if math.isnan(share) else f"{cell}: {share:.0%}")
     axes.fill_between(mean.index, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
 
 

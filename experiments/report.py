@@ -151,7 +151,7 @@ def arms(runs: pd.DataFrame, by: str, values: Callable[[pd.DataFrame], pd.Series
 def spread(runs: pd.DataFrame, arms: Iterable[pd.Series], examples: str = "data.n_val") -> float:
     """The prior standard deviation of these accuracies, from the number of examples on which they are measured."""
     many = runs[examples].min() if examples in runs else math.nan
-    return verdicts.accuracy_spread(list(arms), int(many) if many == many else FEW_EXAMPLES)
+    return verdicts.accuracy_spread(list(arms), FEW_EXAMPLES if math.isnan(many) else int(many))
 
 
 def ends(arms: Mapping[Any, pd.Series], spread: float | None = None, name: str = "R", digits: int = 2) -> str:

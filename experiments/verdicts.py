@@ -91,7 +91,7 @@ def contrast(arms: Sequence[pd.Series], shares: Sequence[float], spread: float |
     given = [dict(zip(arm.index, arm, strict=True)) for arm in arms]
     if any(len(values) < len(arm) for values, arm in zip(given, arms, strict=True)):
         raise ValueError("an arm has one value for each seed")
-    given = [{seed: value for seed, value in values.items() if value == value} for values in given]
+    given = [{seed: value for seed, value in values.items() if not math.isnan(value)} for values in given]
     known, counts = TRUSTED if spread is not None else 0, [len(values) for values in given]
     if not all(counts):
         return Estimate(math.nan, math.inf, 1)

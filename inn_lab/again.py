@@ -1,16 +1,17 @@
-"""Is this job done? Why a command leaves a job as it is, goes on with it, or runs it again.
+"""Is this job done? Why a command leaves a job as it is, continues it, or runs it again.
 
-A job is known by what it computes (`identity.identity`; of one that times the machine, on which machine), and its results by
-the code that made them (`identity.code`). For each job the command looks for its records, newest first:
+A job is known by what it computes (`identity.identity`). If it times the machine, the machine counts too. Its results are known
+by the code that made them (`identity.code`). A command looks at the job's records, the newest first:
 
-- a record of this code that is marked done is left as it is. "Undefined", "failed" and "killed" are no such mark;
-- a record of this code that is not done goes on, from its checkpoint;
-- other code's results do not count, and the job runs afresh beside them; with `resume=any` they do, where this code has none;
-- with `resume=false` no earlier record counts, but those that this very command has made: a retry goes on;
-- a record whose run somebody has deleted in MLflow does not count either.
+- A record of this code that is marked as done is left as it is. Jobs that failed, were killed or are undefined have no mark.
+- A record of this code without a mark continues, from its checkpoint.
+- Results of other code do not count: the job runs again beside them. With `resume=any` they count if this code has none.
+- With `resume=false` only those records count that this command has made. So a retry continues.
+- A record does not count if its run was deleted in MLflow.
 
-So a job runs again because a key that counts has another value (`identity.NOT_SCIENCE` and `LATER` do not), a file that it
-reads has changed, the code has, or its run was deleted. `python -m inn_lab … -m` says before its first job what it found.
+So there are four reasons why a job that is done runs again: a key has another value (all count but `identity.NOT_SCIENCE`, and
+`LATER` at the value of before), a file that it reads has changed, the code has changed, or the run was deleted. A sweep says
+before its first job what it found.
 """
 
 import hashlib
@@ -99,6 +100,7 @@ class There:
     by: list[str] = field(default_factory=list)
 
     def words(self, total: int, resume: bool | str) -> list[str]:
+        """The same in lines for a person. total: how many jobs the sweep has."""
         lines = []
         if self.done:
             lines.append(f"{len(self.done)} of {total} jobs are finished already")

@@ -23,45 +23,26 @@ from inn_lab.explain import CONF
 from inn_lab.models.base import Model
 from inn_lab.seeding import generator, seed_globals
 from inn_lab.shared import Shared, digest
-from inn_lab.training.objectives import Objective
+from inn_lab.studies import Job, ModelJob
 
 
-@dataclass(frozen=True)
-class OfModel:
-    """`make(generator=…)` builds the model again."""
+def build(cfg: DictConfig, device: torch.device) -> Callable[..., Job]:
+    """A function that makes the job from its `run` and `title`; the job's other objects are built here.
 
-    model: Model
-    make: Callable[..., Model]
-    objective: Objective
-
-
-@dataclass(frozen=True)
-class Parts:
-    """A job's objects. In a study that brings its own (`model: null` in its experiment) there is no model, or no data either.
-
-    Data of one `digest` are the same.
+    Raises ConfigError where the configuration does not define them.
     """
-
-    device: torch.device
-    data: Any = None
-    digest: str | None = None
-    of_model: OfModel | None = None
-
-
-def build(cfg: DictConfig) -> Parts:
-    """The objects of a job. Raises ConfigError where the configuration does not define them."""
-    device = pick_device(cfg.trainer)
     part_of(cfg, "study").check(None)
     check_study(cfg, device)
     seed_globals(cfg.seed, "data")
     data, digest = build_data(cfg, device) if OmegaConf.select(cfg, "data._target_") else (None, None)
+    common: dict[str, Any] = {"cfg": cfg, "device": device, "data": data, "digest": digest}
     if OmegaConf.select(cfg, "model._target_") is None:
-        return Parts(device, data, digest)
+        return functools.partial(Job, **common)
     make = maker(cfg, data, device)
     check_model(cfg, make, data, device)
     seed_globals(cfg.seed, "model")
     model = make(generator=generator(cfg.seed, "model"))
-    return Parts(device, data, digest, OfModel(model, make, part_of(cfg, "objective")()))
+    return functools.partial(ModelJob, **common, model=model, make=make, objective=part_of(cfg, "objective")())
 
 
 def define(cfg: DictConfig, made: dict[str, Any], device: torch.device | None = None) -> None:
@@ -215,7 +196,7 @@ class Part:
 
     @property
     def arguments(self) -> Collection[str]:
-        """The names of those that it has."""
+        """The names of the arguments that it takes."""
         try:
             return inspect.signature(self.made.func).parameters
         except (TypeError, ValueError):  # it is not Python's, and says nothing of how it is called

@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 from inn_lab import again, config, identity, parts, signals, tracking
 from inn_lab.errors import ConfigError, NotHere
 from inn_lab.models.base import Model
-from inn_lab.parts import Parts
 from inn_lab.records import Outcome, Record
 from inn_lab.seeding import seed_globals
 from inn_lab.standing import at_work, duration
@@ -32,20 +31,22 @@ def run(cfg: DictConfig) -> Outcome:
     config.check(cfg)
     hydra: Any = HydraConfig.get()  # a DictConfig, which Hydra calls by its dataclass
     asked = Asked.by(cfg, hydra)
-    built: Parts | ConfigError
+    begin, why = None, ""
     try:
-        built = parts.build(cfg)
+        device = parts.pick_device(cfg.trainer)
+        begin = parts.build(cfg, device)
+    except NotHere as error:  # that is no record's end
+        if not asked.in_sweep:
+            raise
+        return asked.told(Outcome("failed", reason=str(error)))
     except ConfigError as error:
         if not asked.in_sweep:
             raise
-        if isinstance(error, NotHere):  # that is no record's end
-            return asked.told(Outcome("failed", reason=str(error)))
-        built = error
+        why = str(error)
     if not asked.in_sweep:
         tracking.experiment_id(cfg.outputs, asked.experiment)  # is MLflow there? later it may be away
         tracking.recover(cfg.outputs)
-    device = built.device if isinstance(built, Parts) else None
-    which, code = again.identify(cfg, device), identity.code(cfg)
+    which, code = again.identify(cfg, device if begin else None), identity.code(cfg)
     record = again.record_of(cfg.outputs, asked.experiment, which, cfg.resume, code, asked.command)
     with record.mine(patience=5 if asked.in_sweep else 0) as mine:
         if not mine:
@@ -57,12 +58,12 @@ def run(cfg: DictConfig) -> Outcome:
             print(f"{asked.title} · {outcome.words(code)}; resume=false runs it afresh", flush=True)
         else:
             tags = {**asked.tags, **asked.place, "commit": code.name}
-            if isinstance(built, ConfigError):
+            if begin is None:
                 logged = tracking.Run(record, cfg.outputs, asked.experiment, asked.name, tags)
                 logged.params(cfg)
-                return asked.told(logged.end("FINISHED", "undefined", str(built)))
-            with tracking.Run(record, cfg.outputs, asked.experiment, asked.name, {**tags, **of_torch(built.device)}) as logged:
-                outcome = work(cfg, built, logged, asked)
+                return asked.told(logged.end("FINISHED", "undefined", why))
+            with tracking.Run(record, cfg.outputs, asked.experiment, asked.name, {**tags, **of_torch(device)}) as logged:
+                outcome = work(begin(run=logged, title=asked.title), asked)
                 if outcome.state != "failed":
                     record.finish(outcome)
             asked.told(outcome)
@@ -99,25 +100,22 @@ class Asked:
         return cls(True, experiment, f"job {number} · {varies}", name, tags, place, parent["command"])
 
     def told(self, outcome: Outcome) -> Outcome:
-        """The same, once a person has heard it."""
+        """Prints how the job ended, and returns it."""
         took = "" if outcome.seconds is None or outcome.state == "undefined" else f" · {duration(outcome.seconds)}"
         print(f"{self.title} · {outcome.words()}{took}", flush=True)
         return outcome
 
 
-def work(cfg: DictConfig, built: Parts, logged: tracking.Run, asked: Asked) -> Outcome:
+def work(job: Job, asked: Asked) -> Outcome:
     """Logs what the job is made of, and does what its study says."""
-    job = Job(logged, cfg, asked.title, built.device, built.data, built.digest)
-    if built.of_model:
-        job = ModelJob(**vars(job), **vars(built.of_model))
+    logged, cfg = job.run, job.cfg
     try:
         logged.params(cfg)
-        if built.digest:
-            logged.data(f"{asked.tags['data']}/{asked.tags['source']}", built.digest, cfg.data._target_)
-        if built.of_model:
-            model = built.of_model.model
-            logged.tag(**(model.tags() if isinstance(model, Model) else {}))
-            size = model.size(built.data.steps)
+        if job.digest:
+            logged.data(f"{asked.tags['data']}/{asked.tags['source']}", job.digest, cfg.data._target_)
+        if isinstance(job, ModelJob):
+            logged.tag(**(job.model.tags() if isinstance(job.model, Model) else {}))
+            size = job.model.size(job.data.steps)
             logged.sizes({key if "/" in key else f"model/{key}": value for key, value in size.items()})
         seed_globals(cfg.seed, "study")
         with at_work(asked.title) if cfg.trainer.progress else nullcontext():

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -78,14 +79,13 @@ def test_every_model_runs_on_every_data(outputs, model, data):
         cfg = compose("config", words)
     if model in ("resnet", "wormhole") and data in ("reber", "sine"):
         with pytest.raises(ConfigError, match="convolutions read images, and these data are none"):
-            parts.build(cfg)
+            parts.build(cfg, torch.device("cpu"))
         return
-    built = parts.build(cfg)
-    data, job = built.data, built.of_model
-    x, y = next(iter(data.batches("train")))
+    job = parts.build(cfg, torch.device("cpu"))(run=None, title="")
+    x, y = next(iter(job.data.batches("train")))
     job.objective.loss(job.objective.read(job.model(x), x), y).backward()
     assert all(parameter.grad.isfinite().all() for parameter in job.model.parameters())
-    assert job.model.size(data.steps)["weights"] == job.model.n_weights > 0
+    assert job.model.size(job.data.steps)["weights"] == job.model.n_weights > 0
 
 
 @pytest.mark.parametrize(

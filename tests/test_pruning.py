@@ -3,7 +3,6 @@
 import copy
 import io
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +20,7 @@ from inn_lab.models.base import Model
 from inn_lab.models.sequential2d import Identity, Trainable
 from inn_lab.seeding import generator
 from inn_lab.signals import Interrupted
+from inn_lab.studies import ModelJob
 from inn_lab.training.module import Training
 from inn_lab.training.pruning import largest, prune
 
@@ -42,12 +42,11 @@ def test_the_smallest_go_and_as_many_as_asked_for(values, amount):
     assert not gone or not left or max(gone) <= min(left)
 
 
-def build(model: str, *words: str) -> SimpleNamespace:
+def build(model: str, *words: str) -> ModelJob:
     schema.register()
     words = ["source=digits", "scale=smoke", "n_weights=200000", f"model={model}", *words]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        built = parts.build(compose("config", words))
-    return SimpleNamespace(data=built.data, **vars(built.of_model))
+        return parts.build(compose("config", words), torch.device("cpu"))(run=None, title="")
 
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))

@@ -80,8 +80,9 @@ def undisturbed(tmp_path_factory) -> tuple[pd.DataFrame, float]:
 
 
 def lengths(outputs: Path) -> dict[Path, int]:
-    """How many bytes each job of a sweep has in its journal."""
-    return {path: path.stat().st_size for path in outputs.glob("jobs/adhoc/*/journal.jsonl")}
+    """How many bytes each job of a sweep has in its journal; the sweep's own does not count."""
+    jobs = outputs.glob("jobs/adhoc/[!s]*/journal.jsonl")  # a job is named by a hexadecimal hash, a sweep sweep-HASH
+    return {path: path.stat().st_size for path in jobs}
 
 
 @PROC
@@ -112,7 +113,7 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(
     pd.testing.assert_frame_equal(measured(tmp_path), expected, check_exact=True)
     runs = everything(tmp_path)
     cut_off = [run for run in runs if "job" in run.data.tags and int(run.data.tags["attempts"]) > 1]
-    assert len(cut_off) >= min(times, 2), "the kills came when there was nothing left to kill"
+    assert len(cut_off) >= 2, "the kills came when there was nothing left to kill"
     assert len(runs) == 7 and {run.info.status for run in runs} == {"FINISHED"}  # six jobs and the sweep, once each
 
 

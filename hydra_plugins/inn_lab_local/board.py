@@ -7,7 +7,7 @@ from collections.abc import Collection
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from inn_lab.standing import duration
+from inn_lab.standing import Standing, duration
 
 if TYPE_CHECKING:
     from hydra_plugins.inn_lab_local.launcher import Task
@@ -63,7 +63,7 @@ class Board:
         now = time.monotonic()
 
         def where(task: "Task") -> str:
-            return str(task.standing.after(now - task.heard) if task.standing else f"for {duration(now - task.started)}")
+            return str(stands(task, now) or f"for {duration(now - task.started)}")
 
         return [self.counts(running, waiting), *(f"  {task.title} · {where(task)}" for task in running)]
 
@@ -93,6 +93,12 @@ class Board:
         return max(slots)
 
 
+def stands(task: "Task", now: float) -> Standing | None:
+    """Where a job stands, by its last word; None if it has said nothing."""
+    return task.standing and task.standing.after(now - task.heard)
+
+
 def left_of(task: "Task", now: float) -> float | None:
     """The seconds that a job needs yet, as it said last."""
-    return task.standing.after(now - task.heard).left if task.standing else None
+    standing = stands(task, now)
+    return standing.left if standing else None
