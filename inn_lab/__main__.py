@@ -67,10 +67,11 @@ def check_words(words: list[str]) -> None:
     flags, rest = parser.parse_known_args(words)
     if flags.shell_completion:
         return
-    if flags.package and flags.package != "_global_" and flags.package.split(".")[0] not in (known := roots()):
-        raise errors.ConfigError(
-            f"--package={flags.package}: the configuration has no such part{errors.near(flags.package, known)}"
-        )
+    if flags.package and flags.package != "_global_":
+        root, _, below = flags.package.partition(".")
+        if root not in (known := roots()) or (below and root != "hydra" and not explain.choices_with(flags.package)):
+            part = f"; see --cfg job --package={root}" if root in known else errors.near(flags.package, known)
+            raise errors.ConfigError(f"--package={flags.package}: the configuration has no such part{part}")
     if flags.experimental_rerun:
         raise errors.ConfigError(f"--experimental-rerun={flags.experimental_rerun}: give the same command again instead")
     for word in (*flags.overrides, *rest):

@@ -1,18 +1,21 @@
-"""Checks of a configuration beyond its schema."""
+"""The check of a configuration against what it is for: the schema, and the arguments of what it names."""
 
+import functools
 import os
+import pkgutil
 import re
-from collections.abc import Collection, Iterable, Mapping
+import typing
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from inn_lab.errors import ConfigError, near
-from inn_lab.explain import OURS, explain, keys, meant, nodes
-from inn_lab.ranges import check_value
-from inn_lab.schema import ImageData, Prune, Timed
+from inn_lab.explain import OURS, explain, keys, kinds_of, meant, nodes
+from inn_lab.ranges import Target, arguments, check_value, range_of, way_out
 
 
 def title(overrides: Iterable[str], axes: Collection[str] = ()) -> str:
@@ -22,19 +25,70 @@ def title(overrides: Iterable[str], axes: Collection[str] = ()) -> str:
     return " ".join([word for word in words if word.partition("=")[0] in axes] or words)
 
 
-def schema_of(node: DictConfig) -> Any:
-    """The dataclass that a node is checked against; dict where there is none."""
-    return OmegaConf.get_type(node)
+# The groups that name what is built of them, and the arguments that the lab passes itself.
+BUILT: dict[str, frozenset[str]] = {
+    "model": frozenset({"n_inputs", "n_outputs", "image", "device", "generator"}),
+    "data": frozenset({"images", "image_size", "mean", "std", "seed", "device", "once"}),
+    "objective": frozenset(),
+    "study": frozenset({"job"}),
+}
+
+
+def named(cfg: DictConfig, group: str) -> Callable[..., Any] | None:
+    """The class or function that a group names; None without one, and for a name of nothing (`inn_lab.parts` says so)."""
+    target = OmegaConf.select(cfg, f"{group}._target_")
+    try:
+        made = pkgutil.resolve_name(target) if isinstance(target, str) else None
+    except Exception:  # a module is the user's code, and may do anything
+        return None
+    return made if callable(made) else None
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a study asks of a job; a decorator of its function, `@Terms(timed=True)`. A function without it has the usual terms.
+
+    model, data: the class that they must be of, None where none is needed; and the message if they are not.
+    timed: it times the machine, which a job then must have for itself; on another machine it is another job.
+    cuts: it cuts what `pruning` says.
+    memory: how many numbers it holds at least beside the model and the data, by the key that they come from, of its own part of
+        the configuration.
+    """
+
+    model: tuple[type | None, str] = (
+        object,
+        "it works on a model, and there is none; take another study or another experiment",
+    )
+    data: tuple[type | None, str] = (object, "it works on data, and there are none; take another study or another experiment")
+    timed: bool = False
+    cuts: bool = False
+    memory: Callable[[DictConfig], dict[str, float]] = lambda study: {}
+
+    def __call__(self, study: F) -> F:
+        study.terms = self  # type: ignore[attr-defined]  # functions have a __dict__
+        return study
+
+
+NONE: tuple[None, str] = (None, "")  # of `Terms.model` and `Terms.data`: it needs none
+
+
+def terms(cfg: DictConfig) -> Terms:
+    """What the job's study asks of it."""
+    return getattr(named(cfg, "study"), "terms", Terms())
 
 
 def is_timed(cfg: DictConfig) -> bool:
     """Whether what comes out depends on how fast the machine is: the job times it, or a clock ends the training."""
-    return issubclass(schema_of(cfg.study), Timed) or cfg.trainer.max_time is not None
+    return terms(cfg).timed or cfg.trainer.max_time is not None
 
 
 def of_images(cfg: DictConfig) -> bool:
-    """Whether the data are made of a source's images."""
-    return issubclass(schema_of(cfg.data), ImageData)
+    """Whether the data are made of a source's images: then their class takes `images`."""
+    made = named(cfg, "data")
+    return made is not None and "images" in (arguments(made) or ())
 
 
 def source(cfg: DictConfig) -> str:
@@ -78,37 +132,100 @@ def check_choices(choices: Mapping[str, Any]) -> None:
 
 
 def check(cfg: DictConfig) -> None:
-    """Raises ConfigError for the first unknown key (`+key=…` gets one past Hydra), value out of its range, or study that the
-    rest is not for. What depends on sizes is met where it is built."""
+    """Raises ConfigError for the first unknown key, for a value of a wrong type or out of its range, and for a study that the
+    rest is not for. What depends on sizes is met where it is built.
+
+    Values of a group that names a class or a function get the types of its arguments, in place: R=1 is 1.0.
+    """
+    for group in BUILT:
+        _type(cfg, group)
+    later = []  # reckoned from other values, which are checked before
     for path, node in nodes(cfg):
-        known = getattr(schema_of(node), "__dataclass_fields__", node)
+        kinds = kinds_of(node)
         for key in keys(node):
-            if key not in known:
+            if kinds and key not in kinds:
                 raise ConfigError(f"{path}{key}: there is no such key{meant(f'{path}{key}', cfg)}")
-            if not (OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key)):
-                check_value(f"{path}{key}", node[key])  # before one that is reckoned from it
+            if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key):
+                later.append((f"{path}{key}", node, key, kinds.get(key)))
+            else:
+                check_value(f"{path}{key}", node[key], kinds.get(key))
     try:
-        values = flat(cfg)
+        for name, node, key, kind in later:
+            check_value(name, node[key], kind)
     except OmegaConfBaseException as error:  # a value that is missing, or taken over from another key and not allowed here
         raise ConfigError(explain(error)) from error
-    for key, value in values.items():
-        check_value(key, value)
-    flag = values.get("objective.flag")
-    if values.get("data.flag", flag) != flag:
-        raise ConfigError(f"data.flag={values['data.flag']}: it follows objective.flag={flag}; set that one")
+    flag = OmegaConf.select(cfg, "objective.flag")
+    if (given := OmegaConf.select(cfg, "data.flag", default=flag)) != flag:
+        raise ConfigError(f"data.flag={given}: it follows objective.flag={flag}; set that one")
     _check_study(cfg)
 
 
+def _type(cfg: DictConfig, group: str) -> None:
+    """Gives a group's values the types of the arguments that they are for. Raises ConfigError for what is no argument."""
+    node = OmegaConf.select(cfg, group)
+    made = named(cfg, group)
+    known = made and arguments(made)
+    if not (OmegaConf.is_dict(node) and made and known is not None):
+        return
+    known = {**known, "_target_": Target}
+    names = known.keys() - BUILT[group]
+    for key in keys(node):
+        if key not in names:
+            other = near(key, names - {"_target_"}) if len(names) > 1 else ""
+            raise ConfigError(f"{group}.{key}: {group}._target_={node._target_} takes no such key{other}")
+    typed = DictConfig(_schema(made, tuple(keys(node))), parent=cfg, key=group)
+    values: Any = OmegaConf.to_container(node)
+    for key, value in values.items():
+        try:
+            typed[key] = value
+        except OmegaConfBaseException as error:
+            way = way_out(f"{group}.{key}", known[key])
+            raise ConfigError(f"{group}.{key}={value}: {way}" if way else explain(error)) from error
+    cfg[group] = typed
+
+
+@functools.cache
+def _schema(made: Callable[..., Any], keys: tuple[str, ...]) -> type:
+    """A dataclass with the types of a class's or function's arguments, as far as OmegaConf knows them."""
+    known = {**(arguments(made) or {}), "_target_": Target}
+    return make_dataclass(made.__name__, [(key, _held(known[key]), MISSING) for key in keys])
+
+
+def _held(kind: Any) -> Any:
+    """A type as OmegaConf holds it: numbers, words, lists of them, or None; what it does not know is `Any`, in its range."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return Annotated[_held(parts[0]), *kind.__metadata__]
+    if origin is typing.Literal:
+        return Annotated[str if all(isinstance(part, str) for part in parts) else Any, range_of(kind)]
+    if isinstance(origin, type) and issubclass(origin, Sequence) and len(parts) and _held(parts[0]) in PLAIN:
+        return list[_held(parts[0])]  # type: ignore[misc]  # it is made here
+    if len(parts) == 2 and type(None) in parts:
+        held = _held(next(part for part in parts if part is not type(None)))
+        return held | None if held is not Any else Any
+    return kind if kind in PLAIN else Any
+
+
+PLAIN = (bool, int, float, str)
+
+
 def _check_study(cfg: DictConfig) -> None:
-    study, name = schema_of(cfg.study), cfg.study._target_.rpartition(".")[2]
-    for part, (schema, why) in getattr(study, "takes", {}).items():
-        there = OmegaConf.select(cfg, f"{part}._target_") is not None
-        if not (there and issubclass(schema_of(cfg[part]), schema)):
+    study, name = terms(cfg), cfg.study._target_.rpartition(".")[2]
+    for part in ("model", "data"):
+        kind, why = getattr(study, part)
+        there, made = OmegaConf.select(cfg, f"{part}._target_") is not None, named(cfg, part)
+        if kind is not None and not (there and (made is None or issubclass(_class(made), kind))):
             raise ConfigError(f"study={name}: {why}")
-    if not issubclass(study, Prune):
+    if not study.cuts:
         if cfg.pruning is not None:
             raise ConfigError(f"study={name}: it cuts nothing; leave study out, pruning=magnitude chooses study=prune")
     elif cfg.pruning is None:
         raise ConfigError("study=prune: there is nothing to cut; add pruning=magnitude")
     elif cfg.trainer.max_time is not None:
         raise ConfigError(f"trainer.max_time={cfg.trainer.max_time}: pruning trains for epochs; set it to null")
+
+
+def _class(made: Callable[..., Any]) -> type:
+    """Of which class that is which a class or function makes."""
+    found = made if isinstance(made, type) else getattr(made, "__annotations__", {}).get("return")
+    return found if isinstance(found, type) else object

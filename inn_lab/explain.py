@@ -1,10 +1,12 @@
 """One line for what Hydra, OmegaConf and PyYAML say in many: which key, what it was, what is allowed, what to do."""
 
 import difflib
+import functools
 import re
 from collections.abc import Iterable
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 from hydra.errors import MissingConfigException, OverrideParseException
@@ -12,7 +14,7 @@ from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from inn_lab.errors import ConfigError, near
-from inn_lab.ranges import rule_of
+from inn_lab.ranges import range_of, way_out
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 OURS = {"hydra/sweeper": ["grid"], "hydra/launcher": ["local", "slurm"]}  # what the lab's sweeps are run by
@@ -41,22 +43,24 @@ def explain(error: Exception) -> str:
         group = key.rpartition(".")[0]
         if not len(parent):
             return f"{key}{where}: there is no such key without a {group}; choose one, {group}=… (--help lists them)"
-        return f"{key}{where}: there is no such key{meant(key, parent._get_root(), _choices_with(key))}"
+        return f"{key}{where}: there is no such key{meant(key, parent._get_root(), choices_with(key))}"
     said = str(cause).splitlines()[0]
-    given = re.match(r"Value '(.*)' (?:of type '\w+' could|is not a valid)", said)
-    return f"{key}{f'={given[1]}' if given else ''}{where}: {_way_out(key, '' if given else said, cause)}"
+    value = re.search(r"[Vv]alue '(.*)' (?:of type '\w+' could|is not a valid|for field)", said)
+    given = value[1] if value else "None" if said.endswith("is not Optional") else None
+    return f"{key}{'' if given is None else f'={given}'}{where}: {_way_out(key, said if given is None else '', cause)}"
 
 
 def _way_out(key: str, said: str, error: OmegaConfBaseException) -> str:
     """The message `said`, or else which values are allowed; and an example."""
-    rule, kind, usual = rule_of(key), "another value", None
-    if error.parent_node is not None:
-        node = error.parent_node._get_node(error.key) if OmegaConf.is_dict(error.parent_node) else None
+    kind, usual = "another value", None
+    if error.parent_node is not None and OmegaConf.is_dict(error.parent_node):
+        stated = kinds_of(error.parent_node).get(error.key)
+        if rule := range_of(stated):
+            return f"{said}; e.g. {key}={rule.example}" if said else way_out(key, stated)
+        node = error.parent_node._get_node(error.key)
         kind = KINDS.get(node._metadata.ref_type, kind) if isinstance(node, Node) else kind
         if node is not None and not (node._is_interpolation() or node._is_missing() or OmegaConf.is_config(node)):
             usual = node._value()
-    if rule:
-        kind, usual = rule[1], rule[2]
     if usual is None or key.startswith("hydra."):
         return f"{said or f'{kind} is wanted'}; leave it out for the usual value"
     return f"{said or kind}; e.g. {key}={str(usual).lower() if isinstance(usual, bool) else usual}"
@@ -65,7 +69,7 @@ def _way_out(key: str, said: str, error: OmegaConfBaseException) -> str:
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
-def _choices_with(key: str) -> list[str]:
+def choices_with(key: str) -> list[str]:
     """The choices of a key's group that have the key, as their YAML says."""
     group, _, name = key.rpartition(".")
     found = []
@@ -124,6 +128,17 @@ def meant(key: str, cfg: DictConfig, choices: Iterable[str] = ()) -> str:
 def keys(node: DictConfig) -> list[Any]:
     """The lab's are words; OmegaConf takes bytes and enums as well."""
     return list(node)
+
+
+def kinds_of(node: DictConfig) -> dict[Any, Any]:
+    """The types of a node's keys, with their ranges, as its dataclass states them; none where it has none."""
+    schema: Any = OmegaConf.get_type(node)
+    return _kinds(schema)
+
+
+@functools.cache
+def _kinds(schema: Any) -> dict[Any, Any]:
+    return get_type_hints(schema, include_extras=True) if is_dataclass(schema) else {}
 
 
 def nodes(node: DictConfig, path: str = "") -> Iterable[tuple[str, DictConfig]]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -19,7 +18,6 @@ from omegaconf import DictConfig, OmegaConf
 from inn_lab import config, identity, machine
 from inn_lab.data import load
 from inn_lab.errors import ConfigError, NotHere
-from inn_lab.explain import CONF
 from inn_lab.models.base import Model
 from inn_lab.seeding import generator, seed_globals
 from inn_lab.shared import Shared, digest
@@ -53,8 +51,7 @@ def define(cfg: DictConfig, made: dict[str, Any], device: torch.device | None = 
     """
     here = device is not None and device.type == "cpu"
     device = torch.device("cpu")
-    if cfg.study._target_ not in usual_studies():  # to look at one of those would bring Lightning, which takes seconds
-        part_of(cfg, "study").check(None)
+    part_of(cfg, "study").check(None)
     check_study(cfg, device if here else None)
     if OmegaConf.select(cfg, "data._target_") is None:
         return
@@ -68,16 +65,10 @@ def define(cfg: DictConfig, made: dict[str, Any], device: torch.device | None = 
             made[all_of] = True
 
 
-@functools.cache
-def usual_studies() -> frozenset[str]:
-    """The functions that the choices of `study` name."""
-    return frozenset(yaml.safe_load(path.read_text())["_target_"] for path in (CONF / "study").glob("*.yaml"))
-
-
 def check_study(cfg: DictConfig, device: torch.device | None) -> None:
     """Raises NotHere for a study that the device's memory is too small for."""
     if device:
-        for key, numbers in config.schema_of(cfg.study).numbers(cfg.study).items():
+        for key, numbers in config.terms(cfg).memory(cfg.study).items():
             machine.fits("the study", numbers, device, {key: OmegaConf.select(cfg, key)})
 
 
@@ -214,7 +205,7 @@ def part_of(cfg: DictConfig, kind: str) -> Part:
     target = cfg[kind]._target_
     name, keys = f"{kind}._target_={target}", ", ".join(key for key in cfg[kind] if key != "_target_")
     try:
-        made = instantiate(cfg[kind], _partial_=True)
+        made = instantiate(cfg[kind], _partial_=True, _convert_="all")
     except InstantiationException as error:
         why = str(error.__cause__ or error).partition(", set env var")[0].splitlines()[0].rstrip(":")
         raise ConfigError(f"{name}: {why}; {USUAL}") from error

@@ -21,6 +21,9 @@ import inn_lab.linear.kernels
 import inn_lab.runner
 import inn_lab.studies.train
 import inn_lab.tracking
+import inn_lab.training.checkpoint
+import inn_lab.training.module
+import inn_lab.training.progress
 
 (
     inn_lab.identity.commit(),

@@ -1,29 +1,49 @@
-"""The schema of the configuration, and its resolver.
+"""The schema of what no constructor says: the root, and the groups that the lab itself reads.
 
-Each YAML in conf/ starts from a dataclass here (its `defaults:` line says which), so an unknown key or a value of the wrong
-type is an error wherever it stands: on the command line, in a group's YAML, in an experiment.
+The groups that name a class or a function (`_target_`: model, data, objective, study) have its arguments for their schema
+(`inn_lab.config.check`). An unknown key or a value of the wrong type is an error wherever it stands: on the command line, in a
+group's YAML, in an experiment.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, IntegerNode, OmegaConf
+from omegaconf import MISSING, IntegerNode, OmegaConf
+
+from inn_lab.ranges import (
+    AspectRatio,
+    Density,
+    Factor,
+    Fraction,
+    Many,
+    Mean,
+    Range,
+    Rows,
+    Seconds,
+    Seed,
+    SequenceLength,
+    Std,
+    WeightCount,
+    count,
+    one_of,
+    real,
+)
 
 
 @dataclass
 class Config:
-    """The root. A group's node is typed by the YAML that is chosen for it."""
+    """The root."""
 
-    R: float | None = MISSING
-    n_weights: int | None = MISSING
-    depth: int | None = MISSING
-    aspect_ratio: float | None = MISSING
-    lr: float = MISSING
-    seed: int = MISSING
-    seq_len: int = MISSING
+    R: Density | None = MISSING
+    n_weights: WeightCount | None = MISSING
+    depth: Rows | None = MISSING
+    aspect_ratio: AspectRatio | None = MISSING
+    lr: Annotated[float, real(lambda v: v > 0, "a learning rate is a positive number", "1e-3")] = MISSING
+    seed: Seed = MISSING
+    seq_len: SequenceLength = MISSING
     outputs: str = MISSING
-    resume: bool | str = MISSING
+    resume: Annotated[bool | str, Range(lambda v: v in (True, False, "any"), "true, any or false", "any")] = MISSING
     source: Any = MISSING
     model: Any = MISSING
     data: Any = MISSING
@@ -38,354 +58,39 @@ class Config:
 class Source:
     name: str = MISSING
     root: str | None = MISSING
-    image_size: int = MISSING
-    mean: float = MISSING
-    std: float = MISSING
-
-
-@dataclass
-class Sized:
-    """Keys of every data group: the class that is built, the numbers of examples and the batch size."""
-
-    _target_: str = MISSING
-    n_train: int = MISSING
-    n_val: int = MISSING
-    n_test: int = MISSING
-    batch_size: int = MISSING
-
-
-@dataclass
-class ImageData(Sized):
-    """Of data groups that are made of a source's images."""
-
-    redraw: bool = MISSING
-    probability: float = MISSING
-
-
-@dataclass
-class AnomalyData(ImageData):
-    seq_len: int = MISSING
-    flag: bool = MISSING
-
-
-@dataclass
-class ClassificationData(ImageData):
-    transforms: str = MISSING
-    iterations: int = MISSING
-
-
-@dataclass
-class ReberData(Sized):
-    path: str | None = MISSING
-
-
-@dataclass
-class SineData(Sized):
-    cycles: float = MISSING
-
-
-@dataclass
-class AnomalyObjective:
-    _target_: str = MISSING
-    index: bool = MISSING
-    flag: bool = MISSING
-
-
-@dataclass
-class ClassificationObjective:
-    _target_: str = MISSING
-    at: str = MISSING
-
-
-@dataclass
-class StringObjective:
-    _target_: str = MISSING
-    readout: str = MISSING
-
-
-@dataclass
-class RegressionObjective:
-    _target_: str = MISSING
-    within: float = MISSING
-
-
-@dataclass
-class BlockMatrix:
-    _target_: str = MISSING
-    bias: bool = MISSING
-    init_bias: str = MISSING
-    init: str = MISSING
-    init_std: float = MISSING
-    linear: str = MISSING
-
-
-@dataclass
-class INN(BlockMatrix):
-    n_weights: int | None = MISSING
-    R: float | None = MISSING
-    depth: int | None = MISSING
-    aspect_ratio: float | None = MISSING
-    draw: str = MISSING
-
-
-@dataclass
-class Tolerances:
-    """Of models that iterate until they settle."""
-
-    rtol: float = MISSING
-    atol: float = MISSING
-    max_iter: int = MISSING
-    anderson: int = MISSING
-
-
-@dataclass
-class SettledINN(Tolerances, INN):
-    pass
-
-
-@dataclass
-class LayeredINN(BlockMatrix):
-    hidden: list[int] = MISSING
-    component: int = MISSING
-    swap: float = MISSING
-
-
-@dataclass
-class Grouped(BlockMatrix):
-    hidden: list[int] = MISSING
-    R: float = MISSING
-
-
-@dataclass
-class ByColumn(Grouped):
-    R_input: float | None = MISSING
-    R_hidden: float | None = MISSING
-    R_output: float | None = MISSING
-
-
-@dataclass
-class ByDiagonal(Grouped):
-    R_below: float | None = MISSING
-    R_on: float | None = MISSING
-    R_above: float | None = MISSING
-
-
-@dataclass
-class Represented(Grouped):
-    representation: str = MISSING
-
-
-@dataclass
-class Recurrent:
-    _target_: str = MISSING
-    n_weights: int | None = MISSING
-    hidden_size: int | None = MISSING
-
-
-@dataclass
-class Stacked(Recurrent):
-    num_layers: int = MISSING
-    embedding: int | None = MISSING
-
-
-@dataclass
-class RNN(Stacked):
-    nonlinearity: str = MISSING
-
-
-@dataclass
-class LSTM(Stacked):
-    projection: bool = MISSING
-
-
-@dataclass
-class MLP:
-    _target_: str = MISSING
-    n_weights: int | None = MISSING
-    hidden: list[int] | None = MISSING
-
-
-@dataclass
-class RandomGraph:
-    _target_: str = MISSING
-    graph: str | None = MISSING
-    number: int = MISSING
-    path: str | None = MISSING
-    cell: str = MISSING
-
-
-@dataclass
-class ResNet:
-    _target_: str = MISSING
-    width: int = MISSING
-    blocks: list[int] = MISSING
-
-
-@dataclass
-class Wormhole(Tolerances, ResNet):
-    pass
-
-
-@dataclass
-class SettledMLP(Tolerances):
-    _target_: str = MISSING
-    hidden: int = MISSING
-    feedback: bool = MISSING
-
-
-@dataclass
-class Study:
-    """A study. `takes`: the schemas that its model and data must have, and the message if they do not."""
-
-    @staticmethod
-    def numbers(study: DictConfig) -> dict[str, float]:
-        """How many numbers it holds at least beside the model and the data, by the key that they come from."""
-        return {}
-
-    takes = {
-        "model": (object, "it works on a model, and there is none; take another study or another experiment"),
-        "data": (object, "it works on data, and there are none; take another study or another experiment"),
-    }
-    _target_: str = MISSING
-
-
-@dataclass
-class Prune(Study):
-    """Of the study that cuts what `pruning` says."""
-
-
-@dataclass
-class CountFlops(Study):
-    takes = Study.takes | {
-        "model": (
-            ResNet,
-            "it counts torch's own operations, which only residual networks use; take model=resnet or model=wormhole",
-        )
-    }
-
-
-@dataclass
-class ProbeIterations(Study):
-    takes = {
-        "model": (BlockMatrix, "this model is not iterated; take model=inn or model=layered_inn"),
-        "data": (ClassificationData, "iterating on takes a still image; take data=mnist_classification"),
-    }
-    iterations: int = MISSING
-
-
-@dataclass
-class ProbeSettling(Study):
-    takes = Study.takes | {"data": (ClassificationData, "it distorts still images; take data=mnist_classification")}
-
-
-@dataclass
-class Gallery(Study):
-    takes = {"data": (ImageData, "these data are no images; take data=mnist_classification, for example")}
-    examples: int = MISSING
-
-
-@dataclass
-class Strings(Study):
-    takes = {"data": (ReberData, "these data are no strings; take data=reber")}
-
-
-@dataclass
-class SRUEquivalence(Study):
-    takes = {}
-    sizes: list[int] = MISSING
-    steps: int = MISSING
-    sequences: int = MISSING
-    counts: list[int] = MISSING
-
-    @staticmethod
-    def numbers(study: DictConfig) -> dict[str, float]:
-        return {"study.sequences": 2 * 4 * study.steps * study.sequences * max(study.sizes)}  # x, h, c and r, in float64
-
-
-@dataclass
-class Timed(Study):
-    """Of studies that time the machine, which a job then must have for itself."""
-
-    repeats: int = MISSING
-    seconds: float = MISSING
-
-
-@dataclass
-class TimeProduct(Timed):
-    takes = {}
-    R: float | None = MISSING
-    depth: int | None = MISSING
-    columns: int = MISSING
-
-    @staticmethod
-    def numbers(study: DictConfig) -> dict[str, float]:
-        return {
-            "study.depth": 3 * study.depth**2 + 8 * study.R * study.depth**2,  # W and its derivative; what is sparse
-            "study.columns": 4 * study.depth * study.columns,
-        }
+    image_size: Annotated[int, count(8, 10_000, 50, " (the blur takes 8 pixels)")] = MISSING
+    mean: Mean = MISSING
+    std: Std = MISSING
 
 
 @dataclass
 class Pruning:
-    target: str = MISSING
-    scope: str = MISSING
-    amount: float = MISSING
-    epochs: int = MISSING
+    target: Annotated[str, one_of("both", "i2h", "h2h")] = MISSING
+    scope: Annotated[str, one_of("global", "layer")] = MISSING
+    amount: Fraction = MISSING
+    epochs: Annotated[int, count(0, 10**9, 10)] = MISSING
 
 
 @dataclass
 class Trainer:
-    accelerator: str = MISSING
-    device: int = MISSING
-    max_epochs: int = MISSING
-    max_time: float | None = MISSING
-    checkpoint_s: float = MISSING
-    gradient_clip_val: float | None = MISSING
+    accelerator: Annotated[str, one_of("auto", "cpu", "gpu")] = MISSING
+    device: Annotated[int, count(0, 1023, 0, ", of a CUDA device")] = MISSING
+    max_epochs: Many = MISSING
+    max_time: Annotated[float, real(lambda v: 0 < v <= 1e9, "seconds, at most 1e9", 300)] | None = MISSING
+    checkpoint_s: Seconds = MISSING
+    gradient_clip_val: Annotated[float, real(lambda v: v > 0, "a gradient's norm is a positive number", 1)] | None = MISSING
     progress: bool = MISSING
 
 
 @dataclass
 class Scale:
     name: str = MISSING
-    weights: float = MISSING
+    weights: Factor = MISSING
 
 
 SCHEMAS = {
     "schema": Config,
     "source_schema": Source,
-    "anomaly_schema": AnomalyData,
-    "classification_schema": ClassificationData,
-    "reber_schema": ReberData,
-    "sine_schema": SineData,
-    "anomaly_objective_schema": AnomalyObjective,
-    "classification_objective_schema": ClassificationObjective,
-    "string_objective_schema": StringObjective,
-    "regression_objective_schema": RegressionObjective,
-    "inn_schema": INN,
-    "settled_inn_schema": SettledINN,
-    "layered_inn_schema": LayeredINN,
-    "by_column_schema": ByColumn,
-    "by_diagonal_schema": ByDiagonal,
-    "represented_schema": Represented,
-    "recurrent_schema": Recurrent,
-    "gru_schema": Stacked,
-    "rnn_schema": RNN,
-    "lstm_schema": LSTM,
-    "mlp_schema": MLP,
-    "random_graph_schema": RandomGraph,
-    "resnet_schema": ResNet,
-    "wormhole_schema": Wormhole,
-    "settled_mlp_schema": SettledMLP,
-    "study_schema": Study,
-    "prune_schema": Prune,
-    "count_flops_schema": CountFlops,
-    "probe_iterations_schema": ProbeIterations,
-    "probe_settling_schema": ProbeSettling,
-    "gallery_schema": Gallery,
-    "strings_schema": Strings,
-    "sru_equivalence_schema": SRUEquivalence,
-    "time_step_schema": Timed,
-    "time_product_schema": TimeProduct,
     "pruning_schema": Pruning,
     "trainer_schema": Trainer,
     "scale_schema": Scale,

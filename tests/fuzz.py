@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -25,6 +25,7 @@ from inn_lab.linear import CSR, Activation, LowRank, Sum, WeightMatrix, csr, ker
 from inn_lab.models.fixed_point import NotConverged
 from inn_lab.models.wavefront import CELLS, Link, Wavefront
 from inn_lab.patterns import draw_exact
+from inn_lab.ranges import arguments
 from inn_lab.seeding import generator
 
 warnings.simplefilter("ignore", NotConverged)
@@ -51,7 +52,7 @@ def model(name: str) -> torch.nn.Module:
         cfg = compose("config", [f"model={name}", "n_weights=2000", "R=0.2"]).model
     small = {"hidden": [20, 10] if "hidden" in cfg and OmegaConf.is_list(cfg.hidden) else 20, "width": 4, "blocks": [1, 1]}
     cfg.update({key: value for key, value in small.items() if cfg.get(key) is not None})
-    more = {"image": DATA.image} if issubclass(OmegaConf.get_type(cfg), schema.ResNet) else {}
+    more = {"image": DATA.image} if "image" in (arguments(get_object(cfg._target_)) or ()) else {}
     return instantiate(cfg, _partial_=True)(I, O, **more, generator=generator(0)).double()
 
 

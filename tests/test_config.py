@@ -66,7 +66,7 @@ OUT_OF_RANGE = {
 @pytest.mark.parametrize("words", OUT_OF_RANGE)
 def test_a_value_out_of_its_range_is_one_line(words):
     cfg = composed(words)
-    check(cfg)
+    check(cfg.copy())
     for key, values in OUT_OF_RANGE[words].items():
         for value in values:
             wrong = cfg.copy()

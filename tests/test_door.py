@@ -49,7 +49,7 @@ def test_tab_completion(lab, monkeypatch, line, choices):
 MISTAKES = {
     "foo=1": "foo: there is no such key",
     "+foo=1": "foo: there is no such key",
-    "+model.inti=normal": "model.inti: there is no such key; did you mean model.init",
+    "+model.inti=normal": "model.inti: model._target_=inn_lab.models.INN takes no such key; did you mean init",
     "modle=lstm": "modle: there is no such key; did you mean model",
     "model.inti=normal": "model.inti: there is no such key; did you mean model.init",
     "model=lstn": "model=lstn: there is no such choice; did you mean lstm?",
@@ -63,7 +63,7 @@ MISTAKES = {
     "experiment=structure.yaml": "experiment=structure.yaml: a choice is a name",
     "model=/inn": "model=/inn: a choice is a name, without a slash or a dot; e.g. model=inn",
     "outputs=": "outputs='' .or INN_LAB_OUTPUTS.: a folder has a name; e.g. outputs=outputs",
-    "outputs=null": "outputs: field 'outputs' is not Optional",
+    "outputs=null": "outputs=None: a text is wanted; leave it out",
     "hydra.run.dir=": "hydra.run.dir=: it lies outside outputs=.*; leave it out, or set outputs=…",
     "hydra.run.dir=/nowhere": "hydra.run.dir=/nowhere: it lies outside outputs=",
     "-m hydra.sweep.dir=/nowhere": "hydra.sweep.dir=/nowhere: it lies outside outputs=",
@@ -99,7 +99,8 @@ MISTAKES = {
     "R=${nope}": "R: Interpolation key 'nope' not found; e.g. R=0.2",
     "source.name=???": "source.name: Missing mandatory value",
     "-p nope -c job": "--package=nope: the configuration has no such part; known are: ",
-    "model=by_column model._target_=inn_lab.models.LSTM": "model._target_=inn_lab.models.LSTM: it cannot be called as a model",
+    "-p model.nope -c job": "--package=model.nope: the configuration has no such part; see --cfg job --package=model",
+    "model=by_column model._target_=inn_lab.models.LSTM": "model.hidden: model._target_=inn_lab.models.LSTM takes no such key",
     "--nope": "--nope: there is no such flag",
     "=1": "=1: no key begins so",
     "-m seed=range(0,1e9)": "1000000000 jobs, and a sweep has at most 10000; give fewer values",
@@ -109,7 +110,7 @@ MISTAKES = {
     "source.image_size=9999": "source.image_size=9999: 1797 images would take .* of memory, and this machine has",
     "model._target_=torch.nn.Identity": "what it makes is no model, it has no size, told; leave it out",
     "objective._target_=torch.nn.Identity": "what it makes is no objective, it has no read, loss, answer, correct; leave it",
-    "model._target_=os.getcwd": "model._target_=os.getcwd: it cannot be called as a model is",
+    "model._target_=os.getcwd": "model.n_weights: model._target_=os.getcwd takes no such key",
     "data=reber data.path=/dev/zero": "data.path=/dev/zero: it cannot be read as a table .it is a folder or a device.; give",
     "model.init=xavier": "init=xavier.*normal",
 }
@@ -191,7 +192,7 @@ def test_outputs_that_may_not_be_written_are_said_and_no_other_folder_is_called_
     [
         (
             "model: {inti: fan_in}",
-            r"model.inti \(in conf/experiment/mine.yaml\): there is no such key; did you mean model.init",
+            r"model.inti: model._target_=inn_lab.models.INN takes no such key; did you mean init",
         ),
         ("fooo: 1", r"fooo \(in conf/experiment/mine.yaml\): there is no such key"),
         ("R: much", r"R=much \(in conf/experiment/mine.yaml\): a density"),
@@ -206,3 +207,39 @@ def test_a_mistake_in_a_yaml(lab, tmp_path, yaml, message):
     assert code == 2
     (line,) = err.strip().splitlines()
     assert re.search(message, line), line
+
+
+OWN = """
+from typing import Annotated, Literal
+from inn_lab.models.base import Model, linear
+from inn_lab.ranges import count
+
+class Net(Model):
+    def __init__(self, n_inputs, n_outputs, *, window: Annotated[int, count(1, 9, 3)], to: Literal["mean", "last"], generator):
+        super().__init__(n_inputs)
+        self.readout, self.window = linear(n_inputs, n_outputs, generator), window
+
+    def forward(self, x):
+        return self.readout(x)
+"""
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("", None),
+        ("model.window=10", "model.window=10: a whole number from 1 to 9; e.g. model.window=3"),
+        ("model.window=wide", "model.window=wide: a whole number from 1 to 9; e.g. model.window=3"),
+        ("model.to=first", "model.to=first: one of mean, last; e.g. model.to=mean"),
+        ("+model.widow=2", "model.widow: model._target_=own_net.Net takes no such key; did you mean window?"),
+        ("+model.generator=2", "model.generator: model._target_=own_net.Net takes no such key"),
+    ],
+)
+def test_the_arguments_of_an_own_class_are_its_schema(lab, tmp_path, monkeypatch, words, message):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_net.py").write_text(OWN)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/own.yaml").write_text("_target_: own_net.Net\nwindow: 3\nto: mean\n")
+    code, _, err = lab("--config-dir", str(tmp_path), *SMOKE, "model=own", "trainer.max_epochs=1", *words.split())
+    assert (code == 0) == (message is None), err
+    assert message is None or err.startswith(f"inn_lab: {message}")

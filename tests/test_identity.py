@@ -14,7 +14,7 @@ from made import run, runs
 from omegaconf import OmegaConf
 
 from experiments import selection
-from inn_lab import again, identity, records, schema, seeding, tracking
+from inn_lab import again, config, identity, records, schema, seeding, tracking
 from inn_lab.explain import CONF
 from inn_lab.shared import Shared
 
@@ -33,7 +33,8 @@ def test_a_job_is_the_one_that_it_was_in_every_release_before():
     found = {}
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for words in GOLDEN:
-            found[words] = identity.identity(compose("config", words.split()))
+            config.check(cfg := compose("config", words.split()))
+            found[words] = identity.identity(cfg)
     assert found == GOLDEN
     assert {path.stem for path in (CONF / "experiment").glob("*.yaml")} <= {words.partition("=")[2] for words in GOLDEN}
 

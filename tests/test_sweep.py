@@ -124,7 +124,7 @@ def test_a_sweep_of_which_nothing_can_be_defined_is_a_mistake(lab, runs):
 def test_every_job_is_checked_before_the_first_one_starts(lab, runs):
     code, _, err = lab(*SMOKE, "-m", "R=0.1,2.0,much", "data.batch_size=32,0")
     assert code == 2 and err.startswith("inn_lab: 5 of the 6 jobs are not valid; nothing was run\n")
-    assert "job 1 " in err and "data.batch_size=0: a whole number from 1 to 1000000000; e.g. data.batch_size=32" in err
+    assert "job 1 " in err and "data.batch_size=0: a whole number from 1 to 1000000000; e.g. data.batch_size=100" in err
     assert "job 2 " in err and "R=2.0: a density lies in (0, 1]" in err and "job 4 " in err and "R=much: a density" in err
     code, _, err = lab(*SMOKE, "study._target_=inn_lab.studies.train.nope", "-m", "seed=0,1")
     assert code == 2 and err.startswith("inn_lab: none of the 2 jobs can be defined") and "train.nope" in err

@@ -18,7 +18,7 @@ from inn_lab.data import Sine
 from inn_lab.models import ResNet, SettledMLP, Wormhole
 from inn_lab.models.fixed_point import NotConverged
 from inn_lab.seeding import generator
-from inn_lab.studies.count_flops import Counter
+from inn_lab.training.flops import Counter
 from inn_lab.training.objectives import Regression
 
 STILL = ["source=digits", "scale=smoke", "trainer.progress=false"]

@@ -12,6 +12,7 @@ from inn_lab.data.grammar import decode, encode, invalid_strings, valid_strings
 from inn_lab.data.sets import PARTS, Batch, Batches
 from inn_lab.data.sources import balanced_order
 from inn_lab.errors import ConfigError
+from inn_lab.ranges import Many
 from inn_lab.seeding import generator
 
 ASCII = 128
@@ -40,10 +41,10 @@ class Reber:
         self,
         path: str | None,
         *,
-        n_train: int,
-        n_val: int,
-        n_test: int,
-        batch_size: int,
+        n_train: Many,
+        n_val: Many,
+        n_test: Many,
+        batch_size: Many,
         seed: int,
         device: str | torch.device = "cpu",
         once: Callable[[str, Callable[[], Any]], Any] = lambda name, make: make(),

@@ -8,7 +8,7 @@ not on the device, the batch size or earlier draws.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Generator, Tensor
@@ -18,11 +18,13 @@ from inn_lab import machine
 from inn_lab.data.sources import Images, divide
 from inn_lab.data.transforms import ANOMALY, CLASSIFICATION, apply_mixed, apply_steps, normalise, resize
 from inn_lab.errors import ConfigError
+from inn_lab.ranges import Many, Probability, SequenceLength, Steps, one_of
 from inn_lab.seeding import generator
 
 Batch = tuple[Tensor, Tensor]
 
 PARTS = ("train", "val", "test")
+Transforms = Annotated[str, one_of(*CLASSIFICATION)]
 CHUNK = 64  # examples made at once: their images fit in the processor's cache
 
 
@@ -89,12 +91,12 @@ class ImageSet(ABC):
         self,
         images: Images,
         *,
-        n_train: int,
-        n_val: int,
-        n_test: int,
-        batch_size: int,
+        n_train: Many,
+        n_val: Many,
+        n_test: Many,
+        batch_size: Many,
         redraw: bool = True,
-        probability: float = 1.0,
+        probability: Probability = 1.0,
         mean: float,
         std: float,
         seed: int,
@@ -167,7 +169,7 @@ class Anomaly(ImageSet):
     twice. Raises ConfigError if a class has fewer images in a part than a sequence needs.
     """
 
-    def __init__(self, images: Images, seq_len: int, flag: bool = True, **common):
+    def __init__(self, images: Images, seq_len: SequenceLength, flag: bool = True, **common):
         super().__init__(images, **common)
         self.seq_len, self.steps, self.n_outputs = seq_len, seq_len + 1, seq_len + flag
         parts = {f"n_{part}": n for part, n in self.sizes.items() if part != "train"}
@@ -258,7 +260,7 @@ class Classification(ImageSet):
     images than n_train, the training part has fewer too.
     """
 
-    def __init__(self, images: Images, transforms: str, iterations: int, **common):
+    def __init__(self, images: Images, transforms: Transforms, iterations: Steps, **common):
         super().__init__(images, **common)
         self.steps, self.n_outputs = iterations, self.n_classes
         self.sizes = {part: len(labels) for part, labels in self._labels.items()}

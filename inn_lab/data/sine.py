@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from inn_lab import machine
 from inn_lab.data.sets import Batches
+from inn_lab.ranges import BIG, Many, real
 from inn_lab.seeding import generator
 
 
@@ -31,11 +32,11 @@ class Sine:
     def __init__(
         self,
         *,
-        cycles: float,
-        n_train: int,
-        n_val: int,
-        n_test: int,
-        batch_size: int,
+        cycles: Annotated[float, real(lambda v: 0 < v <= BIG, "how many waves, a positive number, at most 1e9", 1)],
+        n_train: Many,
+        n_val: Many,
+        n_test: Many,
+        batch_size: Many,
         seed: int,
         device: str | torch.device = "cpu",
         once: Callable[..., Any] | None = None,

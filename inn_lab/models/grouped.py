@@ -7,6 +7,7 @@ import torch
 
 from inn_lab.errors import ConfigError, near
 from inn_lab.models.sequential2d import Block, Factored, Sequential2D, Trainable
+from inn_lab.ranges import Density, GroupDensity, Widths
 from inn_lab.sizing import Group, areas, column_group, diagonal_group, fill, whole
 
 REPRESENTATIONS = ("dense", "sparse", "low_rank")
@@ -16,11 +17,11 @@ def by_column(
     n_inputs: int,
     n_outputs: int,
     *,
-    hidden: Sequence[int],
-    R: float,
-    R_input: float | None,
-    R_hidden: float | None,
-    R_output: float | None,
+    hidden: Widths,
+    R: Density,
+    R_input: GroupDensity | None,
+    R_hidden: GroupDensity | None,
+    R_output: GroupDensity | None,
     device: torch.device | None = None,
     **options: Any,
 ) -> Sequential2D:
@@ -43,11 +44,11 @@ def by_diagonal(
     n_inputs: int,
     n_outputs: int,
     *,
-    hidden: Sequence[int],
-    R: float,
-    R_below: float | None,
-    R_on: float | None,
-    R_above: float | None,
+    hidden: Widths,
+    R: Density,
+    R_below: GroupDensity | None,
+    R_on: GroupDensity | None,
+    R_above: GroupDensity | None,
     device: torch.device | None = None,
     **options: Any,
 ) -> Sequential2D:
@@ -68,8 +69,8 @@ def represented(
     n_inputs: int,
     n_outputs: int,
     *,
-    hidden: Sequence[int],
-    R: float,
+    hidden: Widths,
+    R: Density,
     representation: str,
     device: torch.device | None = None,
     **options: Any,

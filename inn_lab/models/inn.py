@@ -6,6 +6,7 @@ import torch
 
 from inn_lab.errors import ConfigError, near
 from inn_lab.models.sequential2d import Factored, Sequential2D, Trainable
+from inn_lab.ranges import AspectRatio, Density, Rows, WeightCount
 from inn_lab.sizing import weight_space
 
 DRAWS = ("exact", "bernoulli")
@@ -38,10 +39,10 @@ class INN(Sequential2D):
         n_inputs: int,
         n_outputs: int,
         *,
-        n_weights: int | None = None,
-        R: float | None = None,
-        depth: int | None = None,
-        aspect_ratio: float | None = None,
+        n_weights: WeightCount | None = None,
+        R: Density | None = None,
+        depth: Rows | None = None,
+        aspect_ratio: AspectRatio | None = None,
         draw: str = "exact",
         linear: str = "auto",
         device: torch.device | None = None,

@@ -1,12 +1,12 @@
 """A layered network as one iterated block matrix, divided into components that can be swapped."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from inn_lab.errors import ConfigError
 from inn_lab.models.sequential2d import Block, Sequential2D, Trainable
+from inn_lab.ranges import Probability, Units, Widths
 from inn_lab.sizing import whole
 
 MOST = 400  # components in a row
@@ -40,9 +40,9 @@ class LayeredINN(Sequential2D):
         n_inputs: int,
         n_outputs: int,
         *,
-        hidden: Sequence[int],
-        component: int = 100,
-        swap: float = 0.0,
+        hidden: Widths,
+        component: Units = 100,
+        swap: Probability = 0.0,
         device: torch.device | None = None,
         generator: torch.Generator | None,
         **options: Any,

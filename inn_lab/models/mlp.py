@@ -1,6 +1,5 @@
 """A layered network that is applied to each step independently."""
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor
 
 from inn_lab.linear import is_still
 from inn_lab.models.base import Model, linear
+from inn_lab.ranges import WeightCount, Widths
 from inn_lab.sizing import given_or_found, mlp_hidden, whole
 
 
@@ -27,8 +27,8 @@ class MLP(Model):
         n_inputs: int,
         n_outputs: int,
         *,
-        hidden: Sequence[int] | None = None,
-        n_weights: int | None = None,
+        hidden: Widths | None = None,
+        n_weights: WeightCount | None = None,
         generator: torch.Generator | None,
     ) -> None:
         super().__init__(n_inputs)

@@ -1,7 +1,7 @@
 """A recurrent network whose layers and connections are those of a graph."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from inn_lab.errors import ConfigError, near
 from inn_lab.linear import CSR, fitting, is_still
 from inn_lab.models.base import Model, Weights, linear, normal
 from inn_lab.models.wavefront import CELLS, Link, Wavefront
+from inn_lab.ranges import MANY, count
 
 
 class RandomGraph(Model):
@@ -43,7 +44,7 @@ class RandomGraph(Model):
         n_outputs: int,
         *,
         graph: str | None = None,
-        number: int = 0,
+        number: Annotated[int, count(0, MANY, 0)] = 0,
         path: str | None = None,
         cell: str,
         generator: torch.Generator | None,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from inn_lab.errors import ConfigError, near
 from inn_lab.models.base import Model, drawn, linear, normal
+from inn_lab.ranges import Layers, Units, WeightCount
 from inn_lab.sizing import given_or_found, gru_hidden, lstm_hidden, rnn_hidden, whole
 
 NONLINEARITIES = ("tanh", "relu")
@@ -100,11 +101,11 @@ class LSTM(Recurrent):
         n_inputs: int,
         n_outputs: int,
         *,
-        n_weights: int | None = None,
-        hidden_size: int | None = None,
+        n_weights: WeightCount | None = None,
+        hidden_size: Units | None = None,
         projection: bool = True,
-        num_layers: int = 1,
-        embedding: int | None = None,
+        num_layers: Layers = 1,
+        embedding: Units | None = None,
         generator: torch.Generator | None,
     ) -> None:
         if projection and hidden_size is not None and hidden_size <= n_outputs:
@@ -139,11 +140,11 @@ class RNN(Recurrent):
         n_inputs: int,
         n_outputs: int,
         *,
-        n_weights: int | None = None,
-        hidden_size: int | None = None,
+        n_weights: WeightCount | None = None,
+        hidden_size: Units | None = None,
         nonlinearity: str = "tanh",
-        num_layers: int = 1,
-        embedding: int | None = None,
+        num_layers: Layers = 1,
+        embedding: Units | None = None,
         generator: torch.Generator | None,
     ) -> None:
         if nonlinearity not in NONLINEARITIES:
@@ -170,10 +171,10 @@ class GRU(Recurrent):
         n_inputs: int,
         n_outputs: int,
         *,
-        n_weights: int | None = None,
-        hidden_size: int | None = None,
-        num_layers: int = 1,
-        embedding: int | None = None,
+        n_weights: WeightCount | None = None,
+        hidden_size: Units | None = None,
+        num_layers: Layers = 1,
+        embedding: Units | None = None,
         generator: torch.Generator | None,
     ) -> None:
         sizes = (n_inputs, n_outputs, n_weights, hidden_size)

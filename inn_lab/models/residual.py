@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,11 @@ from inn_lab.errors import ConfigError
 from inn_lab.linear import is_still
 from inn_lab.models.base import Model, linear
 from inn_lab.models.fixed_point import Settled, Settling
+from inn_lab.ranges import Iterations, Memory, Range, Tolerance, count, each
 from inn_lab.sizing import whole
 
 GROUPS = 4  # of channels that GroupNorm normalises together
+Channels = Annotated[int, Range(lambda v: 4 <= v <= 10_000 and v % GROUPS == 0, "a multiple of 4, from 4 to 10000", 16)]
 
 
 class ResNet(Model):
@@ -43,8 +45,8 @@ class ResNet(Model):
         n_outputs: int,
         *,
         image: tuple[int, int, int] | None,
-        width: int,
-        blocks: Sequence[int],
+        width: Channels,
+        blocks: Annotated[Sequence[int], each(count(1, 50, "2,2"), 8)],
         generator: torch.Generator | None,
     ) -> None:
         super().__init__(n_inputs)
@@ -121,10 +123,10 @@ class Wormhole(Settled, ResNet):
         n_inputs: int,
         n_outputs: int,
         *,
-        rtol: float = 1e-4,
-        atol: float = 1e-5,
-        max_iter: int = 300,
-        anderson: int = 0,
+        rtol: Tolerance = 1e-4,
+        atol: Tolerance = 1e-5,
+        max_iter: Iterations = 300,
+        anderson: Memory = 0,
         image: tuple[int, int, int] | None,
         **sizes: Any,
     ) -> None:

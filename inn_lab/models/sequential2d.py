@@ -26,6 +26,7 @@ from inn_lab.linear import (
 from inn_lab.linear.base import Patterned
 from inn_lab.models.base import Model, Weights
 from inn_lab.patterns import draw_bernoulli, draw_exact, effective
+from inn_lab.ranges import Std
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class Sequential2D(Model):
         bias: bool = True,
         init_bias: str = "zero",
         init: str = "normal",
-        init_std: float = 0.05,
+        init_std: Std = 0.05,
         linear: str = "auto",
         device: torch.device | None = None,
         generator: torch.Generator | None,

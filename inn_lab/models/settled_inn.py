@@ -8,6 +8,7 @@ from torch import Tensor
 from inn_lab.linear import is_still
 from inn_lab.models.fixed_point import Settled, Settling
 from inn_lab.models.inn import INN
+from inn_lab.ranges import Iterations, Memory, Tolerance
 
 
 class SettledINN(Settled, INN):
@@ -36,10 +37,10 @@ class SettledINN(Settled, INN):
         n_inputs: int,
         n_outputs: int,
         *,
-        rtol: float = 1e-4,
-        atol: float = 1e-5,
-        max_iter: int = 300,
-        anderson: int = 0,
+        rtol: Tolerance = 1e-4,
+        atol: Tolerance = 1e-5,
+        max_iter: Iterations = 300,
+        anderson: Memory = 0,
         device: torch.device | None = None,
         **options: Any,
     ) -> None:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from inn_lab.linear import is_still
 from inn_lab.models.base import linear
 from inn_lab.models.fixed_point import Settled, Settling
+from inn_lab.ranges import Iterations, Memory, Tolerance, Units
 from inn_lab.sizing import whole
 
 
@@ -32,12 +33,12 @@ class SettledMLP(Settled):
         n_inputs: int,
         n_outputs: int,
         *,
-        hidden: int,
+        hidden: Units,
         feedback: bool = True,
-        rtol: float = 1e-4,
-        atol: float = 1e-5,
-        max_iter: int = 300,
-        anderson: int = 0,
+        rtol: Tolerance = 1e-4,
+        atol: Tolerance = 1e-5,
+        max_iter: Iterations = 300,
+        anderson: Memory = 0,
         generator: torch.Generator | None,
     ) -> None:
         super().__init__(n_inputs)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from inn_lab.linear import is_still
 from inn_lab.models.recurrent import Recurrent
+from inn_lab.ranges import Units, WeightCount
 from inn_lab.sizing import sru_hidden
 
 
@@ -59,8 +60,8 @@ class SRU(Recurrent):
         n_inputs: int,
         n_outputs: int,
         *,
-        n_weights: int | None = None,
-        hidden_size: int | None = None,
+        n_weights: WeightCount | None = None,
+        hidden_size: Units | None = None,
         generator: torch.Generator | None,
     ) -> None:
         super().__init__(SRUCell, sru_hidden, n_inputs, n_outputs, n_weights, hidden_size, generator)

@@ -1,7 +1,8 @@
 """Studies: functions of a `Job`, which do something with a model and its data. `study=` names the one that the runner calls.
 
-It returns how it ended, "finished" or "diverged"; None is finished. One whose schema is `schema.Timed` times the
-machine: its jobs run one by one, and on another machine they are other jobs.
+Its other arguments are the keys of `study`. It returns how it ended, "finished" or "diverged"; None is finished. What it asks
+of a job stands above it (`config.Terms`). The sweeper looks at both. So no module here imports Lightning, which takes seconds;
+the functions do.
 """
 
 from collections.abc import Callable

@@ -1,18 +1,21 @@
 """Examples of the data, as a table of pictures."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from inn_lab.data import ANOMALY, apply_mixed
+from inn_lab.config import NONE, Terms
+from inn_lab.data import ANOMALY, ImageSet, apply_mixed
 from inn_lab.linear import is_still
+from inn_lab.ranges import count
 from inn_lab.seeding import generator
 from inn_lab.studies import Job
 
 
-def gallery(job: Job, examples: int) -> None:
+@Terms(model=NONE, data=(ImageSet, "these data are no images; take data=mnist_classification, for example"))
+def gallery(job: Job, examples: Annotated[int, count(1, 1000, 10)]) -> None:
     """Logs examples.csv: the first test examples, one row an image.
 
     Columns: `example`, `step`, `answer` (the class, or which step is the anomaly), `kind` and `pixels`, bytes in hexadecimal,

@@ -1,21 +1,28 @@
 """Train, then ask how the answer and the state go on when the network is iterated less or more often than in training."""
 
-from typing import cast
+from typing import Annotated, cast
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from inn_lab.config import Terms
+from inn_lab.data import Classification
 from inn_lab.models import Sequential2D
+from inn_lab.ranges import count
 from inn_lab.studies import ModelJob
 from inn_lab.studies.train import train
 
 
-def probe_iterations(job: ModelJob, iterations: int) -> str:
+@Terms(
+    model=(Sequential2D, "this model is not iterated; take model=inn or model=layered_inn"),
+    data=(Classification, "iterating on takes a still image; take data=mnist_classification"),
+)
+def probe_iterations(job: ModelJob, iterations: Annotated[int, count(2, 1000, 20)]) -> str:
     """Trains as `train` does, then logs `iterations.csv`: the test data after 1 … `iterations` iterations; see `probe`."""
     state = train(job)
     if state == "finished":
-        model = cast(Sequential2D, job.model)  # the schema takes no other
+        model = cast(Sequential2D, job.model)  # its terms admit no other
         images = ((x[:, 0], y) for x, y in job.data.batches("test"))
         x, y = (torch.cat(part) for part in zip(*images, strict=True))  # (B, I), (B,)
         job.run.table("iterations", probe(model.to(x.device), x, y, iterations))

@@ -5,6 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from inn_lab.config import Terms
+from inn_lab.data import Classification
 from inn_lab.data.transforms import apply_steps, normalise, perspective_transform
 from inn_lab.models.fixed_point import Settled
 from inn_lab.seeding import generator
@@ -14,6 +16,7 @@ from inn_lab.studies.train import train
 SEVERITIES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # the distortion scales of perspective
 
 
+@Terms(data=(Classification, "it distorts still images; take data=mnist_classification"))
 def probe_settling(job: ModelJob) -> str:
     """Trains as `train` does, then logs `settling.csv`, a row for each test image under each severity of perspective.
 

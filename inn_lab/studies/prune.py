@@ -6,14 +6,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from inn_lab.config import Terms
 from inn_lab.identity import code, identity
 from inn_lab.shared import Shared, digest
 from inn_lab.studies import ModelJob
 from inn_lab.studies.train import fit, fit_and_test, lightning, quiet
-from inn_lab.training.module import Training
 from inn_lab.training.pruning import prune as cut
 
 
+@Terms(cuts=True)
 def prune(job: ModelJob) -> str:
     """Cuts a trained network as `pruning` says and trains it on for `pruning.epochs` epochs, with a fresh optimizer and on the
     data that the training would have gone on with.
@@ -63,6 +64,8 @@ def base_of(job: ModelJob) -> dict[str, Any] | None:
 
 def accuracies(job: ModelJob) -> dict[str, float]:
     """ACC_end of the model as it is: "val_acc_end" and "test_acc_end"."""
+    from inn_lab.training.module import Training
+
     module = Training(job.model, job.data, job.objective, job.cfg.lr)
     with quiet():
         trainer = lightning(job, logger=None)

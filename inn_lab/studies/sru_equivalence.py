@@ -1,16 +1,20 @@
 """The SRU as an iterated block function: does it compute the SRU, and what do its matrices hold?"""
 
-from collections.abc import Sequence
+from typing import Annotated
 
 import pandas as pd
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 
+from inn_lab.config import NONE, Terms
 from inn_lab.linear import Sum, WeightMatrix
 from inn_lab.linear.base import Patterned
 from inn_lab.models import SRU
 from inn_lab.models.sru import SRUCell
 from inn_lab.models.sru_blocks import DIAGONALS, ENTRIES, STATE, STEPS, WEIGHTS, G, H, SRUBlocks, csc, start
+from inn_lab.ranges import count as counted
+from inn_lab.ranges import each
 from inn_lab.seeding import generator
 from inn_lab.studies import Job
 
@@ -18,7 +22,22 @@ EXACT = 1e-12  # as near two ways to compute the same number in float64 come
 PRODUCTS = {"G": len(STEPS), "H": STEPS.count("F")}  # in the six steps; F(x̄) takes one with each
 
 
-def sru_equivalence(job: Job, sizes: Sequence[int], steps: int, sequences: int, counts: Sequence[int]) -> None:
+Counts = Annotated[list[int], each(counted(1, 3000, "1,10"), 100)]
+
+
+def memory(study: DictConfig) -> dict[str, float]:
+    """As `Terms.memory`: x, h, c and r, in float64."""
+    return {"study.sequences": 2 * 4 * study.steps * study.sequences * max(study.sizes)}
+
+
+@Terms(model=NONE, data=NONE, memory=memory)
+def sru_equivalence(
+    job: Job,
+    sizes: Counts,
+    steps: Annotated[int, counted(2, 10_000, 100, ", c is zero before the first")],
+    sequences: Annotated[int, counted(1, 10_000, 8)],
+    counts: Counts,
+) -> None:
     """Logs `error/blocks`, `error/model` and `error/eq24`, the largest of `errors`, and five tables.
 
     errors.csv, steps.csv, counts.csv: see the functions of these names. blocks.csv: each block of G and H that is not zero.

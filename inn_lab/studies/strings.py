@@ -2,10 +2,13 @@
 
 import pandas as pd
 
+from inn_lab.config import NONE, Terms
+from inn_lab.data import Reber
 from inn_lab.data.grammar import kind
 from inn_lab.studies import Job
 
 
+@Terms(model=NONE, data=(Reber, "these data are no strings; take data=reber"))
 def strings(job: Job) -> None:
     """Logs strings.csv, one row a string.
 

@@ -4,13 +4,16 @@ import statistics
 from collections.abc import Callable
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 
 from inn_lab import machine
+from inn_lab.config import NONE, Terms
 from inn_lab.linear import CSR, LowRank
 from inn_lab.linear.csr import product
 from inn_lab.linear.dense import Dense
 from inn_lab.patterns import draw_exact
+from inn_lab.ranges import Density, Many, Seconds, Units
 from inn_lab.seeding import generator
 from inn_lab.studies import Job
 from inn_lab.studies.clock import WARM, times
@@ -18,7 +21,14 @@ from inn_lab.studies.clock import WARM, times
 Work = Callable[[], object]
 
 
-def time_product(job: Job, R: float, depth: int, columns: int, repeats: int, seconds: float) -> None:
+def memory(study: DictConfig) -> dict[str, float]:
+    """As `Terms.memory`: W and its derivative, and what is sparse; x and what is made of it."""
+    matrices = 3 * study.depth**2 + 8 * study.R * study.depth**2
+    return {"study.depth": matrices, "study.columns": 4 * study.depth * study.columns}
+
+
+@Terms(model=NONE, data=NONE, timed=True, memory=memory)
+def time_product(job: Job, R: Density, depth: Units, columns: Units, repeats: Many, seconds: Seconds) -> None:
     """Times W x for W (depth, depth) of density R and x (depth, columns), W held in each way, side by side.
 
     Logs, for each way, the median and the least of the times: `product_ms/WAY` and `product_ms_min/WAY` of the bare product,

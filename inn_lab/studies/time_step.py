@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 
 from inn_lab import machine
+from inn_lab.config import Terms
 from inn_lab.linear import Activation, from_entries
 from inn_lab.models.base import Model
+from inn_lab.ranges import Many, Seconds
 from inn_lab.seeding import generator
 from inn_lab.studies import ModelJob
 from inn_lab.studies.clock import WARM, times
@@ -29,7 +31,8 @@ from inn_lab.training.objectives import Objective
 FORGET = Path("/proc/self/clear_refs")  # Linux: writing 5 sets the highest memory so far to what is held now
 
 
-def time_step(job: ModelJob, repeats: int, seconds: float) -> None:
+@Terms(timed=True)
+def time_step(job: ModelJob, repeats: Many, seconds: Seconds) -> None:
     """Logs what a training step of the job costs (see `measure`), and the machine as tags.
 
     The first training batch is all that is trained on; there is no validation and no test. `repeats` steps are timed, fewer

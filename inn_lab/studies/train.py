@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.figure
 import pandas as pd
@@ -18,19 +18,16 @@ from inn_lab.config import source
 from inn_lab.models import LayeredINN
 from inn_lab.models.fixed_point import NotConverged
 from inn_lab.studies import ModelJob
-from inn_lab.training.checkpoint import Checkpoint
-from inn_lab.training.module import ToMLflow, Training
 from inn_lab.training.objectives import confusion
-from inn_lab.training.progress import ShowProgress
 
-# isort: split
-import pytorch_lightning as L
-from pytorch_lightning.callbacks import Timer
-from pytorch_lightning.loggers.logger import Logger
-from pytorch_lightning.plugins.environments import LightningEnvironment
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback, Trainer
+    from pytorch_lightning.loggers.logger import Logger
+
+    from inn_lab.training.module import Training
 
 
-def train(job: ModelJob, *callbacks: L.Callback) -> str:
+def train(job: ModelJob, *callbacks: "Callback") -> str:
     """Trains for `trainer.max_epochs` (or `trainer.max_time` seconds), logs each epoch, tests, logs the confusion matrix (of a
     regression the answers).
 
@@ -44,8 +41,10 @@ def train(job: ModelJob, *callbacks: L.Callback) -> str:
     return fit_and_test(job, job.cfg.trainer.max_epochs, *callbacks)
 
 
-def fit_and_test(job: ModelJob, epochs: int, *callbacks: L.Callback, earlier: int = 0) -> str:
+def fit_and_test(job: ModelJob, epochs: int, *callbacks: "Callback", earlier: int = 0) -> str:
     """`train`, but for what it logs beforehand; of a model that was trained for `earlier` epochs before."""
+    from inn_lab.training.module import ToMLflow
+
     logger = ToMLflow(job.run)
     module = fit(job, epochs, job.run.record.checkpoint, logger, *callbacks, earlier=earlier)
     if module.diverged:
@@ -62,11 +61,20 @@ def fit_and_test(job: ModelJob, epochs: int, *callbacks: L.Callback, earlier: in
     return "finished"
 
 
-def fit(job: ModelJob, epochs: int, checkpoint: Path, logger: Logger | None, *more: L.Callback, earlier: int = 0) -> Training:
+def fit(
+    job: ModelJob, epochs: int, checkpoint: Path, logger: "Logger | None", *more: "Callback", earlier: int = 0
+) -> "Training":
     """Trains the job's model, from the checkpoint on where there is one; what is measured goes to `logger`.
 
     The epochs are logged from 0 on, and their data are those that follow on `earlier` epochs.
     """
+    from inn_lab.training.checkpoint import Checkpoint
+    from inn_lab.training.module import Training
+    from inn_lab.training.progress import ShowProgress
+
+    # isort: split
+    from pytorch_lightning.callbacks import Timer
+
     cfg = job.cfg.trainer
     module = Training(job.model, job.data, job.objective, job.cfg.lr, cfg.gradient_clip_val, earlier)
     keeper = Checkpoint(checkpoint, cfg.checkpoint_s)
@@ -88,10 +96,16 @@ def fit(job: ModelJob, epochs: int, checkpoint: Path, logger: Logger | None, *mo
     return module
 
 
-def lightning(job: ModelJob, *, logger: Logger | None, **options: Any) -> L.Trainer:
+def lightning(job: ModelJob, *, logger: "Logger | None", **options: Any) -> "Trainer":
     """Lightning's trainer on the job's device, of which the lab uses no files and no output."""
+    from inn_lab import _torchvision  # noqa: F401  (before Lightning)
+
+    # isort: split
+    from pytorch_lightning import Trainer
+    from pytorch_lightning.plugins.environments import LightningEnvironment
+
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    return L.Trainer(
+    return Trainer(
         accelerator="gpu" if job.device.type == "cuda" else "cpu",
         devices=[job.device.index] if job.device.type == "cuda" else 1,
         reload_dataloaders_every_n_epochs=1,  # training sequences are drawn anew each epoch

@@ -1,12 +1,15 @@
 """Objectives: the loss that is minimised, and the two accuracies that the lab reports."""
 
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from inn_lab.errors import ConfigError
+from inn_lab.ranges import one_of, real
+
+Within = Annotated[float, real(lambda v: v > 0, "an answer this near is right, a positive number", 0.05)]
 
 
 class Objective(Protocol):
@@ -63,7 +66,7 @@ class Anomaly(Objective):
 class Classification(Objective):
     """Which class the image shows: cross entropy at the last iteration, or the mean over all (`at`: last, all)."""
 
-    def __init__(self, *, at: str = "last") -> None:
+    def __init__(self, *, at: Annotated[str, one_of("last", "all")] = "last") -> None:
         self.at = at
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
@@ -87,7 +90,7 @@ class StringClassification(Classification):
         "last_char", the step of a string's own last letter, so that its answer does not depend on the rest of its batch.
     """
 
-    def __init__(self, *, readout: str = "end") -> None:
+    def __init__(self, *, readout: Annotated[str, one_of("end", "last_char")] = "end") -> None:
         super().__init__()
         self.readout = readout
 
@@ -102,7 +105,7 @@ class StringClassification(Classification):
 class Regression(Objective):
     """How high: mean squared error of the last step's only output. An answer within `within` of the truth counts as right."""
 
-    def __init__(self, *, within: float = 0.05) -> None:
+    def __init__(self, *, within: Within = 0.05) -> None:
         self.within = within
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
