@@ -27,8 +27,9 @@ class Weights:
 class Model(torch.nn.Module):
     """Base class of the models: a map of (B, T, I) to (B, T, O) that knows its own size.
 
-    With `generator=None` a model checks its arguments and draws no weights. The lab does this to find out whether a job can be
-    defined and fits into memory. `n_weights`, `n_held` and `units` are known then.
+    Weights are drawn from `generator`, by default torch's own. With `generator=None` a model checks its arguments and draws no
+    weights. The lab does this to find out whether a job can be defined and fits into memory. `n_weights`, `n_held` and `units`
+    are known then.
 
     Pruned weights are part of the state. `masks` holds a buffer for each pruned matrix, with the parameter's name ("/" for
     "."), True where an entry is left. A call multiplies by the entries that are left. So a pruned weight is exactly 0 and has

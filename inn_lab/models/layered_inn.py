@@ -44,7 +44,7 @@ class LayeredINN(Sequential2D):
         component: Units = 100,
         swap: Probability = 0.0,
         device: torch.device | None = None,
-        generator: torch.Generator | None,
+        generator: torch.Generator | None = torch.default_generator,
         **options: Any,
     ) -> None:
         for layer, units in enumerate(hidden):

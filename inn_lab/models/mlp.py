@@ -29,7 +29,7 @@ class MLP(Model):
         *,
         hidden: Widths | None = None,
         n_weights: WeightCount | None = None,
-        generator: torch.Generator | None,
+        generator: torch.Generator | None = torch.default_generator,
     ) -> None:
         super().__init__(n_inputs)
         widths = given_or_found("hidden", hidden, n_weights, lambda n: mlp_hidden(n_inputs, n_outputs, n))

@@ -47,7 +47,7 @@ class RandomGraph(Model):
         number: Annotated[int, count(0, MANY, 0)] = 0,
         path: str | None = None,
         cell: str,
-        generator: torch.Generator | None,
+        generator: torch.Generator | None = torch.default_generator,
     ) -> None:
         super().__init__(n_inputs)
         if cell not in CELLS:

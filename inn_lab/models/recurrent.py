@@ -106,7 +106,7 @@ class LSTM(Recurrent):
         projection: bool = True,
         num_layers: Layers = 1,
         embedding: Units | None = None,
-        generator: torch.Generator | None,
+        generator: torch.Generator | None = torch.default_generator,
     ) -> None:
         if projection and hidden_size is not None and hidden_size <= n_outputs:
             raise ConfigError(
@@ -145,7 +145,7 @@ class RNN(Recurrent):
         nonlinearity: str = "tanh",
         num_layers: Layers = 1,
         embedding: Units | None = None,
-        generator: torch.Generator | None,
+        generator: torch.Generator | None = torch.default_generator,
     ) -> None:
         if nonlinearity not in NONLINEARITIES:
             raise ConfigError(
@@ -175,7 +175,7 @@ class GRU(Recurrent):
         hidden_size: Units | None = None,
         num_layers: Layers = 1,
         embedding: Units | None = None,
-        generator: torch.Generator | None,
+        generator: torch.Generator | None = torch.default_generator,
     ) -> None:
         sizes = (n_inputs, n_outputs, n_weights, hidden_size)
         super().__init__(torch.nn.GRU, gru_hidden, *sizes, generator, embedding, num_layers=num_layers, batch_first=True)

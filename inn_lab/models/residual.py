@@ -47,7 +47,7 @@ class ResNet(Model):
         image: tuple[int, int, int] | None,
         width: Channels,
         blocks: Annotated[Sequence[int], each(count(1, 50, "2,2"), 8)],
-        generator: torch.Generator | None,
+        generator: torch.Generator | None = torch.default_generator,
     ) -> None:
         super().__init__(n_inputs)
         if image is None:

@@ -131,7 +131,7 @@ class Sequential2D(Model):
         init_std: Std = 0.05,
         linear: str = "auto",
         device: torch.device | None = None,
-        generator: torch.Generator | None,
+        generator: torch.Generator | None = torch.default_generator,
     ) -> None:
         super().__init__(n_inputs)
         if init not in INITS:

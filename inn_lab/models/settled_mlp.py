@@ -39,7 +39,7 @@ class SettledMLP(Settled):
         atol: Tolerance = 1e-5,
         max_iter: Iterations = 300,
         anderson: Memory = 0,
-        generator: torch.Generator | None,
+        generator: torch.Generator | None = torch.default_generator,
     ) -> None:
         super().__init__(n_inputs)
         whole("hidden", hidden)

@@ -62,7 +62,7 @@ class SRU(Recurrent):
         *,
         n_weights: WeightCount | None = None,
         hidden_size: Units | None = None,
-        generator: torch.Generator | None,
+        generator: torch.Generator | None = torch.default_generator,
     ) -> None:
         super().__init__(SRUCell, sru_hidden, n_inputs, n_outputs, n_weights, hidden_size, generator)
 
