@@ -15,13 +15,13 @@ test: .venv/installed ## the quick test suite
 	$(BIN)/python -m pytest -n 2
 
 figures: .venv/installed ## every figure and claim, from the runs in MLflow
-	$(BIN)/python -m experiments
+	$(BIN)/python -m inn_lab figures
 
 ui: .venv/installed ## browse the runs
-	$(BIN)/python -m inn_lab.ui
+	$(BIN)/python -m inn_lab ui
 
 doctor: .venv/installed ## what the lab finds on this machine
-	$(BIN)/python -m inn_lab.doctor
+	$(BIN)/python -m inn_lab doctor
 
 lint: .venv/installed ## style and format, types, and who may import whom
 	$(BIN)/ruff check .

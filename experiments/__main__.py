@@ -1,4 +1,5 @@
 """`python -m experiments [NAME …] [KEY=VALUE …]`: draws the figures of each experiment that has runs, and judges its claims.
+`inn-lab figures` is the same.
 
 KEY=VALUE chooses among runs that differ: source=digits, scale=smoke, lr=1e-3, or sweep=FOLDER, one sweep of outputs/sweeps.
 Without a choice the newest run's settings are drawn. The figures of a choice go to a folder of its own in outputs/figures.
@@ -26,6 +27,7 @@ from experiments.claims import claims_table, paper
 from experiments.verdicts import AGREES, DIFFERS
 from inn_lab import config, tracking
 from inn_lab.errors import ConfigError, near
+from inn_lab.explain import CONF
 
 HERE = Path(__file__).parent
 EXPORTED = "docs/runs"  # the runs that the repository holds
@@ -33,7 +35,7 @@ EXPORTED = "docs/runs"  # the runs that the repository holds
 
 def names() -> list[str]:
     """The reports: modules in this folder with the name of a YAML in conf/experiment."""
-    return sorted(path.stem for path in HERE.glob("*.py") if (HERE.parent / "conf/experiment" / f"{path.stem}.yaml").exists())
+    return sorted(path.stem for path in HERE.glob("*.py") if (CONF / f"experiment/{path.stem}.yaml").exists())
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,14 @@
-"""The door: `python -m inn_lab` (or `inn-lab`, which is the same)."""
+"""The door: `python -m inn_lab` (or `inn-lab`, which is the same).
+
+Its first word may be one of COMMANDS: `inn-lab figures`. All other words are Hydra's.
+"""
 
 import atexit
 import copy
 import dataclasses
 import errno
 import gc
+import importlib
 import io
 import os
 import re
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 UNREACHABLE = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT}
+COMMANDS = {"doctor": "inn_lab.doctor", "figures": "experiments.__main__", "ui": "inn_lab.ui"}  # the modules with their main()
 MISTAKES = (errors.ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 
 
@@ -76,8 +81,8 @@ def check_words(words: list[str]) -> None:
         raise errors.ConfigError(f"--experimental-rerun={flags.experimental_rerun}: give the same command again instead")
     for word in (*flags.overrides, *rest):
         if "=" not in word and not word.startswith("~"):
-            what = "there is no such flag; see python -m inn_lab --hydra-help" if word.startswith("-") else LONELY
-            raise errors.ConfigError(f"{word}: {what}")
+            flag, first = "there is no such flag; see python -m inn_lab --hydra-help", f"it comes first: inn-lab {word} …"
+            raise errors.ConfigError(f"{word}: {flag if word.startswith('-') else first if word in COMMANDS else LONELY}")
         if not re.match(r"[+~]{0,2}[A-Za-z_]", word):
             raise errors.ConfigError(f"{word}: no key begins so; write KEY=VALUE, e.g. R=0.2")
     for override in OverridesParser.create().parse_overrides(flags.overrides):
@@ -172,16 +177,32 @@ def stop(error: Exception) -> NoReturn:
     sys.exit(2)
 
 
+def command(name: str, *words: str) -> NoReturn:
+    """Runs one of COMMANDS and ends the program with its exit code."""
+    if name not in COMMANDS:
+        stop(errors.ConfigError(f"{name}: this is no command and no KEY=VALUE{errors.near(name, COMMANDS)}"))
+    module = importlib.import_module(COMMANDS[name])
+    if words and name != "figures":  # it reads its own words
+        if words[0] not in ("-h", "--help"):
+            stop(errors.ConfigError(f"{words[0]}: {name} takes no words; INN_LAB_OUTPUTS names another folder of runs"))
+        print(module.__doc__)
+        sys.exit()
+    del sys.argv[1]
+    sys.exit(module.main())
+
+
 def main() -> None:
-    """Composes the configuration and runs one job, or with -m a sweep of them.
+    """Runs the command that comes first, or composes the configuration and runs one job, or with -m a sweep of them.
 
     Exit codes: 0 done, 1 failed, 2 a user's mistake (one line says which), 128 + n stopped by signal n.
     """
     atexit.register(gc.freeze)  # or Python's last collection looks at all that was imported, for up to 2 s
-    schema.register()
-    signals.listen()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal may not have all letters
+    if sys.argv[1:] and re.fullmatch("[^-~=][^=]*", sys.argv[1]):
+        command(*sys.argv[1:])
+    schema.register()
+    signals.listen()
     Threshold.passed = False
     try:
         # argparse takes the overrides in one piece only; users write them on both sides of -m.

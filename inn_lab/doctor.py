@@ -1,8 +1,7 @@
-"""`python -m inn_lab.doctor`: what the lab finds on this machine, a line each. Exit code 1 if a sweep would not run."""
+"""`inn-lab doctor`: what the lab finds on this machine, a line each. Exit code 1 if a sweep would not run."""
 
 import os
 import platform
-import sys
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +23,7 @@ def versions() -> str:
 
     found = [of(name) for name in PACKAGES]
     if missing:
-        raise RuntimeError(f"not installed: {', '.join(missing)}; pip install -e . in the lab's folder")
+        raise RuntimeError(f"not installed: {', '.join(missing)}; pip install {' '.join(missing)}")
     found += filter(None, map(of, OPTIONAL))
     return f"Python {platform.python_version()}, " + ", ".join(found)
 
@@ -95,7 +94,7 @@ def plugins() -> str:
     Plugins.instance()
     found = {group: [name.removesuffix(".yaml") for name in ConfigStore.instance().list(group)] for group in explain.OURS}
     if "local" not in found["hydra/launcher"] or "grid" not in found["hydra/sweeper"]:
-        raise RuntimeError(f"the lab's own are not seen, only {found}; pip install -e . in the lab's folder")
+        raise RuntimeError(f"the lab's own are not seen, only {found}; install inn_lab again")
     lacks = missing()
     return "hydra/launcher=local" + (f" (slurm: {lacks})" if lacks else ", slurm")
 
@@ -115,7 +114,3 @@ def main() -> int:
             ill = 1
             print(f"ILL  {name:9} {str(error).splitlines()[0] or type(error).__name__}", flush=True)
     return ill
-
-
-if __name__ == "__main__":
-    sys.exit(main())

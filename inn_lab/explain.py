@@ -16,7 +16,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from inn_lab.errors import ConfigError, near
 from inn_lab.ranges import range_of, way_out
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
+HERE = Path(__file__).resolve().parent
+CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"  # where it is installed; in a clone
 OURS = {"hydra/sweeper": ["grid"], "hydra/launcher": ["local", "slurm"]}  # what the lab's sweeps are run by
 
 

@@ -19,11 +19,13 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
+from inn_lab import __version__
 from inn_lab.config import flat
+from inn_lab.explain import CONF
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]  # the clone, or the folder that the lab is installed in, beside others' packages
 LAB = ROOT / "inn_lab"
-CODE = ("inn_lab/**/*.py", "hydra_plugins/**/*.py", "conf/**/*.yaml")  # what git is asked about
+CODE = ("inn_lab/**/*.py", "hydra_plugins/inn_lab_*/**/*.py", f"{CONF.relative_to(ROOT)}/**/*.yaml")  # what `commit` names
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 PYTHON = Path(sysconfig.get_path("stdlib")).resolve()
 INSTALLED = {"site-packages", "dist-packages"}  # folders of what pip or a system has installed, of whatever environment
@@ -174,18 +176,21 @@ def digest_of(parts: Iterable[tuple[str, str]]) -> str:
 @functools.cache
 def commit() -> str:
     """The lab's code by name: its git commit, where the files differ from it with -dirty and a digest of them
-    (COMMIT-dirty-1a2b3c4d); outside a repository unknown and that digest. Two versions never have the same name."""
+    (COMMIT-dirty-1a2b3c4d); without a clone of its own its version and that digest (inn_lab-0.1.0-1a2b3c4d). Two states of the
+    code never have the same name."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        # The repository is named: git would take the one of a user, in whose folder the lab is.
+        here = ["git", f"--git-dir={ROOT / '.git'}", f"--work-tree={ROOT}", *words]
+        return subprocess.run(here, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
-    try:
-        name = git("rev-parse", "HEAD")
-        if not git("--glob-pathspecs", "status", "--porcelain", "--untracked-files=all", "--", *CODE):
-            return name
-        name += "-dirty"
-    except (OSError, subprocess.CalledProcessError):
-        name = "unknown"
+    name = f"inn_lab-{__version__}"
+    if not CONF.is_relative_to(LAB):  # where it is installed, a repository is not the lab's
+        with suppress(OSError, subprocess.CalledProcessError):
+            head = git("rev-parse", "HEAD")
+            if not git("--glob-pathspecs", "status", "--porcelain", "--untracked-files=all", "--", *CODE):
+                return head
+            name = f"{head}-dirty"
     digest = hashlib.sha256()
     for path in sorted(path for pattern in CODE for path in ROOT.glob(pattern)):
         digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())

@@ -1,4 +1,4 @@
-"""`python -m inn_lab.ui` (`make ui`): MLflow's pages on the lab's runs, and how to reach them."""
+"""`inn-lab ui`: MLflow's pages on the lab's runs, and how to reach them."""
 
 import os
 import socket
@@ -91,7 +91,3 @@ def main() -> None:
 def stop(what: str) -> NoReturn:
     print(f"ui: {what}", file=sys.stderr)
     sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

@@ -286,7 +286,7 @@ def test_the_code_s_name_is_its_commit_and_what_was_edited(tmp_path, monkeypatch
     code.write_text("one")
     other.write_text("one")
     outside = name()
-    assert re.fullmatch("unknown-[0-9a-f]{8}", outside) and outside == name()
+    assert re.fullmatch(r"inn_lab-[0-9.]+-[0-9a-f]{8}", outside) and outside == name()
     git("init", "-q")
     git("add", ".")
     git("commit", "-qm", "first")
