@@ -55,7 +55,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
     call(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", place, clone, cwd=place)
     repository(mine)
-    venv.create(mine / ".venv")
+    venv.create(mine / ".venv", symlinks=True)
     (wheel,) = place.glob("*.whl")
     call(*pip, "--python", mine / ".venv/bin/python", "install", "--no-deps", wheel, cwd=place)
     (there,) = mine.glob(".venv/lib/python3*/site-packages")
