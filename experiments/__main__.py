@@ -4,6 +4,9 @@
 KEY=VALUE chooses among runs that differ: source=digits, scale=smoke, lr=1e-3, or sweep=FOLDER, one sweep of outputs/sweeps.
 Without a choice the newest run's settings are drawn. The figures of a choice go to a folder of its own in outputs/figures.
 
+`curves EXPERIMENT …` draws any experiment's runs by epoch, by whatever varied in the newest sweep; a run without an experiment
+is one of `adhoc`. --compare COLUMN sets the two values of a column (sweep, commit, a key) side by side.
+
 Runs are those of the database in outputs. --runs FOLDER reads exported runs alone, --runs FOLDER --outputs OUTPUTS both; a run
 that is in both counts once. --export [FOLDER] draws nothing: it adds the runs that would be drawn to FOLDER/NAME.parquet.
 """
@@ -22,20 +25,26 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments import report, selection
+from experiments import curves, report, selection
 from experiments.claims import claims_table, paper
 from experiments.verdicts import AGREES, DIFFERS
-from inn_lab import config, tracking
+from inn_lab import config, explain, tracking
 from inn_lab.errors import ConfigError, near
-from inn_lab.explain import CONF
 
 HERE = Path(__file__).parent
 EXPORTED = "docs/runs"  # the runs that the repository holds
 
 
 def names() -> list[str]:
-    """The reports: modules in this folder with the name of a YAML in conf/experiment."""
-    return sorted(path.stem for path in HERE.glob("*.py") if (CONF / f"experiment/{path.stem}.yaml").exists())
+    """The reports: modules in this folder with the name of an experiment, and the user's own in the current folder."""
+    return sorted({path.stem for path in explain.yamls("experiment") if module_of(path.stem)})
+
+
+def module_of(name: str) -> str | None:
+    """The module that reports on an experiment; None if there is none."""
+    if (HERE / f"{name}.py").exists():
+        return f"experiments.{name}"
+    return name if Path(f"{name}.py").exists() else None
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,8 @@ class Asked:
     database: Path | None  # the outputs whose runs are read; None for exported runs alone
     folders: list[Path]  # of exported runs
     export: Path | None
+    curves: bool = False  # of any experiment
+    compare: str | None = None  # the column of which two values are set side by side
 
     def files(self, name: str) -> list[Path]:
         return [folder / f"{name}.parquet" for folder in self.folders]
@@ -58,7 +69,7 @@ class Asked:
 
 def chosen(name: str, asked: Asked) -> tuple[ModuleType, pd.DataFrame, str] | None:
     """A report, the runs that it draws, and a sentence on the runs left out; None if it has no runs."""
-    module = importlib.import_module(f"experiments.{name}")
+    module = importlib.import_module(module_of(name))
     runs = tracking.read(asked.database, name, asked.files(name))
     return None if runs.empty else (module, *selection.select(runs, module.AXES, asked.wanted))
 
@@ -106,6 +117,31 @@ def draw(name: str, asked: Asked, console: Console) -> bool:
     return True
 
 
+def draw_curves(name: str, asked: Asked, console: Console) -> bool:
+    """Writes the curves of any experiment, and where they end; False if it has no runs."""
+    runs = tracking.read(asked.database, name, asked.files(name))
+    if runs.empty:
+        return False
+    for column, value in asked.wanted.items():
+        runs = selection.chosen(runs, column, value)
+    axes = [axis for axis in curves.axes_of(runs) if axis != asked.compare]
+    side = [asked.compare] if asked.compare else []
+    if asked.compare:
+        selection.check_column(runs, asked.compare, f"--compare {asked.compare}")
+    runs, note = selection.select(runs, (*axes, *side), asked.wanted)
+    console.print(Text.assemble((name, "bold"), f": {note}"))
+    console.print(report.provenance(runs), style="dim")
+    tables = {"ends": curves.compared(runs, axes, asked.compare) if asked.compare else curves.ends(runs, axes)}
+    table = Table(*tables["ends"].columns)
+    for row in tables["ends"].itertuples(index=False):
+        table.add_row(*map(str, row))
+    console.print(table)
+    folder, file = asked.outputs / "figures" / selection.folder_of(asked.wanted), f"{name}_curves"
+    for path in report.write(file, {file: curves.figure(runs, [*side, *axes])}, runs, folder, **tables):
+        console.print(f"  {os.path.relpath(path)}")
+    return True
+
+
 class Words(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see python -m experiments --help")
@@ -122,6 +158,7 @@ def read(words: list[str]) -> Asked:
     parser.add_argument(
         "--export", metavar="FOLDER", nargs="?", const=EXPORTED, help=f"where runs are exported to ({EXPORTED})"
     )
+    parser.add_argument("--compare", metavar="COLUMN", help="with curves: the two values of a column, side by side")
     given = parser.parse_intermixed_args(words)
     for folder in given.runs:
         if not Path(folder).is_dir():
@@ -131,9 +168,17 @@ def read(words: list[str]) -> Asked:
             f"--export {given.export}: a folder comes next, or nothing; name the experiments and choices before it"
         )
     chosen = [word for word in given.words if "=" not in word]
+    any_of = chosen[:1] == ["curves"]
+    known = names()
+    if any_of:
+        chosen, known = chosen[1:], ["adhoc", *(path.stem for path in explain.yamls("experiment"))]
+        if not chosen or given.export:
+            raise ConfigError(f"curves: name the experiments that are drawn{near('', known)}")
+    elif given.compare:
+        raise ConfigError(f"--compare {given.compare}: it goes with curves EXPERIMENT")
     for name in chosen:
-        if name not in names():
-            raise ConfigError(f"{name}: there is no such report{near(name, names())}")
+        if name not in known:
+            raise ConfigError(f"{name}: there is no such {'experiment' if any_of else 'report'}{near(name, known)}")
     wanted: dict[str, str] = {}
     for word in given.words:
         key, equals, value = word.partition("=")
@@ -143,9 +188,9 @@ def read(words: list[str]) -> Asked:
             raise ConfigError(f"{key}={wanted[key]} {word}: a figure is of one choice; give one of them")
     outputs = Path(config.outputs(given.outputs))
     database = None if given.runs and given.outputs is None else outputs
-    return Asked(
-        chosen, wanted, outputs, database, [Path(folder) for folder in given.runs], given.export and Path(given.export)
-    )
+    export = given.export and Path(given.export)
+    folders = [Path(folder) for folder in given.runs]
+    return Asked(chosen, wanted, outputs, database, folders, export, any_of, given.compare)
 
 
 def main() -> None:
@@ -156,7 +201,8 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else 140, markup=False, highlight=False)
     try:
         asked = read(sys.argv[1:])
-        one, drawn, mistakes = draw if asked.export is None else export, False, []
+        one = draw_curves if asked.curves else draw if asked.export is None else export
+        drawn, mistakes = False, []
         for name in asked.names or names():
             try:
                 drawn |= one(name, asked, console)

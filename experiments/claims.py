@@ -21,6 +21,7 @@ LENGTHS = (
 )  # less may show less
 # The data from which each source's networks learn.
 THEIRS = {"H": {"mnist"}, "K": {"mnist"}, "D": {"reber"}, "T": {"mnist", "cifar10", "sine"}}
+THEIRS["this"] = set().union(*THEIRS.values())  # "this lab": the same images and strings
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,12 @@ def paper(name: str) -> dict[str, object]:
     """The `LENGTHS` of the source's own runs, from the experiment's YAML."""
     from hydra import compose, initialize_config_dir
 
-    from inn_lab import schema
-    from inn_lab.explain import CONF
+    from inn_lab import explain, schema
 
     schema.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", [f"experiment={name}"])
+    lab, *own = explain.folders()
+    with initialize_config_dir(str(lab), version_base="1.3"):
+        cfg = compose("config", [f"experiment={name}", f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in own)}]"])
     return {key: OmegaConf.select(cfg, key) for key in LENGTHS}
 
 
@@ -71,7 +72,7 @@ def unlike(claim: Claim, runs: pd.DataFrame, asked: Mapping[str, object]) -> str
     """Why these runs cannot judge a claim, whatever they measured; None if they can.
 
     A verdict needs `scale=paper`, the claim's setting, and runs that are at least as long as `asked`. If the claim depends on
-    the data, it also needs the data of its source (`THEIRS`); a claim of this lab may have those of any source.
+    the data, it also needs the data of its source (`THEIRS`); a claim of another, such as the user's own, is for any data.
     """
     if set(runs["scale"]) != {"paper"}:
         return OTHER_SCALE
@@ -80,8 +81,8 @@ def unlike(claim: Claim, runs: pd.DataFrame, asked: Mapping[str, object]) -> str
     if not claim.images:
         return None
     sources = set(runs["source"])
-    theirs = THEIRS.get(claim.source.split()[0], set().union(*THEIRS.values()))
-    if len(sources) != 1 or not sources <= theirs:
+    theirs = THEIRS.get(claim.source.split()[0])
+    if len(sources) != 1 or (theirs is not None and not sources <= theirs):
         return OTHER_DATA
     least = {**asked, **({"trainer.max_epochs": claim.epochs} if claim.epochs else {})}
     done = trained(runs)

@@ -45,7 +45,7 @@ def select(runs: pd.DataFrame, axes: Iterable[str], wanted: Mapping[str, str]) -
         raise ConfigError(NONE_FINISHED)
     runs = runs.assign(**{key: _filled(runs[key], value) for key, value in IMPLIED.items() if key in runs})
     for column, value in wanted.items():
-        runs = _chosen(runs, column, value)
+        runs = chosen(runs, column, value)
     columns = settings(runs, axes)
     owners = {axis: own for axis, own in {"model": ("model.",), "data": ("data.", "objective.")}.items() if axis in axes}
     shared = [column for column in columns if not column.startswith(sum(owners.values(), ()))]
@@ -64,13 +64,19 @@ def select(runs: pd.DataFrame, axes: Iterable[str], wanted: Mapping[str, str]) -
     )
 
 
-def _chosen(runs: pd.DataFrame, column: str, value: str) -> pd.DataFrame:
-    known = [name for name in runs if "/" not in name and name != "epoch"]  # a run has one value of each
+def check_column(runs: pd.DataFrame, column: str, word: str) -> None:
+    """Raises ConfigError for a column of which a run has no single value; `word` is what asked for it."""
+    known = [name for name in runs if "/" not in name and name != "epoch"]
     if column not in known:
         differing = [name for name in known if name not in NAMES and runs[name].nunique(dropna=False) > 1]
         hint = f"; they differ in {', '.join(differing) or 'nothing'}"
         hint = near(column, known) if get_close_matches(column, known, cutoff=0.5) else hint
-        raise ConfigError(f"{column}={value}: the runs have no such column{hint}")
+        raise ConfigError(f"{word}: the runs have no such column{hint}")
+
+
+def chosen(runs: pd.DataFrame, column: str, value: str) -> pd.DataFrame:
+    """The runs that have a value in a column. Raises ConfigError if there are none."""
+    check_column(runs, column, f"{column}={value}")
     have = runs[column].map(str)
     if column == "sweep":
         found = runs[[value in words.split() for words in have]]

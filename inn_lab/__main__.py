@@ -91,14 +91,14 @@ def check_words(words: list[str]) -> None:
             raise errors.ConfigError(f"{word}: nothing can be taken away, only set; {key}=… (see python -m inn_lab --help)")
         if override.is_sweep_override() and not flags.multirun:
             raise errors.ConfigError(f"{word}: several values are a sweep; add -m, or give one, or quote it: '{key}=\"…\"'")
-        ours = (explain.CONF / key).parent == explain.CONF and (explain.CONF / key).is_dir()
+        ours = key in explain.GROUPS
         if not ours and not key.startswith("hydra/"):
             continue  # no group
         values = override.value()
         values = values.list if isinstance(values, ChoiceSweep) else [values]
         if not all(isinstance(value, str | QuotedString | Glob) and "$" not in str(value) for value in values):
             usual = "; leave it out for the usual one"
-            choices = errors.near("", (path.stem for path in (explain.CONF / key).glob("*.yaml"))) if ours else usual
+            choices = errors.near("", (path.stem for path in explain.yamls(key))) if ours else usual
             raise errors.ConfigError(f"{word}: {key} is one of its choices{choices}")
 
 
@@ -199,6 +199,8 @@ def main() -> None:
     atexit.register(gc.freeze)  # or Python's last collection looks at all that was imported, for up to 2 s
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal may not have all letters
+    if (here := os.getcwd()) not in sys.path:  # where a user's own modules are; `python -m` has it there
+        sys.path.append(here)
     if sys.argv[1:] and re.fullmatch("[^-~=][^=]*", sys.argv[1]):
         command(*sys.argv[1:])
     schema.register()
@@ -208,6 +210,9 @@ def main() -> None:
         # argparse takes the overrides in one piece only; users write them on both sides of -m.
         sys.argv[1:] = sorted(map(readable, sys.argv[1:]), key=lambda word: not word.startswith("-") and "=" in word)
         check_words(sys.argv[1:])
+        if own := explain.folders()[1:]:
+            others = any(word.startswith(("--config-dir", "-cd")) for word in sys.argv[1:])
+            sys.argv[1:1] = [] if others else [f"--config-dir={own[0]}"]
         hydra.main(config_path=str(explain.CONF), config_name="config", version_base="1.3")(job)()
     except MISTAKES as error:
         stop(error)

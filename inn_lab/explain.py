@@ -18,7 +18,20 @@ from inn_lab.ranges import range_of, way_out
 
 HERE = Path(__file__).resolve().parent
 CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"  # where it is installed; in a clone
+GROUPS = {path.name for path in CONF.iterdir() if path.is_dir()}
 OURS = {"hydra/sweeper": ["grid"], "hydra/launcher": ["local", "slurm"]}  # what the lab's sweeps are run by
+
+
+def folders() -> list[Path]:
+    """The folders of settings: the lab's, and the user's own: `conf` in the current folder, if it has a group of the lab's."""
+    own = Path("conf").absolute()
+    mine = own.is_dir() and own.resolve() != CONF and any((own / group).is_dir() for group in GROUPS)
+    return [CONF, own] if mine else [CONF]
+
+
+def yamls(group: str) -> list[Path]:
+    """The choices of a group."""
+    return sorted(path for folder in folders() for path in (folder / group).glob("*.yaml"))
 
 
 def explain(error: Exception) -> str:
@@ -74,7 +87,7 @@ def choices_with(key: str) -> list[str]:
     """The choices of a key's group that have the key, as their YAML says."""
     group, _, name = key.rpartition(".")
     found = []
-    for path in sorted((CONF / group).glob("*.yaml")) if group else ():
+    for path in yamls(group) if group else ():
         said = yaml.safe_load(path.read_text())
         said = said.get(group, said) or {}
         if name in said and name != "defaults":

@@ -137,18 +137,17 @@ def show(cfg: DictConfig, experiment: str, outcome: Outcome, record: Record) -> 
     """Says where a run is, and how it is drawn."""
     print(f"  record: {record.folder}")
     print(f"  MLflow: {f'run {outcome.run_id} in' if outcome.run_id else 'not heard yet by'} {tracking.place(cfg.outputs)}")
-    if command := drawn_by(cfg.outputs, experiment, source=config.source(cfg), scale=cfg.scale.name):
-        print(f"  figures: {command}")
+    print(f"  figures: {drawn_by(cfg.outputs, experiment, source=config.source(cfg), scale=cfg.scale.name)}")
     sys.stdout.flush()
 
 
-def drawn_by(outputs: str, experiment: str, **chosen: str) -> str | None:
-    """The command that draws the runs that have `chosen`; None for an experiment that has no report."""
-    if not (identity.ROOT / "experiments" / f"{experiment}.py").exists():
-        return None
+def drawn_by(outputs: str, experiment: str, **chosen: str) -> str:
+    """The command that draws the runs that have `chosen`: by the experiment's report, or by `curves`."""
+    own = any(Path(place, f"{experiment}.py").exists() for place in (identity.ROOT / "experiments", "."))
+    report = [experiment] if own else ["curves", experiment]
     words = [f"{key}={value}" for key, value in chosen.items()]
     place = ["--outputs", outputs] if outputs != config.outputs() else []
-    return shlex.join(["python", "-m", "experiments", experiment, *words, *place])
+    return shlex.join(["python", "-m", "experiments", *report, *words, *place])
 
 
 def describe(cfg: DictConfig, hydra: DictConfig) -> dict[str, str]:

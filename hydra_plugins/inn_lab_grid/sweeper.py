@@ -98,8 +98,7 @@ class GridSweeper(Sweeper):
             lost = sum(o.state in ("failed", "killed") for o in outcomes)
             run.end("FINISHED", "finished", f"{lost} of {len(jobs)} jobs failed" if lost else None)
         show([title(job, self.foreseen.axes) for job in jobs], outcomes, [code for _, code in checked])
-        if command := runner.drawn_by(outputs, experiment, sweep=folder.name):
-            print(f"its figures:\n  {command}", flush=True)
+        print(f"its figures:\n  {runner.drawn_by(outputs, experiment, sweep=folder.name)}", flush=True)
         if lost:
             sys.exit(1)
         return results
