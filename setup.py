@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: a wheel holds conf/ inside the package, as inn_lab/conf."""
+"""What pyproject.toml cannot say: a wheel holds conf/ and examples/ inside the package, as inn_lab/conf, inn_lab/examples."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,10 @@ class WithConf(build_py):
             return super().run()
         shutil.rmtree(self.build_lib, ignore_errors=True)  # an earlier build's, with files that are deleted by now
         super().run()
-        shutil.copytree("conf", Path(self.build_lib, "inn_lab/conf"))
+        for folder in ("conf", "examples"):
+            shutil.copytree(
+                folder, Path(self.build_lib, "inn_lab", folder), ignore=shutil.ignore_patterns("__pycache__", "outputs")
+            )
 
 
 setup(cmdclass={"build_py": WithConf})

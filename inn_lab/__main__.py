@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 UNREACHABLE = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT}
-COMMANDS = {"doctor": "inn_lab.doctor", "figures": "experiments.__main__", "ui": "inn_lab.ui"}  # the modules with their main()
+# The modules with their main(), which reads its own words, if it takes any.
+COMMANDS = {"doctor": "inn_lab.doctor", "figures": "experiments.__main__", "new": "inn_lab.new", "ui": "inn_lab.ui"}
+WORDLESS = {"doctor", "ui"}
 MISTAKES = (errors.ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 
 
@@ -182,7 +184,7 @@ def command(name: str, *words: str) -> NoReturn:
     if name not in COMMANDS:
         stop(errors.ConfigError(f"{name}: this is no command and no KEY=VALUE{errors.near(name, COMMANDS)}"))
     module = importlib.import_module(COMMANDS[name])
-    if words and name != "figures":  # it reads its own words
+    if words and name in WORDLESS:
         if words[0] not in ("-h", "--help"):
             stop(errors.ConfigError(f"{words[0]}: {name} takes no words; INN_LAB_OUTPUTS names another folder of runs"))
         print(module.__doc__)

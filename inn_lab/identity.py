@@ -92,8 +92,9 @@ def code(cfg: DictConfig) -> Code:
 @functools.cache
 def lab(*patterns: str) -> str:
     """A digest of the lab's own code, or of those of its files that match."""
-    files = sorted({path for pattern in patterns or ("**/*.py",) for path in LAB.glob(pattern)})
-    return digest_of((str(path.relative_to(LAB)), read(path, 0)[0]) for path in files)
+    files = {path.relative_to(LAB) for pattern in patterns or ("**/*.py",) for path in LAB.glob(pattern)}
+    mine = sorted(path for path in files if path.parts[0] != "examples")  # they lie there where the lab is installed
+    return digest_of((str(path), read(LAB / path, 0)[0]) for path in mine)
 
 
 def own(targets: Iterable[str]) -> dict[str, str]:
@@ -139,7 +140,8 @@ def place(module: str) -> Path | None:
 def in_a_library(module: str) -> bool:
     """Whether the lab, Python or an installed package has it. Asked of the first word, for which nothing is imported."""
     path = place(module.partition(".")[0])
-    return path is None or path.is_relative_to(LAB) or path.is_relative_to(PYTHON) or not INSTALLED.isdisjoint(path.parts)
+    known = (LAB, ROOT / "experiments", PYTHON)
+    return path is None or any(map(path.is_relative_to, known)) or not INSTALLED.isdisjoint(path.parts)
 
 
 def absolute(name: str, package: str) -> str | None:

@@ -4,6 +4,7 @@ import copy
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -134,6 +135,14 @@ class Tied(nn.Module):
 def test_what_cannot_be_made_sparse_is_said(call, message):
     with pytest.raises(ConfigError, match=message):
         call()
+
+
+def test_what_the_docs_show_runs_and_prints_what_they_say(capsys):
+    text = (Path(__file__).parents[1] / "docs/library.md").read_text()
+    code = [line[4:] for line in text.splitlines() if line.startswith("    ")]
+    exec("\n".join(code), {})
+    said = [line.partition("# ")[2] for line in code if line.startswith("print(") and "# " in line]
+    assert capsys.readouterr().out.splitlines()[: len(said)] == said
 
 
 def test_the_library_brings_torch_and_no_framework():
