@@ -45,7 +45,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's repository, with an environment in .venv that the lab's wheel is installed in."""
     place = tmp_path_factory.mktemp("package")
     clone, mine = place / "clone", place / "mine"
-    for name in (*PACKAGES, "conf", "benchmarks", "tests"):
+    for name in (*PACKAGES, "conf", "examples", "benchmarks", "tests"):
         shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.py", "README.md"):
         shutil.copy(ROOT / name, clone)
@@ -66,8 +66,8 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_wheel_is_the_whole_lab(mine):
     (there,) = mine.glob(".venv/lib/python3*/site-packages")
     assert {path.name for path in there.iterdir()} == {*PACKAGES, f"inn_lab-{__version__}.dist-info", "others.pth"}
-    conf = {Path("conf") / path for path in files(ROOT / "conf")}
-    assert files(there / "inn_lab") == files(ROOT / "inn_lab") | conf
+    data = {Path(name) / path for name in ("conf", "examples") for path in files(ROOT / name)}
+    assert files(there / "inn_lab") == files(ROOT / "inn_lab") | data
     assert all(files(there / name) == files(ROOT / name) for name in ("experiments", "hydra_plugins"))
     assert "inn-lab figures [NAME …]" in call(mine / ".venv/bin/inn-lab", "--help", cwd=mine)
     code = "from inn_lab import identity; print(identity.__file__, identity.commit(), identity.lab())"
@@ -112,7 +112,7 @@ def test_a_command_is_the_first_word(lab, monkeypatch, name, module):
     "words, message",
     [
         ("figurs", "figurs: this is no command and no KEY=VALUE; did you mean figures?"),
-        ("lstm -m", "lstm: this is no command and no KEY=VALUE; known are: doctor, figures, ui"),
+        ("lstm -m", "lstm: this is no command and no KEY=VALUE; known are: doctor, figures, new, ui"),
         ("source=digits figures", "figures: it comes first: inn-lab figures …"),
         ("doctor source=digits", "source=digits: doctor takes no words; INN_LAB_OUTPUTS names another folder of runs"),
     ],
