@@ -162,23 +162,29 @@ def check(cfg: DictConfig) -> None:
 
 def _type(cfg: DictConfig, group: str) -> None:
     """Gives a group's values the types of the arguments that they are for. Raises ConfigError for what is no argument."""
-    node = OmegaConf.select(cfg, group)
+    node = cfg._get_node(group)
+    if not isinstance(node, DictConfig) or "_target_" not in keys(node):
+        return  # there is no such part
+    try:
+        check_value(f"{group}._target_", node._target_, Target)
+    except OmegaConfBaseException as error:  # taken over from a key that is not there
+        raise ConfigError(explain(error)) from error
     made = named(cfg, group)
     known = made and arguments(made)
-    if not (OmegaConf.is_dict(node) and made and known is not None):
-        return
+    if made is None or known is None:
+        return  # `inn_lab.parts` says what ails it
     known = {**known, "_target_": Target}
     names = known.keys() - BUILT[group]
     for key in keys(node):
         if key not in names:
-            other = near(key, names - {"_target_"}) if len(names) > 1 else ""
+            other = near(key, names - {"_target_"}) if len(names) > 1 else "; take another class or function"
             raise ConfigError(f"{group}.{key}: {group}._target_={node._target_} takes no such key{other}")
     typed = DictConfig(_schema(made, tuple(keys(node))), parent=cfg, key=group)
     values: Any = OmegaConf.to_container(node)
     for key, value in values.items():
         try:
             typed[key] = value
-        except OmegaConfBaseException as error:
+        except (OmegaConfBaseException, OverflowError) as error:
             way = way_out(f"{group}.{key}", known[key])
             raise ConfigError(f"{group}.{key}={value}: {way}" if way else explain(error)) from error
     cfg[group] = typed

@@ -48,7 +48,9 @@ def one_of(*known: Any) -> Range:
 
 _UNITS = count(1, WIDE, 100)
 
-Target = Annotated[str, Range(lambda v: bool(v.strip()), "the dotted name of a class or a function", "MODULE.NAME")]
+Target = Annotated[
+    str, Range(lambda v: isinstance(v, str) and bool(v.strip()), "the dotted name of a class or a function", "MODULE.NAME")
+]
 Many = Annotated[int, count(1, MANY, 100)]
 WeightCount = Annotated[int, count(1, 2**53, 100000)]
 Units = Annotated[int, _UNITS]
