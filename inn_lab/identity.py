@@ -37,6 +37,7 @@ NOT_SCIENCE = {
     "trainer.device",
     "trainer.progress",
     "trainer.checkpoint_s",
+    "trainer.keep_weights",
 }
 FILES = {"data.path", "model.path"}  # what is in them counts, not where they are
 

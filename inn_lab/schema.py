@@ -342,6 +342,7 @@ class Trainer:
     checkpoint_s: float = MISSING
     gradient_clip_val: float | None = MISSING
     progress: bool = MISSING
+    keep_weights: bool = MISSING
 
 
 @dataclass

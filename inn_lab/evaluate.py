@@ -1,0 +1,38 @@
+"""`python -m inn_lab.evaluate RUN [KEY=VALUE …]`: tests a trained network again, on its own data or on others."""
+
+import sys
+from collections.abc import Sequence
+
+USAGE = "python -m inn_lab.evaluate RUN [KEY=VALUE …], e.g. 3f2a9c data.n_test=1000 seed=1"
+
+
+def main(words: Sequence[str]) -> int:
+    """Prints what a run's network scores on the test data. Returns the exit code: 0, or 2 for a mistake, which a line explains.
+
+    words: the run, as `load` takes it, and what is set otherwise than in its configuration, as on the lab's command line.
+    """
+    from inn_lab import config, loading
+    from inn_lab.errors import ConfigError
+    from inn_lab.identity import short
+
+    try:
+        if not words or "=" in words[0] or words[0].startswith("-"):
+            raise ConfigError(f"name a run: {USAGE}")
+        run, *rest = words
+        outputs = dict(word.partition("=")[::2] for word in rest).get("outputs")
+        loaded = loading.load(run, outputs).on(*rest)
+        found = loaded.evaluate()
+    except ConfigError as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 2
+    cfg, about = loaded.cfg, loaded.about
+    name = cfg.model._target_.rpartition(".")[2]
+    print(f"{name} of {about.experiment}, job {about.identity}, trained by {short(about.commit)}")
+    print(f"tested on {loaded.data.sizes['test']} examples, {config.source(cfg)}, seed {cfg.seed}, {loaded.device}")
+    for key, value in found.items():
+        print(f"  {key:14} {value:.6g}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,131 @@
+"""The weights of a trained network as a file, and what one has to know to build the network again.
+
+The format is safetensors: tensors and a text, nothing that a reader would execute. The text names the classes of the model and
+the data, as a configuration does.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from inn_lab import __version__
+from inn_lab.config import schema_of
+from inn_lab.errors import ConfigError
+from inn_lab.identity import identity
+from inn_lab.linear import Masked
+from inn_lab.models.base import Model
+from inn_lab.records import Record
+
+NAME = "weights.safetensors"  # of the file among a run's artifacts
+MOST = 100_000_000  # bytes: weights that take more are not kept
+KEY = "inn_lab"  # of the text in the file
+
+
+@dataclass(frozen=True)
+class About:
+    """The text in a file of weights.
+
+    lab, commit, code: the version of the lab that wrote it, the name of the code, and its digest (`identity.Code`).
+    experiment, identity, record: of the run that the weights are of.
+    n_inputs, n_outputs, image: the sizes that the model was built with; of data that are no images, image is None.
+    config, schemas: the resolved configuration, and the name of the schema of each of its groups.
+    masked: {the name of a mask: (the name of its tensor, the shape of both)}. Of these the file has the mask as bits and the
+        entries that it leaves.
+    """
+
+    lab: str
+    commit: str
+    code: str
+    experiment: str
+    identity: str
+    record: str
+    n_inputs: int
+    n_outputs: int
+    image: Sequence[int] | None
+    config: Any
+    schemas: dict[str, str]
+    masked: dict[str, tuple[str, Sequence[int]]]
+
+
+def about(model: torch.nn.Module, cfg: DictConfig, data: Any, record: Record) -> About:
+    """What a file says of a job's model."""
+    made, state = record.about, model.state_dict()
+    return About(
+        lab=__version__,
+        commit=str(made.get("commit")),
+        code=str(made.get("code")),
+        experiment=str(made.get("experiment")),
+        identity=identity(cfg),
+        record=str(made.get("id")),
+        n_inputs=data.n_inputs,
+        n_outputs=data.n_outputs,
+        image=getattr(data, "image", None),
+        config=OmegaConf.to_container(cfg, resolve=True),
+        schemas={str(group): schema_of(cfg[group]).__name__ for group in cfg if OmegaConf.is_dict(cfg[group])},
+        masked={mask: (tensor, list(state[mask].shape)) for mask, tensor in masks_of(model).items()},
+    )
+
+
+def masks_of(model: torch.nn.Module) -> dict[str, str]:
+    """The masks in a model's state, each with the tensor that it is for: of masked matrices, and of pruned weights."""
+    found = {}
+    for name, module in model.named_modules():
+        at = f"{name}." if name else ""
+        if isinstance(module, Masked):
+            found[f"{at}mask"] = f"{at}weight"
+        elif isinstance(module, Model):
+            found |= {f"{at}masks.{place}": at + place.replace("/", ".") for place, _ in module.masks.named_buffers()}
+    return found
+
+
+def packed(model: torch.nn.Module, of: About) -> bytes:
+    """The file. The same weights of the same run are the same bytes. Raises ConfigError for more than `MOST`, and for what the
+    format does not hold."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save
+
+    state = model.state_dict()
+    try:
+        state = {name: tensor.detach().cpu() for name, tensor in state.items()}
+        for mask, (tensor, _) in of.masked.items():
+            left = state[mask] != 0
+            state[mask], state[tensor] = torch.from_numpy(np.packbits(left.numpy())), state[tensor][left]
+        if (size := sum(tensor.nbytes for tensor in state.values())) > MOST:
+            raise ConfigError(f"they take {size / 1e6:.0f} MB, and at most {MOST / 1e6:.0f} MB are kept")
+        whole = {name: tensor.contiguous().clone() for name, tensor in state.items()}  # tied tensors are written twice
+        return save(whole, {KEY: json.dumps(asdict(of), sort_keys=True)})
+    except (AttributeError, KeyError, TypeError, ValueError, SafetensorError) as error:  # no tensors, or not of known types
+        raise ConfigError(f"the format does not hold them ({' '.join(str(error).split())})") from error
+
+
+def unpacked(state: dict[str, Tensor], of: About) -> dict[str, Tensor]:
+    """The state that was packed."""
+    whole = dict(state)
+    for mask, (tensor, shape) in of.masked.items():
+        bits = np.unpackbits(state[mask].numpy(), count=int(np.prod(shape)))
+        left = torch.from_numpy(bits).bool().view(*shape)
+        whole[mask], whole[tensor] = left, state[tensor].new_zeros(*shape).masked_scatter(left, state[tensor])
+    return whole
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], About]:
+    """The state of a model, and what the file says of it. Raises ConfigError for a file that is none of the lab's."""
+    from safetensors import SafetensorError, safe_open
+
+    ways = f"give a run's {NAME}, as the lab has written it"
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(KEY)
+            if text is None:
+                raise ConfigError(f"{path}: the lab has not written this file; {ways}")
+            of = About(**json.loads(text))
+            return unpacked({name: file.get_tensor(name) for name in file.keys()}, of), of  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise ConfigError(f"{path}: it cannot be read ({' '.join(str(error).split())}); {ways}") from error
