@@ -629,7 +629,7 @@ def test_a_server_that_goes_away_and_comes_back(lab, runs, outputs, server, monk
     found = runs("adhoc")
     assert found["epoch"].tolist() == [0, 1, 2] and set(found["status"]) == {"FINISHED"}
     files = {file.path for file in tracking.client(outputs).list_artifacts(found["run_id"][0])}
-    assert files == {"config.yaml", "confusion.csv", "confusion.png"}
+    assert files == {"config.yaml", "confusion.csv", "confusion.png", "weights.safetensors"}
 
     with begun(outputs) as run:  # what a server refuses, and what it takes
         run.metrics({"val/acc_end": 0.5, "nan": math.nan, "grad norm (L2)": 2.0}, epoch=0)
