@@ -88,7 +88,9 @@ def folder_of(wanted: Mapping[str, str]) -> str:
 
 
 def _filled(column: pd.Series, value: object) -> pd.Series:
-    """Params are text unless all of them are numbers."""
+    """Params are text unless all of them are numbers, and a missing number is null."""
+    if value is None:
+        return column if pd.api.types.is_numeric_dtype(column) else column.fillna("null")
     return column.fillna(value if pd.api.types.is_numeric_dtype(column) else str(value))
 
 

@@ -96,6 +96,8 @@ def check(cfg: DictConfig) -> None:
     flag = values.get("objective.flag")
     if values.get("data.flag", flag) != flag:
         raise ConfigError(f"data.flag={values['data.flag']}: it follows objective.flag={flag}; set that one")
+    if values.get("start_from") is not None and OmegaConf.select(cfg, "model._target_") is None:
+        raise ConfigError(f"start_from={cfg.start_from}: there is no model that could begin with weights; leave it out")
     _check_study(cfg)
 
 

@@ -98,8 +98,7 @@ def load(run: str | Path, outputs: str | Path | None = None, **values: object) -
     Raises ConfigError unless one run is meant, for a run that has kept no weights, and for a network that cannot be built here.
     """
     outputs = config.outputs(None if outputs is None else str(outputs))
-    with tracking.weights_of(run, outputs, values) as file:
-        state, about = weights.read(file)
+    state, about = weights.read(tracking.weights_of(run, outputs, values))
     cfg = config_of(about, outputs)
     device = parts.pick_device(cfg.trainer)
     sizes = SimpleNamespace(
@@ -108,9 +107,9 @@ def load(run: str | Path, outputs: str | Path | None = None, **values: object) -
     with seeding.aside(cfg.seed, "model"):
         model = parts.maker(cfg, sizes, device)(generator=seeding.generator(cfg.seed, "model"))
     try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ConfigError(f"{run}: {' '.join(str(error).split())}; {_made_by(about)}") from error
+        weights.fill(model, state)
+    except ConfigError as error:
+        raise ConfigError(f"{run}: {error}; {_made_by(about)}") from error
     return Loaded(model.to(device), cfg, about)
 
 

@@ -23,6 +23,7 @@ class Config:
     seed: int = MISSING
     seq_len: int = MISSING
     outputs: str = MISSING
+    start_from: str | None = MISSING
     resume: bool | str = MISSING
     source: Any = MISSING
     model: Any = MISSING

@@ -5,7 +5,7 @@ the data, as a configuration does.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from inn_lab.records import Record
 
 NAME = "weights.safetensors"  # of the file among a run's artifacts
 MOST = 100_000_000  # bytes: weights that take more are not kept
+SHOWN = 3  # misfits that a message lists at most
 KEY = "inn_lab"  # of the text in the file
 
 
@@ -113,6 +114,16 @@ def unpacked(state: dict[str, Tensor], of: About) -> dict[str, Tensor]:
         left = torch.from_numpy(bits).bool().view(*shape)
         whole[mask], whole[tensor] = left, state[tensor].new_zeros(*shape).masked_scatter(left, state[tensor])
     return whole
+
+
+def fill(model: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Gives a model the weights of a state, with its masks. Raises ConfigError for names or shapes that are not the model's."""
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        _, *lines = (" ".join(line.split()) for line in str(error).splitlines())
+        more = f" and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+        raise ConfigError(f"the weights do not fit {type(model).__name__}: {' '.join(lines[:SHOWN])}{more}") from error
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], About]:

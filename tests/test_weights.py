@@ -220,3 +220,42 @@ def test_the_package_is_light_and_load_is_there():
     subprocess.run([sys.executable, "-c", check], check=True)
     with pytest.raises(AttributeError, match="no attribute 'lod'"):
         _ = inn_lab.lod
+
+
+STILL = ["lr=1e-30", "trainer.max_epochs=1"]  # a training that changes nothing
+
+
+def test_a_training_begins_with_the_weights_of_another_run(lab, outputs, runs):
+    words = [*SMOKE, "model.linear=masked", "pruning=magnitude", "pruning.epochs=1", "pruning.amount=0.9"]
+    assert lab(*words)[0] == 0
+    (folder,) = folders(outputs)
+    first = runs("adhoc").iloc[-1]
+    again = [*SMOKE, "model.linear=masked", *STILL]
+    assert lab(*again, f"start_from={folder}")[0] == 0
+    found = runs("adhoc").groupby("record").last()
+    second = found[found["study"] == "train"].iloc[0]
+    assert [second[key] for key in ("test/loss", "test/acc_seq")] == [first[key] for key in ("test/loss", "test/acc_seq")]
+    assert second["model/weights"] == first["cut/weights"] and second["start_from.content"] == first["weights"]
+
+    for same in (kept(folder), first["run_id"]):  # the same weights make the same job
+        assert "finished already" in lab(*again, f"start_from={same}")[1]
+    shutil.rmtree(folder)
+    assert "finished already" in lab(*again, f"start_from={first['run_id'][:8]}")[1]
+    assert lab(*again)[0] == 0 and len(runs("adhoc")["run_id"].unique()) == 3
+    assert runs("adhoc").groupby("record").last()["test/loss"].nunique() == 2
+
+
+def test_weights_that_do_not_fit_or_are_not_there(lab, outputs):
+    assert lab(*SMOKE)[0] == 0
+    (folder,) = folders(outputs)
+    lstm = ["model=lstm", "n_weights=200000"]
+    for words, said in (
+        ([*lstm, f"start_from={folder}"], "the weights do not fit LSTM: Missing key(s)"),
+        (["n_weights=200000", f"start_from={folder}"], "the weights do not fit INN: size mismatch for bias"),
+        (["start_from=adhc"], "start_from=adhc: in "),
+        (["start_from=adhc", "-m"], "start_from=adhc: in "),
+        (["start_from=adhoc", "experiment=matmul_speed"], "there is no model that could begin with weights"),
+    ):  # fmt: skip
+        code, _, err = lab(*SMOKE, *words)
+        assert code == 2 and said in err, err
+        assert "-m" in words or err.count("\n") == 1

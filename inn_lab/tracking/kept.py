@@ -5,10 +5,11 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from omegaconf import DictConfig
 
 from inn_lab.errors import ConfigError, near
 from inn_lab.identity import NOT_SCIENCE
@@ -48,26 +49,42 @@ class Candidate:
         return self.run_id[:8] if self.run_id else str(self.file and self.file.parents[1])
 
 
-@contextmanager
-def weights_of(run: str | Path, outputs: str | Path, values: Mapping[str, object]) -> Iterator[Path]:
-    """The file with the weights of the run that is meant; inside only, for it may be a download.
+def weights_of(run: str | Path, outputs: str | Path, values: Mapping[str, object]) -> Path:
+    """The file with the weights of the run that is meant. What MLflow alone holds is downloaded to `outputs/trained`.
 
     run: the file, a record's folder, a run's id in MLflow or its beginning, or an experiment's name. values: of the
     experiment's runs, the params and tags that the run has.
 
     Raises ConfigError unless one run is meant, and for one that has kept no weights.
     """
-    file = _by_path(Path(run).expanduser(), values) or (found := _meant(str(run), outputs, values)).file
-    if file:
-        yield file
-        return
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    with tempfile.TemporaryDirectory() as folder:
+    if file := _by_path(Path(run).expanduser(), values):
+        return file
+    found = _meant(str(run), outputs, values)
+    return found.file or _download(found, outputs)
+
+
+def settle(cfg: DictConfig) -> None:
+    """Writes into `start_from` which file it means. Raises ConfigError as `weights_of` does."""
+    if cfg.start_from is not None:
         try:
-            file = Path(client(outputs).download_artifacts(str(found.run_id), NAME, folder))
+            cfg.start_from = str(weights_of(cfg.start_from, cfg.outputs, {}))
+        except ConfigError as error:
+            raise type(error)(f"start_from={error}") from error
+
+
+def _download(run: Candidate, outputs: str | Path) -> Path:
+    """A run's artifact, as a file that is named by its digest."""
+    file = Path(outputs) / "trained" / f"{run.values['weights']}.{NAME}"
+    if file.exists():
+        return file
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        try:
+            there = client(outputs).download_artifacts(str(run.run_id), NAME, folder)
         except Exception as error:  # MLflow's, or its artifact store's
-            raise ConfigError(f"{run}: MLflow does not give its {NAME} ({why(error)}); {WAYS}") from error
-        yield file
+            raise ConfigError(f"{run.name}: MLflow does not give its {NAME} ({why(error)}); {WAYS}") from error
+        return Path(there).replace(file)
 
 
 def _by_path(path: Path, values: Mapping[str, object]) -> Path | None:
