@@ -116,19 +116,23 @@ def load(run: str | Path, outputs: str | Path | None = None, **values: object) -
 def config_of(about: About, outputs: str) -> DictConfig:
     """The configuration of the run that a file of weights is of, checked against the present schema.
 
-    Where and on what a run happens (`identity.NOT_SCIENCE`) is this machine's. A key that came later has the value that was in
-    effect before. Raises ConfigError for a file of another lab, whose keys this one does not know.
+    Where and on what it runs is as a command would have it here. A key that came later has the value that was in effect before.
+    Raises ConfigError for a file of another lab, whose keys this one does not know.
     """
     schema.register()
     known = {kind.__name__: kind for kind in schema.SCHEMAS.values()}
     cfg: Any = OmegaConf.structured(schema.Config)
     try:
         for group, name in about.schemas.items():
+            if name not in (*known, "dict"):
+                raise ConfigError(f"{group}: this lab has no schema {name}")
             cfg[group] = OmegaConf.structured(known[name]) if name in known else {}
         cfg = OmegaConf.merge(cfg, about.config)
         with initialize_config_dir(str(CONF), version_base="1.3"):
             here = compose("config")
-        for key in NOT_SCIENCE | OmegaConf.missing_keys(cfg):
+        for key in OmegaConf.missing_keys(cfg):
+            if key not in LATER and key not in NOT_SCIENCE:
+                raise ConfigError(f"{key}: it has no value in this file")
             OmegaConf.update(cfg, key, LATER[key] if key in LATER else OmegaConf.select(here, key))
         cfg.outputs = outputs
         config.check(cfg)

@@ -18,12 +18,11 @@ from torch import Tensor
 from inn_lab import __version__
 from inn_lab.config import schema_of
 from inn_lab.errors import ConfigError
-from inn_lab.identity import identity
+from inn_lab.identity import NOT_SCIENCE, identity
 from inn_lab.linear import Masked
 from inn_lab.models.base import Model
-from inn_lab.records import Record
+from inn_lab.records import WEIGHTS, Record
 
-NAME = "weights.safetensors"  # of the file among a run's artifacts
 MOST = 100_000_000  # bytes: weights that take more are not kept
 SHOWN = 3  # misfits that a message lists at most
 KEY = "inn_lab"  # of the text in the file
@@ -34,9 +33,10 @@ class About:
     """The text in a file of weights.
 
     lab, commit, code: the version of the lab that wrote it, the name of the code, and its digest (`identity.Code`).
-    experiment, identity, record: of the run that the weights are of.
+    experiment, identity: of the job that the weights are of.
     n_inputs, n_outputs, image: the sizes that the model was built with; of data that are no images, image is None.
-    config, schemas: the resolved configuration, and the name of the schema of each of its groups.
+    config, schemas: the resolved configuration, without where and on what the job ran (`identity.NOT_SCIENCE`), and the name
+        of the schema of each of its groups.
     masked: {the name of a mask: (the name of its tensor, the shape of both)}. Of these the file has the mask as bits and the
         entries that it leaves.
     """
@@ -46,7 +46,6 @@ class About:
     code: str
     experiment: str
     identity: str
-    record: str
     n_inputs: int
     n_outputs: int
     image: Sequence[int] | None
@@ -58,17 +57,20 @@ class About:
 def about(model: torch.nn.Module, cfg: DictConfig, data: Any, record: Record) -> About:
     """What a file says of a job's model."""
     made, state = record.about, model.state_dict()
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    for key in NOT_SCIENCE:
+        group, _, name = key.rpartition(".")
+        (config[group] if group else config).pop(name, None)
     return About(
         lab=__version__,
         commit=str(made.get("commit")),
         code=str(made.get("code")),
         experiment=str(made.get("experiment")),
         identity=identity(cfg),
-        record=str(made.get("id")),
         n_inputs=data.n_inputs,
         n_outputs=data.n_outputs,
         image=getattr(data, "image", None),
-        config=OmegaConf.to_container(cfg, resolve=True),
+        config=config,
         schemas={str(group): schema_of(cfg[group]).__name__ for group in cfg if OmegaConf.is_dict(cfg[group])},
         masked={mask: (tensor, list(state[mask].shape)) for mask, tensor in masks_of(model).items()},
     )
@@ -87,7 +89,7 @@ def masks_of(model: torch.nn.Module) -> dict[str, str]:
 
 
 def packed(model: torch.nn.Module, of: About) -> bytes:
-    """The file. The same weights of the same run are the same bytes. Raises ConfigError for more than `MOST`, and for what the
+    """The file. The same weights of the same job are the same bytes. Raises ConfigError for more than `MOST`, and for what the
     format does not hold."""
     from safetensors import SafetensorError
     from safetensors.torch import save
@@ -130,7 +132,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], About]:
     """The state of a model, and what the file says of it. Raises ConfigError for a file that is none of the lab's."""
     from safetensors import SafetensorError, safe_open
 
-    ways = f"give a run's {NAME}, as the lab has written it"
+    ways = f"give a run's {WEIGHTS}, as the lab has written it"
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get(KEY)

@@ -19,7 +19,7 @@ from inn_lab.config import source
 from inn_lab.errors import ConfigError
 from inn_lab.models import LayeredINN
 from inn_lab.models.fixed_point import NotConverged
-from inn_lab.records import write_atomically
+from inn_lab.records import WEIGHTS, write_atomically
 from inn_lab.studies import ModelJob
 from inn_lab.training.checkpoint import Checkpoint
 from inn_lab.training.module import ToMLflow, Training
@@ -75,7 +75,7 @@ def keep(job: ModelJob) -> None:
     except ConfigError as error:
         print(f"{job.title} · the weights are not kept: {error}", flush=True)
         return
-    job.run.file(weights.NAME, lambda path: write_atomically(path, content))
+    job.run.file(WEIGHTS, lambda path: write_atomically(path, content))
     job.run.tag(weights=hashlib.sha256(content).hexdigest()[:12])
 
 

@@ -13,12 +13,11 @@ from omegaconf import DictConfig
 
 from inn_lab.errors import ConfigError, near
 from inn_lab.identity import NOT_SCIENCE
-from inn_lab.records import Record, read_json
+from inn_lab.records import WEIGHTS, Record, read_json
 from inn_lab.schema import Config
 from inn_lab.tracking.journal import deleted, entries, here
 from inn_lab.tracking.store import Unanswered, asking, client, reader, why
 from inn_lab.tracking.table import jobs, meaning, said
-from inn_lab.weights import NAME
 
 ID = re.compile("[0-9a-f]{4,32}")  # MLflow's of a run, or its beginning
 ROOTS = {"model", "data", "source", "study", "scale", *(field.name for field in fields(Config) if field.type is not Any)}
@@ -74,23 +73,23 @@ def settle(cfg: DictConfig) -> None:
 
 def _download(run: Candidate, outputs: str | Path) -> Path:
     """A run's artifact, as a file that is named by its digest."""
-    file = Path(outputs) / "trained" / f"{run.values['weights']}.{NAME}"
+    file = Path(outputs) / "trained" / f"{run.values['weights']}.{WEIGHTS}"
     if file.exists():
         return file
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         try:
-            there = client(outputs).download_artifacts(str(run.run_id), NAME, folder)
+            there = client(outputs).download_artifacts(str(run.run_id), WEIGHTS, folder)
         except Exception as error:  # MLflow's, or its artifact store's
-            raise ConfigError(f"{run.name}: MLflow does not give its {NAME} ({why(error)}); {WAYS}") from error
+            raise ConfigError(f"{run.name}: MLflow does not give its {WEIGHTS} ({why(error)}); {WAYS}") from error
         return Path(there).replace(file)
 
 
 def _by_path(path: Path, values: Mapping[str, object]) -> Path | None:
     """The file that a path names; None if it names neither a file nor a record."""
     is_record = (path / "about.json").is_file()
-    file = path / "files" / NAME if is_record else path
+    file = Record(path).weights if is_record else path
     if file.is_file():
         if values:
             raise ConfigError(f"{path}: this is one run already; {', '.join(values)} cannot choose among several")
@@ -98,7 +97,7 @@ def _by_path(path: Path, values: Mapping[str, object]) -> Path | None:
     if is_record:
         raise ConfigError(f"{path}: this run has kept no weights; {WAYS}")
     if path.suffix or len(path.parts) > 1:
-        raise ConfigError(f"{path}: there is no such file, nor a record's folder; give a run's {NAME}, its folder or its id")
+        raise ConfigError(f"{path}: there is no such file, nor a record's folder; give a run's {WEIGHTS}, its folder or its id")
     return None
 
 
@@ -115,7 +114,7 @@ def _meant(run: str, outputs: str | Path, values: Mapping[str, object]) -> Candi
     for key, value in values.items():
         have = {candidate.values[key] for candidate in there if key in candidate.values}
         if not have:
-            known = {key for candidate in there for key in candidate.values}
+            known = {name for run in there for name in run.values if (name in ROOTS if "." not in key else "." in name)}
             raise ConfigError(f"{asked}: its runs have no {key}{near(key, known)}")
         if not any(_same(text, value) for text in have):
             raise ConfigError(f"{asked}: no run has {key}={value}; there are {key}={_listed(have)}")
@@ -161,14 +160,14 @@ def _candidates(outputs: str | Path, experiment: str | None, beginning: str) -> 
         print(f"{error}; only the records in {outputs} are looked at", file=sys.stderr)
     folders = (Path(outputs) / "jobs").glob("*/*")
     for folder in sorted(path for path in folders if experiment in (None, path.parent.name)):
-        record, file = Record(folder), folder / "files" / NAME
-        mark = record.about.get("id")
+        record = Record(folder)
+        mark, file = record.about.get("id"), record.weights if record.weights.is_file() else None
         if mark in found:
-            found[mark].file = file if file.is_file() else None
+            found[mark].file = file
             continue
         told = read_json(record.delivered) or {}
         run_id = told.get("run_id") if here(told, outputs) else None
-        if file.is_file() and (run_id or "").startswith(beginning) and not (answers and deleted(outputs, record)):
+        if file and (run_id or "").startswith(beginning) and not (answers and deleted(outputs, record)):
             found[str(mark)] = Candidate(_of_journal(record), run_id, file)
     return list(found.values())
 
