@@ -21,6 +21,7 @@ import pytest
 from conftest import SMOKE
 from omegaconf import OmegaConf
 
+import inn_lab
 from inn_lab import again, identity, records, signals, standing, tracking
 from inn_lab.identity import Code
 from inn_lab.standing import Standing
@@ -630,6 +631,9 @@ def test_a_server_that_goes_away_and_comes_back(lab, runs, outputs, server, monk
     assert found["epoch"].tolist() == [0, 1, 2] and set(found["status"]) == {"FINISHED"}
     files = {file.path for file in tracking.client(outputs).list_artifacts(found["run_id"][0])}
     assert files == {"config.yaml", "confusion.csv", "confusion.png", "weights.safetensors"}
+    (outputs / "jobs").rename(outputs / "away")  # the network is loaded from the server
+    assert inn_lab.load(found["run_id"][0]).evaluate()["test/loss"] == found["test/loss"][0]
+    (outputs / "away").rename(outputs / "jobs")
 
     with begun(outputs) as run:  # what a server refuses, and what it takes
         run.metrics({"val/acc_end": 0.5, "nan": math.nan, "grad norm (L2)": 2.0}, epoch=0)
