@@ -13,7 +13,7 @@ def main(words: Sequence[str]) -> int:
     """
     from inn_lab import config, loading
     from inn_lab.errors import ConfigError
-    from inn_lab.identity import short
+    from inn_lab.identity import code, short
 
     try:
         if not words or "=" in words[0] or words[0].startswith("-"):
@@ -26,8 +26,9 @@ def main(words: Sequence[str]) -> int:
         print(f"evaluate: {error}", file=sys.stderr)
         return 2
     cfg, about = loaded.cfg, loaded.about
+    other = "" if about.code == code(cfg).digest else "other code, "
     name = cfg.model._target_.rpartition(".")[2]
-    print(f"{name} of {about.experiment}, job {about.identity}, trained by {short(about.commit)}")
+    print(f"{name} of {about.experiment}, job {about.identity}, trained by {other}{short(about.commit)}")
     print(f"tested on {loaded.data.sizes['test']} examples, {config.source(cfg)}, seed {cfg.seed}, {loaded.device}")
     for key, value in found.items():
         print(f"  {key:14} {value:.6g}")

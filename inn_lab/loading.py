@@ -30,8 +30,8 @@ FREE = ("data", "source", "objective", "trainer", "seed", "outputs")  # what doe
 class Loaded:
     """A trained network, ready to be tested, pruned or trained on.
 
-    model: as it was when its run ended, on `device`. cfg: the configuration of its run, but for where and on what it runs.
-    about: what the file of its weights says of the run.
+    model: as it was when its run ended, on `device`, in torch's mode for tests. cfg: the configuration of its run, but for
+    where and on what it runs. about: what the file of its weights says of the run.
     """
 
     model: Model
@@ -110,7 +110,7 @@ def load(run: str | Path, outputs: str | Path | None = None, **values: object) -
         weights.fill(model, state)
     except ConfigError as error:
         raise ConfigError(f"{run}: {error}; {_made_by(about)}") from error
-    return Loaded(model.to(device), cfg, about)
+    return Loaded(model.to(device).eval(), cfg, about)
 
 
 def config_of(about: About, outputs: str) -> DictConfig:

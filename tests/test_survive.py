@@ -364,6 +364,7 @@ def test_a_resumed_run_ends_bit_for_bit_as_an_undisturbed_one(lab, outputs, monk
     monkeypatch.setitem(globals(), "LONG", [*LONG, f"model={model}", "n_weights=200000"])
     assert lab(*LONG)[0] == 0
     expected = tracking.read(outputs, "adhoc").set_index("epoch")[MEASURED]
+    (trained,) = outputs.glob(f"jobs/adhoc/*/files/{records.WEIGHTS}")
     outputs = outputs.with_name("again")
     monkeypatch.setenv("INN_LAB_OUTPUTS", str(outputs))
     cut_off(lab, monkeypatch, epoch=4)
@@ -375,6 +376,7 @@ def test_a_resumed_run_ends_bit_for_bit_as_an_undisturbed_one(lab, outputs, monk
     resumed = tracking.read(outputs, "adhoc")
     pd.testing.assert_frame_equal(resumed.set_index("epoch")[MEASURED], expected, check_exact=True)
     assert set(resumed["attempts"]) == {2} and set(resumed["state"]) == {"finished"}
+    assert next(outputs.glob(f"jobs/adhoc/*/files/{records.WEIGHTS}")).read_bytes() == trained.read_bytes()
     assert not list(outputs.glob("jobs/adhoc/*/checkpoint.pt"))
 
 

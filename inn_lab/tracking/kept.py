@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from inn_lab.errors import ConfigError, near
-from inn_lab.identity import NOT_SCIENCE
+from inn_lab.identity import NOT_SCIENCE, content
 from inn_lab.records import WEIGHTS, Record, read_json
 from inn_lab.schema import Config
 from inn_lab.tracking.journal import deleted, entries, here
@@ -56,7 +56,7 @@ def weights_of(run: str | Path, outputs: str | Path, values: Mapping[str, object
 
     Raises ConfigError unless one run is meant, and for one that has kept no weights.
     """
-    if file := _by_path(Path(run).expanduser(), values):
+    if file := _by_path(Path(os.path.expanduser(run)), values):
         return file
     found = _meant(str(run), outputs, values)
     return found.file or _download(found, outputs)
@@ -72,9 +72,9 @@ def settle(cfg: DictConfig) -> None:
 
 
 def _download(run: Candidate, outputs: str | Path) -> Path:
-    """A run's artifact, as a file that is named by its digest."""
-    file = Path(outputs) / "trained" / f"{run.values['weights']}.{WEIGHTS}"
-    if file.exists():
+    """A run's artifact, in a file that is named after the run. One that is there already is taken if its digest is right."""
+    file, digest = Path(outputs) / "trained" / f"{run.run_id}.{WEIGHTS}", run.values["weights"]
+    if str(content(str(file))).startswith(digest):
         return file
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -83,14 +83,16 @@ def _download(run: Candidate, outputs: str | Path) -> Path:
             there = client(outputs).download_artifacts(str(run.run_id), WEIGHTS, folder)
         except Exception as error:  # MLflow's, or its artifact store's
             raise ConfigError(f"{run.name}: MLflow does not give its {WEIGHTS} ({why(error)}); {WAYS}") from error
+        if not str(content(there)).startswith(digest):
+            raise ConfigError(f"{run.name}: its {WEIGHTS} in MLflow is not the one that the run has kept, by its tag weights")
         return Path(there).replace(file)
 
 
 def _by_path(path: Path, values: Mapping[str, object]) -> Path | None:
     """The file that a path names; None if it names neither a file nor a record."""
-    is_record = (path / "about.json").is_file()
+    is_record = os.path.isfile(path / "about.json")  # which says False of what cannot be a name
     file = Record(path).weights if is_record else path
-    if file.is_file():
+    if os.path.isfile(file):
         if values:
             raise ConfigError(f"{path}: this is one run already; {', '.join(values)} cannot choose among several")
         return file
