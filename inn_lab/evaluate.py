@@ -25,6 +25,9 @@ def main(words: Sequence[str]) -> int:
     except ConfigError as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # the data that are drawn are kept there
+        print(f"evaluate: {error}; make room, change the permissions, or set outputs=… (INN_LAB_OUTPUTS)", file=sys.stderr)
+        return 2
     cfg, about = loaded.cfg, loaded.about
     other = "" if about.code == code(cfg).digest else "other code, "
     name = cfg.model._target_.rpartition(".")[2]

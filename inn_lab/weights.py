@@ -139,6 +139,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], About]:
             if text is None:
                 raise ConfigError(f"{path}: the lab has not written this file; {ways}")
             of = About(**json.loads(text))
+            if not all(isinstance(table, dict) for table in (of.config, of.schemas, of.masked)):
+                raise TypeError("its text is damaged")
             return unpacked({name: file.get_tensor(name) for name in file.keys()}, of), of  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise ConfigError(f"{path}: it cannot be read ({' '.join(str(error).split())}); {ways}") from error

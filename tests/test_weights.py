@@ -165,6 +165,7 @@ def test_files_that_are_none_of_the_labs_are_refused(lab, outputs, tmp_path):
         ({"schemas": about.schemas | {"model": "Later"}}, "model: this lab has no schema Later; the weights are of"),
         ({"config": {**about.config, "lr": "???"}}, "lr: it has no value in this file; the weights are of"),
         ({"more": 1}, "it cannot be read"),
+        ({"masked": []}, "it cannot be read"),
     ):
         save_file(state, bad, {weights.KEY: json.dumps(text | change)})
         refused(said)
@@ -196,6 +197,7 @@ def test_evaluate_tests_on_other_data(lab, outputs, runs, capsys, made_mnist):
     few = ["data.n_train=20", "data.n_val=30", "data.n_test=30", "data=uniform_anomaly"]
     code, out, _ = call(folder, "source=mnist", f"source.root={made_mnist}", *few)
     assert code == 0 and "tested on 30 examples, mnist, seed 0" in out
+    (made_mnist / "file").touch()
     for words, said in (
         ([], "name a run"),
         (["R=0.2"], "name a run"),
@@ -210,6 +212,7 @@ def test_evaluate_tests_on_other_data(lab, outputs, runs, capsys, made_mnist):
         ([folder, "seed"], "seed: cannot be read"),
         ([folder, "trainer=gpu"], "" if torch.cuda.is_available() else "trainer=gpu: torch sees no CUDA device"),
         (["nothing"], "nothing: in "),
+        ([folder, f"outputs={made_mnist}/file"], "make room, change the permissions, or set outputs"),
     ):
         code, out, err = call(*words)
         assert not said or (code == 2 and not out and err.startswith("evaluate: ") and said in err and err.count("\n") == 1)
