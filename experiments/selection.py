@@ -1,9 +1,7 @@
 """Which runs are drawn in one figure: those that are alike in everything except its axes and the seed."""
 
-import math
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
@@ -14,6 +12,7 @@ from inn_lab import tracking
 from inn_lab.errors import ConfigError, near
 from inn_lab.identity import IMPLIED, NOT_SCIENCE
 from inn_lab.schema import Config
+from inn_lab.tracking import meaning
 
 NONE_FINISHED = "no such run has finished yet"
 NAMES = {"run_id", "start", "record"}  # different in every run
@@ -89,22 +88,15 @@ def chosen(runs: pd.DataFrame, column: str, value: str) -> pd.DataFrame:
     return found
 
 
-def meaning(text: str) -> float | str | None:
-    """A value, however it is written: 1e-3 is 0.001, True is true; null, None and missing values are None."""
-    with suppress(ValueError):
-        value = float(text)
-        return None if math.isnan(value) else value if math.isfinite(value) else text
-    word = text.lower()
-    return None if word in ("null", "none") else word if word in ("true", "false") else text
-
-
 def folder_of(wanted: Mapping[str, str]) -> str:
     """The choice as a folder's name ("" for none), so that its figures do not replace others."""
     return re.sub(r"[^\w=.,+-]", "_", ",".join(f"{key}={value}" for key, value in sorted(wanted.items())))[:200]
 
 
 def _filled(column: pd.Series, value: object) -> pd.Series:
-    """Params are text unless all of them are numbers."""
+    """Params are text unless all of them are numbers, and a missing number is null."""
+    if value is None:
+        return column if pd.api.types.is_numeric_dtype(column) else column.fillna("null")
     return column.fillna(value if pd.api.types.is_numeric_dtype(column) else str(value))
 
 

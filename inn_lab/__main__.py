@@ -35,7 +35,13 @@ if TYPE_CHECKING:
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 UNREACHABLE = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT}
 # The modules with their main(), which reads its own words, if it takes any.
-COMMANDS = {"doctor": "inn_lab.doctor", "figures": "experiments.__main__", "new": "inn_lab.new", "ui": "inn_lab.ui"}
+COMMANDS = {
+    "doctor": "inn_lab.doctor",
+    "evaluate": "inn_lab.evaluate",
+    "figures": "experiments.__main__",
+    "new": "inn_lab.new",
+    "ui": "inn_lab.ui",
+}
 WORDLESS = {"doctor", "ui"}
 MISTAKES = (errors.ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 

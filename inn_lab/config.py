@@ -157,6 +157,8 @@ def check(cfg: DictConfig) -> None:
     flag = OmegaConf.select(cfg, "objective.flag")
     if (given := OmegaConf.select(cfg, "data.flag", default=flag)) != flag:
         raise ConfigError(f"data.flag={given}: it follows objective.flag={flag}; set that one")
+    if cfg.start_from is not None and OmegaConf.select(cfg, "model._target_") is None:
+        raise ConfigError(f"start_from={cfg.start_from}: there is no model that could begin with weights; leave it out")
     _check_study(cfg)
 
 

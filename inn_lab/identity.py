@@ -39,12 +39,13 @@ NOT_SCIENCE = {
     "trainer.device",
     "trainer.progress",
     "trainer.checkpoint_s",
+    "trainer.keep_weights",
 }
-FILES = {"data.path", "model.path"}  # what is in them counts, not where they are
+FILES = {"data.path", "model.path", "start_from"}  # what is in them counts, not where they are
 
 # Keys that came later, and the value that all runs had in effect before. At that value they do not count, so that the runs from
 # before stay the same runs. A new key is entered here; tests/identities.json tells if it is not.
-LATER: dict[str, object] = {"data.redraw": True, "data.probability": 1.0, "model.init_bias": "zero"}
+LATER: dict[str, object] = {"data.redraw": True, "data.probability": 1.0, "model.init_bias": "zero", "start_from": None}
 # What a run without one of these keys had in effect: the key came later, or is gone. Reports draw it with those that have it.
 IMPLIED = {**LATER, "data.flag": True, "trainer.precision": "32-true"}
 

@@ -15,7 +15,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from inn_lab import config, identity, machine
+from inn_lab import config, identity, machine, weights
 from inn_lab.data import load
 from inn_lab.errors import ConfigError, NotHere
 from inn_lab.models.base import Model
@@ -40,7 +40,17 @@ def build(cfg: DictConfig, device: torch.device) -> Callable[..., Job]:
     check_model(cfg, make, data, device)
     seed_globals(cfg.seed, "model")
     model = make(generator=generator(cfg.seed, "model"))
+    if cfg.start_from is not None:
+        start(model, cfg.start_from)
     return functools.partial(ModelJob, **common, model=model, make=make, objective=part_of(cfg, "objective")())
+
+
+def start(model: Model, file: str) -> None:
+    """Gives a model the weights of another run. Raises ConfigError where they do not fit."""
+    try:
+        weights.fill(model, weights.read(Path(file))[0])
+    except ConfigError as error:
+        raise ConfigError(f"start_from={file}: {error}") from error
 
 
 def define(cfg: DictConfig, made: dict[str, Any], device: torch.device | None = None) -> None:

@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from inn_lab.identity import Code, short
 
 BEAT = 10  # seconds between two signs of life
+WEIGHTS = "weights.safetensors"  # the artifact that holds what was trained, see inn_lab.weights
 SILENT = 60  # seconds after which a job on another machine counts as dead
 
 
@@ -57,6 +58,7 @@ class Record:
         self.journal = folder / "journal.jsonl"  # what MLflow shall hold, see tracking
         self.delivered = folder / "delivered.json"  # how much of the journal it does hold
         self.pending = folder / "pending"  # there while that isn't all
+        self.weights = folder / "files" / WEIGHTS
         self.checkpoint = folder / "checkpoint.pt"
         self._done = folder / "done.json"
         self._beat = folder / "heartbeat"

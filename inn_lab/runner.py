@@ -29,6 +29,7 @@ def run(cfg: DictConfig) -> Outcome:
     """
     signals.listen()
     config.check(cfg)
+    tracking.settle(cfg)
     hydra: Any = HydraConfig.get()  # a DictConfig, which Hydra calls by its dataclass
     asked = Asked.by(cfg, hydra)
     begin, why = None, ""

@@ -43,6 +43,7 @@ class Config:
     seed: Seed = MISSING
     seq_len: SequenceLength = MISSING
     outputs: str = MISSING
+    start_from: str | None = MISSING
     resume: Annotated[bool | str, Range(lambda v: v in (True, False, "any"), "true, any or false", "any")] = MISSING
     source: Any = MISSING
     model: Any = MISSING
@@ -80,6 +81,7 @@ class Trainer:
     checkpoint_s: Seconds = MISSING
     gradient_clip_val: Annotated[float, real(lambda v: v > 0, "a gradient's norm is a positive number", 1)] | None = MISSING
     progress: bool = MISSING
+    keep_weights: bool = MISSING
 
 
 @dataclass

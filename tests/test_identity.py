@@ -48,7 +48,12 @@ def test_a_key_that_came_later_counts_where_it_differs(monkeypatch):
 
 @pytest.mark.parametrize(
     "key, value, wrong",
-    [("data.flag", "True", "False"), ("trainer.precision", "32-true", "bf16-mixed"), ("model.later", 0.5, 0.7)],
+    [
+        ("data.flag", "True", "False"),
+        ("trainer.precision", "32-true", "bf16-mixed"),
+        ("model.later", 0.5, 0.7),
+        ("start_from", "null", "a"),
+    ],
 )
 def test_runs_from_before_a_key_are_drawn_with_those_that_have_it(monkeypatch, key, value, wrong):
     monkeypatch.setitem(identity.IMPLIED, "model.later", 0.5)

@@ -112,7 +112,7 @@ def test_a_command_is_the_first_word(lab, monkeypatch, name, module):
     "words, message",
     [
         ("figurs", "figurs: this is no command and no KEY=VALUE; did you mean figures?"),
-        ("lstm -m", "lstm: this is no command and no KEY=VALUE; known are: doctor, figures, new, ui"),
+        ("lstm -m", "lstm: this is no command and no KEY=VALUE; known are: doctor, evaluate, figures, new, ui"),
         ("source=digits figures", "figures: it comes first: inn-lab figures …"),
         ("doctor source=digits", "source=digits: doctor takes no words; INN_LAB_OUTPUTS names another folder of runs"),
     ],

@@ -21,6 +21,7 @@ import pytest
 from conftest import SMOKE
 from omegaconf import OmegaConf
 
+import inn_lab
 from inn_lab import again, identity, records, signals, standing, tracking
 from inn_lab.identity import Code
 from inn_lab.standing import Standing
@@ -363,6 +364,7 @@ def test_a_resumed_run_ends_bit_for_bit_as_an_undisturbed_one(lab, outputs, monk
     monkeypatch.setitem(globals(), "LONG", [*LONG, f"model={model}", "n_weights=200000"])
     assert lab(*LONG)[0] == 0
     expected = tracking.read(outputs, "adhoc").set_index("epoch")[MEASURED]
+    (trained,) = outputs.glob(f"jobs/adhoc/*/files/{records.WEIGHTS}")
     outputs = outputs.with_name("again")
     monkeypatch.setenv("INN_LAB_OUTPUTS", str(outputs))
     cut_off(lab, monkeypatch, epoch=4)
@@ -374,6 +376,7 @@ def test_a_resumed_run_ends_bit_for_bit_as_an_undisturbed_one(lab, outputs, monk
     resumed = tracking.read(outputs, "adhoc")
     pd.testing.assert_frame_equal(resumed.set_index("epoch")[MEASURED], expected, check_exact=True)
     assert set(resumed["attempts"]) == {2} and set(resumed["state"]) == {"finished"}
+    assert next(outputs.glob(f"jobs/adhoc/*/files/{records.WEIGHTS}")).read_bytes() == trained.read_bytes()
     assert not list(outputs.glob("jobs/adhoc/*/checkpoint.pt"))
 
 
@@ -629,7 +632,10 @@ def test_a_server_that_goes_away_and_comes_back(lab, runs, outputs, server, monk
     found = runs("adhoc")
     assert found["epoch"].tolist() == [0, 1, 2] and set(found["status"]) == {"FINISHED"}
     files = {file.path for file in tracking.client(outputs).list_artifacts(found["run_id"][0])}
-    assert files == {"config.yaml", "confusion.csv", "confusion.png"}
+    assert files == {"config.yaml", "confusion.csv", "confusion.png", "weights.safetensors"}
+    (outputs / "jobs").rename(outputs / "away")  # the network is loaded from the server
+    assert inn_lab.load(found["run_id"][0]).evaluate()["test/loss"] == found["test/loss"][0]
+    (outputs / "away").rename(outputs / "jobs")
 
     with begun(outputs) as run:  # what a server refuses, and what it takes
         run.metrics({"val/acc_end": 0.5, "nan": math.nan, "grad norm (L2)": 2.0}, epoch=0)

@@ -109,7 +109,7 @@ class GridSweeper(Sweeper):
         Raises ConfigError, with a line for each, if one is no valid configuration, or none can be defined. Those that cannot be
         defined beside others that can are listed; they will be recorded as such.
         """
-        from inn_lab import again, parts
+        from inn_lab import again, parts, tracking
         from inn_lab.identity import code
 
         checked: list[tuple[str, Code]] = []
@@ -130,6 +130,7 @@ class GridSweeper(Sweeper):
                 with open_dict(cfg):
                     del cfg["hydra"]
                 check(cfg)
+                tracking.settle(cfg)
                 foreseen.timed |= is_timed(cfg)
                 device = parts.pick_device(cfg.trainer) if here else None
                 if here:

@@ -68,6 +68,6 @@ def accuracies(job: ModelJob) -> dict[str, float]:
 
     module = Training(job.model, job.data, job.objective, job.cfg.lr)
     with quiet():
-        trainer = lightning(job, logger=None)
+        trainer = lightning(job.device, logger=None)
         (val,), (test,) = trainer.validate(module, verbose=False), trainer.test(module, verbose=False)
     return {"val_acc_end": val["val/acc_end"], "test_acc_end": test["test/acc_end"]}

@@ -1,5 +1,6 @@
 """The plain study: train, then test the last weights."""
 
+import hashlib
 import logging
 import warnings
 from collections.abc import Iterator
@@ -13,10 +14,12 @@ import matplotlib.figure
 import pandas as pd
 import torch
 
-from inn_lab import machine
+from inn_lab import machine, weights
 from inn_lab.config import source
+from inn_lab.errors import ConfigError
 from inn_lab.models import LayeredINN
 from inn_lab.models.fixed_point import NotConverged
+from inn_lab.records import WEIGHTS, write_atomically
 from inn_lab.studies import ModelJob
 from inn_lab.training.objectives import confusion
 
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
 def train(job: ModelJob, *callbacks: "Callback") -> str:
     """Trains for `trainer.max_epochs` (or `trainer.max_time` seconds), logs each epoch, tests, logs the confusion matrix (of a
-    regression the answers).
+    regression the answers), and keeps the weights.
 
     Goes on from the job's checkpoint where there is one. A run of which a loss stops being a number, in training, validation or
     test, or a weight at the end of the training, is *diverged*: it is not trained further, and not tested.
@@ -50,7 +53,7 @@ def fit_and_test(job: ModelJob, epochs: int, *callbacks: "Callback", earlier: in
     if module.diverged:
         return "diverged"
     with quiet():
-        lightning(job, logger=logger).test(module, verbose=False)
+        lightning(job.device, logger=logger).test(module, verbose=False)
     if module.diverged:
         return "diverged"
     logits, true = (torch.cat(parts) for parts in zip(*module.answers, strict=True))
@@ -58,7 +61,21 @@ def fit_and_test(job: ModelJob, epochs: int, *callbacks: "Callback", earlier: in
         job.run.table("answers", pd.DataFrame({"true": true, "answer": logits[:, 0]}))
     else:
         log_confusion(job, confusion(logits, true))
+    if job.cfg.trainer.keep_weights:
+        keep(job)
     return "finished"
+
+
+def keep(job: ModelJob) -> None:
+    """weights.safetensors among the run's artifacts: the model as it was tested. The tag `weights` is a digest of the file. A
+    line says why if there is none."""
+    try:
+        content = weights.packed(job.model, weights.about(job.model, job.cfg, job.data, job.run.record))
+    except ConfigError as error:
+        print(f"{job.title} · the weights are not kept: {error}", flush=True)
+        return
+    job.run.file(WEIGHTS, lambda path: write_atomically(path, content))
+    job.run.tag(weights=hashlib.sha256(content).hexdigest()[:12])
 
 
 def fit(
@@ -80,7 +97,7 @@ def fit(
     keeper = Checkpoint(checkpoint, cfg.checkpoint_s)
     callbacks = [keeper, *more, ShowProgress(job.title, cfg.progress)]
     with quiet():
-        trainer = lightning(job, max_epochs=epochs, logger=logger, callbacks=callbacks)
+        trainer = lightning(job.device, max_epochs=epochs, logger=logger, callbacks=callbacks)
         trained = keeper.restore(trainer, module)
         if cfg.max_time:
             timer = Timer(timedelta(seconds=max(0.0, cfg.max_time - trained)), interval="step", verbose=False)
@@ -96,8 +113,8 @@ def fit(
     return module
 
 
-def lightning(job: ModelJob, *, logger: "Logger | None", **options: Any) -> "Trainer":
-    """Lightning's trainer on the job's device, of which the lab uses no files and no output."""
+def lightning(device: torch.device, *, logger: "Logger | None", **options: Any) -> "Trainer":
+    """Lightning's trainer on a device, of which the lab uses no files and no output."""
     from inn_lab import _torchvision  # noqa: F401  (before Lightning)
 
     # isort: split
@@ -106,8 +123,8 @@ def lightning(job: ModelJob, *, logger: "Logger | None", **options: Any) -> "Tra
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     return Trainer(
-        accelerator="gpu" if job.device.type == "cuda" else "cpu",
-        devices=[job.device.index] if job.device.type == "cuda" else 1,
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=[device.index] if device.type == "cuda" else 1,
         reload_dataloaders_every_n_epochs=1,  # training sequences are drawn anew each epoch
         num_sanity_val_steps=0,
         log_every_n_steps=1,

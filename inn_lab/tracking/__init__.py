@@ -2,9 +2,10 @@
 
 from inn_lab.tracking.export import save
 from inn_lab.tracking.journal import recover
+from inn_lab.tracking.kept import settle, weights_of
 from inn_lab.tracking.run import PARENT, Run, parent, source, sweep, take_over, user
 from inn_lab.tracking.store import Unanswered, asking, client, experiment_id, experiment_name, place, reader, uri
-from inn_lab.tracking.table import numbers, read, stored, table, texts
+from inn_lab.tracking.table import meaning, numbers, read, stored, table, texts
 
 __all__ = [
     "PARENT",
@@ -14,6 +15,7 @@ __all__ = [
     "client",
     "experiment_id",
     "experiment_name",
+    "meaning",
     "numbers",
     "parent",
     "place",
@@ -21,6 +23,7 @@ __all__ = [
     "reader",
     "recover",
     "save",
+    "settle",
     "source",
     "stored",
     "sweep",
@@ -29,4 +32,5 @@ __all__ = [
     "texts",
     "uri",
     "user",
+    "weights_of",
 ]

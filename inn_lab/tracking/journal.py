@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +229,12 @@ class Journal:
 
     def _print_refusal(self, what: str, error: Exception) -> None:
         print(f"MLflow at {place(self._outputs)} refuses {what} ({why(error)}); {self._record.folder} keeps it", flush=True)
+
+
+def entries(record: Record) -> Iterator[dict]:
+    """What a journal holds, whoever writes to it. Damaged lines are left out."""
+    content = record.journal.read_bytes() if record.journal.exists() else b""
+    return filter(None, map(_entry, content.split(b"\n")))
 
 
 def _entry(line: bytes) -> dict | None:

@@ -1,9 +1,11 @@
 """Runs as a DataFrame, and the tables that they left among their artifacts."""
 
 import io
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from inn_lab.tracking.store import asking, client, reader, why
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run as MlflowRun
 
 BY_EPOCH = ("train/", "val/", "time/")  # metrics with a value for each epoch; all others have one for the run
 
@@ -53,21 +56,39 @@ def _rows(run: Stored) -> list[dict[str, object]]:
 
 def _of_mlflow(there: "MlflowClient", experiment: str) -> Iterator[Stored]:
     found = there.get_experiment_by_name(experiment)
-    token = None
-    while found:
-        page = there.search_runs([found.experiment_id], "tags.job LIKE '%'", max_results=1000, page_token=token)
-        for run in page:
-            metrics = run.data.metrics
-            tags = {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")}
-            once = {key: value for key, value in metrics.items() if not key.startswith(BY_EPOCH)}
-            one = Stored(run.info.run_id, run.info.status, run.info.start_time, {**run.data.params, **tags}, once)
-            for key in sorted(metrics.keys() - once.keys()):
-                for point in there.get_metric_history(run.info.run_id, key):
-                    one.epochs.setdefault(point.step, {})[key] = point.value
-            yield one
+    for run in jobs(there, [found.experiment_id] if found else []):
+        metrics = run.data.metrics
+        once = {key: value for key, value in metrics.items() if not key.startswith(BY_EPOCH)}
+        one = Stored(run.info.run_id, run.info.status, run.info.start_time, said(run), once)
+        for key in sorted(metrics.keys() - once.keys()):
+            for point in there.get_metric_history(run.info.run_id, key):
+                one.epochs.setdefault(point.step, {})[key] = point.value
+        yield one
+
+
+def jobs(there: "MlflowClient", experiment_ids: list[str], beginning: str = "") -> Iterator["MlflowRun"]:
+    """The jobs' runs of these experiments whose ids begin so."""
+    what, token = "tags.job LIKE '%'" + f" AND attributes.run_id LIKE '{beginning}%'" * bool(beginning), None
+    while experiment_ids:
+        page = there.search_runs(experiment_ids, what, max_results=1000, page_token=token)
+        yield from page
         token = page.token
         if not token:
             break
+
+
+def said(run: "MlflowRun") -> dict[str, str]:
+    """A run's params, and its tags but MLflow's own."""
+    return {**run.data.params, **{key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")}}
+
+
+def meaning(text: str) -> float | str | None:
+    """A value, however it is written: 1e-3 is 0.001, True is true; null, None and missing values are None."""
+    with suppress(ValueError):
+        value = float(text)
+        return None if math.isnan(value) else value if math.isfinite(value) else text
+    word = text.lower()
+    return None if word in ("null", "none") else word if word in ("true", "false") else text
 
 
 def table(outputs: str | Path | None, run_ids: Iterable[str], name: str, files: Sequence[Path] = ()) -> pd.DataFrame:
