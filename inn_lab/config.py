@@ -165,8 +165,12 @@ def check(cfg: DictConfig) -> None:
 def _type(cfg: DictConfig, group: str) -> None:
     """Gives a group's values the types of the arguments that they are for. Raises ConfigError for what is no argument."""
     node = cfg._get_node(group)
-    if not isinstance(node, DictConfig) or "_target_" not in keys(node):
+    if node is None or node._is_none():
         return  # there is no such part
+    if not isinstance(node, DictConfig):
+        raise ConfigError(f"{group}={node}: it has keys of its own, {group}.KEY=VALUE; leave it out for the usual one")
+    if "_target_" not in keys(node):
+        return  # sizes for data that are not there, from scale=smoke
     try:
         check_value(f"{group}._target_", node._target_, Target)
     except OmegaConfBaseException as error:  # taken over from a key that is not there

@@ -20,6 +20,7 @@ from inn_lab.errors import ConfigError
 from inn_lab.explain import CONF, explain
 from inn_lab.identity import LATER, NOT_SCIENCE, short
 from inn_lab.models.base import Model
+from inn_lab.ranges import arguments
 from inn_lab.training.objectives import Objective
 from inn_lab.weights import About
 
@@ -127,6 +128,11 @@ def config_of(about: About, outputs: str) -> DictConfig:
                 known = schema.SCHEMAS.get(f"{group}_schema")
                 cfg[group] = OmegaConf.structured(known) if known else {}
         cfg = OmegaConf.merge(cfg, about.config)
+        for key, value in LATER.items():
+            group, _, name = key.rpartition(".")
+            made = config.named(cfg, group) if group in config.BUILT else None
+            if made and name in (arguments(made) or ()) and name not in cfg[group]:
+                cfg[group][name] = value
         with initialize_config_dir(str(CONF), version_base="1.3"):
             here = compose("config")
         for key in OmegaConf.missing_keys(cfg):
