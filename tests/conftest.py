@@ -1,6 +1,7 @@
 """What the tests share: the door called in this process, and runs read back from an MLflow of their own."""
 
 import contextlib
+import gc
 import hashlib
 import os
 import shutil
@@ -10,6 +11,9 @@ from pathlib import Path
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ["OMP_NUM_THREADS"] = "1"  # small models on two threads wait for each other; before torch is imported
+MEMORY = Path("/dev/shm")  # Linux: hundreds of databases and journals are written through to a disk, and here at once
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2**32:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 from inn_lab import _torchvision  # noqa: F401  (before anything imports torchvision)
 
@@ -23,6 +27,13 @@ from inn_lab import __main__ as door
 from inn_lab import signals, tracking
 from inn_lab.data import sources
 from inn_lab.tracking import store
+
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # or each collection looks at all that was imported
+
 
 SMOKE = ["source=digits", "scale=smoke", "trainer.progress=false"]
 
