@@ -11,9 +11,6 @@ from pathlib import Path
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ["OMP_NUM_THREADS"] = "1"  # small models on two threads wait for each other; before torch is imported
-MEMORY = Path("/dev/shm")  # Linux: hundreds of databases and journals are written through to a disk, and here at once
-if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2**32:
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 from inn_lab import _torchvision  # noqa: F401  (before anything imports torchvision)
 
@@ -28,14 +25,18 @@ from inn_lab import signals, tracking
 from inn_lab.data import sources
 from inn_lab.tracking import store
 
+SMOKE = ["source=digits", "scale=smoke", "trainer.progress=false"]
+
+
+def pytest_configure() -> None:
+    memory = Path("/dev/shm")  # Linux's: hundreds of databases and journals are written through to a disk
+    if memory.is_dir() and shutil.disk_usage(memory).free > 2**32:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
 def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()  # or each collection looks at all that was imported
-
-
-SMOKE = ["source=digits", "scale=smoke", "trainer.progress=false"]
 
 
 @pytest.fixture(scope="session")

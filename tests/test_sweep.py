@@ -1,11 +1,7 @@
 """Sweeps: which jobs they have, what MLflow holds afterwards, and that seeds mean what they say."""
 
 import multiprocessing
-import os
 import signal
-import subprocess
-import sys
-import time
 from functools import partial
 from types import SimpleNamespace
 
