@@ -25,6 +25,9 @@ CONF = Path(__file__).parent.parent / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
 
+SHORT = {"pruning": ["pruning.epochs=1"], "pace": ["data.n_train=100"], "sru_equivalence": ["study.steps=10"]}
+
+
 def first_jobs(name: str) -> list[list[str]]:
     """The first job of each of an experiment's grids."""
     grids = (
@@ -58,7 +61,7 @@ def paper():
 def test_every_experiment_runs_from_end_to_end(lab, runs, outputs, monkeypatch, capsys, paper, name):
     """A job of each kind in its grids, then its figures and claims. The first jobs of the other grids are built."""
     monkeypatch.setattr(door, "paper", paper)
-    short = ["trainer.max_epochs=1", *{"pruning": ["pruning.epochs=1"], "pace": ["data.n_train=200"]}.get(name, [])]
+    short = ["trainer.max_epochs=1", *SHORT.get(name, ())]
     jobs = first_jobs(name)
     run = kinds(jobs)
     for job in jobs:
