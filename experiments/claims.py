@@ -74,19 +74,20 @@ def unlike(claim: Claim, runs: pd.DataFrame, asked: Mapping[str, object]) -> str
     A verdict needs `scale=paper`, the claim's setting, and runs that are at least as long as `asked`. If the claim depends on
     the data, it also needs the data of its source (`THEIRS`); a claim of another, such as the user's own, is for any data.
     """
-    if set(runs["scale"]) != {"paper"}:
+    if set(runs["scale"].unique()) != {"paper"}:
         return OTHER_SCALE
-    if any(value is not None and set(runs[key].dropna()) != {value} for key, value in claim.setting.items()):
+    if any(value is not None and set(runs[key].dropna().unique()) != {value} for key, value in claim.setting.items()):
         return OTHER_SETTING
     if not claim.images:
         return None
-    sources = set(runs["source"])
+    sources = set(runs["source"].unique())
     theirs = THEIRS.get(claim.source.split()[0])
     if len(sources) != 1 or (theirs is not None and not sources <= theirs):
         return OTHER_DATA
     least = {**asked, **({"trainer.max_epochs": claim.epochs} if claim.epochs else {})}
-    done = trained(runs)
-    short = any(done[key].min() < value for key, value in least.items() if value is not None and key in done)
+    keys = [key for key, value in least.items() if value is not None and key in runs]
+    done = trained(runs[["state", *keys]])
+    short = any(done[key].min() < least[key] for key in keys)
     return SHORT if short else None
 
 

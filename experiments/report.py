@@ -21,6 +21,7 @@ from experiments import verdicts
 from inn_lab.errors import ConfigError
 from inn_lab.identity import short
 
+DPI = 150  # of a PNG
 FEW_EXAMPLES = 200  # if a run does not say on how many it was tested
 NONE_SHOWN = "none of the runs that its figures show has finished yet"
 ACC_END = "ACC_end: the share of inputs (sequences, images, strings) whose last output is right"
@@ -47,10 +48,10 @@ def colour(R: float) -> tuple[float, ...]:
 
 def trained(runs: pd.DataFrame, **values: object) -> pd.DataFrame:
     """The runs that trained, to the end or until they diverged, and that have these values in these columns."""
-    found = runs[runs["state"].isin(["finished", "diverged"])]
+    those = runs["state"].isin(["finished", "diverged"])
     for column, value in values.items():
-        found = found[found[column] == value] if column in found else found[:0]  # runs of LSTMs alone have no column model.init
-    return found
+        those &= runs[column] == value if column in runs else False  # runs of LSTMs alone have no column model.init
+    return runs[those]  # one copy: a row is long
 
 
 def grid(panels: int) -> tuple[Figure, list[Axes]]:
@@ -121,7 +122,8 @@ def each(runs: pd.DataFrame, column: str) -> pd.Series:
 def tails(runs: pd.DataFrame, metric: str) -> pd.Series:
     """The mean of a metric over the last tenth of the epochs, per run."""
     last = runs.groupby("run_id")["epoch"].transform("max")
-    return runs[runs["epoch"] > last - (last + 1) / 10].groupby("run_id")[metric].mean()
+    late = runs["epoch"] > last - (last + 1) / 10
+    return runs.loc[late, metric].groupby(runs.loc[late, "run_id"]).mean()
 
 
 def finals(runs: pd.DataFrame) -> pd.Series:
@@ -145,7 +147,8 @@ def arm(runs: pd.DataFrame, values: Callable[[pd.DataFrame], pd.Series] = finals
 
 def arms(runs: pd.DataFrame, by: str, values: Callable[[pd.DataFrame], pd.Series] = finals) -> dict[Any, pd.Series]:
     """An arm for each value of a column, in their order."""
-    return {value: arm(part, values) for value, part in runs.groupby(by)}
+    measured, at, seeds = values(runs), each(runs, by), each(runs, "seed")
+    return {value: part.groupby(seeds).mean() for value, part in measured.groupby(at)}
 
 
 def spread(runs: pd.DataFrame, arms: Iterable[pd.Series], examples: str = "data.n_val") -> float:
@@ -194,10 +197,10 @@ def provenance(runs: pd.DataFrame) -> str:
     def values(column: str) -> str:
         return ", ".join(map(str, sorted(done[column].dropna().unique()))) if column in done else "?"
 
-    seeds, commits = done["seed"].nunique(), sorted(set(map(short, done["commit"])))
+    seeds, commits = done["seed"].nunique(), sorted(set(map(short, done["commit"].unique())))
     timed = "machine.threads" in done  # runs that measure times or are ended by a clock depend on the machine
-    series = any(str(data).endswith("anomaly") for data in done["data"])
-    images, learnt = set(done["data"]) != {"none"}, "epoch" in done
+    series = any(str(data).endswith("anomaly") for data in done["data"].unique())
+    images, learnt = set(done["data"].unique()) != {"none"}, "epoch" in done
     clock = done["trainer.max_time"].dropna().unique() if "trainer.max_time" in done else []
     length = ", ".join(f"{seconds:g} seconds" for seconds in clock) or f"{values('trainer.max_epochs')} epochs"
     fixed = [f"{name} {values(column)}" for column, name in FIXED.items() if column in done and done[column].nunique() == 1]
@@ -232,9 +235,13 @@ def write(name: str, figures: Mapping[str, Figure], runs: pd.DataFrame, folder: 
         axes = [label for axes in figure.axes for label in (axes.get_xlabel(), axes.get_ylabel())]
         lines = [provenance(runs), *([ACC_END] if "ACC_end" in " ".join(axes) else [])]
         figure.text(0.5, 0.0, "\n".join(lines), ha="center", va="top", fontsize=6, color="dimgray")
+        figure.set_dpi(DPI)
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)  # it is laid out: once for both files
+        box = figure.get_tightbbox().padded(0.1)
         for kind in ("png", "pdf"):
             paths.append(folder / f"{file}.{kind}")
-            figure.savefig(paths[-1], dpi=150, bbox_inches="tight")
+            figure.savefig(paths[-1], dpi=DPI, bbox_inches=box)
     for file, table in {name: runs, **{f"{name}_{key}": table for key, table in tables.items()}}.items():
         paths.append(folder / f"{file}.csv")
         table.to_csv(paths[-1], index=False)

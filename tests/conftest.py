@@ -1,6 +1,7 @@
 """What the tests share: the door called in this process, and runs read back from an MLflow of their own."""
 
 import contextlib
+import gc
 import hashlib
 import os
 import shutil
@@ -25,6 +26,17 @@ from inn_lab.data import sources
 from inn_lab.tracking import store
 
 SMOKE = ["source=digits", "scale=smoke", "trainer.progress=false"]
+
+
+def pytest_configure() -> None:
+    memory = Path("/dev/shm")  # Linux's: hundreds of databases and journals are written through to a disk
+    if memory.is_dir() and shutil.disk_usage(memory).free > 2**32:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # or each collection looks at all that was imported
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,21 @@
 """Every experiment's YAML, and every choice of every group: composed, built, run for a batch."""
 
+import copy
 import importlib
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from conftest import SMOKE
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
 
+from experiments import __main__ as door
 from experiments import claims, selection
-from experiments.__main__ import main, names
 from experiments.verdicts import AGREES, DIFFERS
 from hydra_plugins.inn_lab_grid.sweeper import combine
 from inn_lab import parts, schema, tracking
@@ -19,6 +23,9 @@ from inn_lab.errors import ConfigError
 
 CONF = Path(__file__).parent.parent / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+
+SHORT = {"pruning": ["pruning.epochs=1"], "pace": ["data.n_train=100"], "sru_equivalence": ["study.steps=10"]}
 
 
 def first_jobs(name: str) -> list[list[str]]:
@@ -30,25 +37,49 @@ def first_jobs(name: str) -> list[list[str]]:
     return [combine([{key: f"{key}={value}" for key, value in grid.items()}], [], parser)[0] for grid in grids]
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_runs_from_end_to_end(lab, runs, outputs, monkeypatch, capsys, name):
-    """A job of each of its grids, then its figures and claims."""
-    jobs = first_jobs(name)
+def composed(*words: str) -> DictConfig:
+    schema.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", [*SMOKE, *words])
+
+
+def kinds(jobs: list[list[str]]) -> list[list[str]]:
+    """The first of the jobs with the same choices (model, data, …)."""
+    first: dict[tuple[str, ...], list[str]] = {}
     for job in jobs:
-        words = ["source=digits", "scale=smoke", "trainer.progress=false", *job, "trainer.max_epochs=1"]
-        words += {"pruning": ["pruning.epochs=1"], "pace": ["data.n_train=200"]}.get(name, [])
-        assert lab(f"experiment={name}", *words)[0] == 0
-    assert list(runs(name).drop_duplicates("run_id")["state"]) == ["finished"] * len(jobs)
+        first.setdefault(tuple(word for word in job if (CONF / word.partition("=")[0]).is_dir()), job)
+    return list(first.values())
+
+
+@pytest.fixture(scope="module")
+def paper():
+    """`claims.paper`, which composes a configuration, once for each experiment."""
+    return cache(claims.paper)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_runs_from_end_to_end(lab, runs, outputs, monkeypatch, capsys, paper, name):
+    """A job of each kind in its grids, then its figures and claims. The first jobs of the other grids are built."""
+    monkeypatch.setattr(door, "paper", paper)
+    short = ["trainer.max_epochs=1", *SHORT.get(name, ())]
+    jobs = first_jobs(name)
+    run = kinds(jobs)
+    for job in jobs:
+        if job in run:
+            assert lab(f"experiment={name}", *SMOKE, *job, *short)[0] == 0
+        else:
+            parts.build(composed(f"experiment={name}", *job, *short), torch.device("cpu"))
+    assert list(runs(name).drop_duplicates("run_id")["state"]) == ["finished"] * len(run)
     monkeypatch.setattr(sys, "argv", ["experiments", name, "--outputs", str(outputs)])
-    main()
+    door.main()
     out = capsys.readouterr().out
-    assert f"{len(jobs)} of {len(jobs)} runs" in out and "scale smoke" in out
+    assert f"{len(run)} of {len(run)} runs" in out and "scale smoke" in out
     made = {path.suffix for path in (outputs / "figures").glob(f"{name}*") if path.stat().st_size > 0}
     assert made == {".png", ".pdf", ".csv"} and (outputs / "figures" / f"{name}_claims.csv").exists()
-    assert not judged(outputs, name)
+    assert not judged(outputs, name, paper(name))
 
 
-def judged(outputs: Path, name: str) -> list[str]:
+def judged(outputs: Path, name: str, asked: dict[str, object]) -> list[str]:
     """The sentences on data or training that get a verdict from these runs, were they of the source's scale and data."""
     module = importlib.import_module(f"experiments.{name}")
     runs, _ = selection.select(tracking.read(outputs, name), module.AXES, {})
@@ -58,7 +89,7 @@ def judged(outputs: Path, name: str) -> list[str]:
     }
     given = [claim for claim in module.CLAIMS if claim.images]
     like = runs.assign(scale="paper", source=min(claims.THEIRS.get(given[0].source.split()[0], {"mnist"}))) if given else runs
-    table = claims.claims_table(given, like, claims.paper(name), **tables)
+    table = claims.claims_table(given, like, asked, **tables)
     return table[table["verdict"].isin([AGREES, DIFFERS])]["sentence"].tolist()
 
 
@@ -66,17 +97,21 @@ def judged(outputs: Path, name: str) -> list[str]:
 def test_every_experiment_says_its_command_and_has_a_report(name):
     text = (CONF / f"experiment/{name}.yaml").read_text()
     assert text.splitlines()[1] == f"# python -m inn_lab experiment={name} -m"
-    assert name in names()
+    assert name in door.names()
+
+
+@pytest.fixture(scope="module")
+def chosen():
+    """`chosen("model=inn")`: the configuration with this choice, composed once."""
+    return cache(lambda word: composed("n_weights=200000", word))
 
 
 @pytest.mark.parametrize("model", sorted(path.stem for path in (CONF / "model").glob("*.yaml")))
 @pytest.mark.parametrize("data", sorted(path.stem for path in (CONF / "data").glob("*.yaml") if path.stem != "cifar10"))
-def test_every_model_runs_on_every_data(outputs, model, data):
-    """Composed and built as a job is, trained on one batch. (cifar10 on digits is mnist_classification; see test_colour.py.)"""
-    schema.register()
-    words = ["source=digits", "scale=smoke", "n_weights=200000", f"model={model}", f"data={data}"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", words)
+def test_every_model_runs_on_every_data(outputs, chosen, model, data):
+    """Built as a job is, trained on one batch. (cifar10 on digits is mnist_classification; see test_colour.py.)"""
+    cfg = copy.deepcopy(chosen(f"data={data}"))
+    cfg.model = chosen(f"model={model}").model  # no model's YAML says anything beside its own part
     if model in ("resnet", "wormhole") and data in ("reber", "sine"):
         with pytest.raises(ConfigError, match="convolutions read images, and these data are none"):
             parts.build(cfg, torch.device("cpu"))
@@ -98,17 +133,15 @@ def test_every_model_runs_on_every_data(outputs, model, data):
 def test_a_report_that_cannot_be_drawn(outputs, monkeypatch, capsys, words, message):
     monkeypatch.setattr(sys, "argv", ["experiments", *words, "--outputs", str(outputs)])
     with pytest.raises(SystemExit) as exit:
-        main()
+        door.main()
     assert exit.value.code == 2 and message in capsys.readouterr().err
 
 
 def test_what_cannot_be_drawn_does_not_keep_the_rest_from_it(lab, outputs, monkeypatch, capsys):
     for name in ("iterations", "sparsity_fixed_params"):
-        assert (
-            lab(f"experiment={name}", "source=digits", "scale=smoke", "trainer.progress=false", "trainer.max_epochs=1")[0] == 0
-        )
+        assert lab(f"experiment={name}", *SMOKE, "trainer.max_epochs=1")[0] == 0
     monkeypatch.setattr(sys, "argv", ["experiments", "lr=0.0001", "--outputs", str(outputs)])
-    main()
+    door.main()
     out = capsys.readouterr().out
     assert (
         "iterations: lr=0.0001: no run has it; there are runs with lr=0.001" in out and "sparsity_fixed_params: 1 of 1" in out

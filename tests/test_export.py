@@ -49,8 +49,9 @@ def stored(name: str, start: int = 0, **texts: str) -> Stored:
     return Stored(name, "FINISHED", start, texts, {"test/loss": 0.1}, {0: {"val/loss": 1.0}, 1: {"val/loss": 1 / 3}})
 
 
-@pytest.mark.parametrize("name", ["iterations", "sparsity_fixed_params"])  # the first has TABLES
+@pytest.mark.parametrize("name", ["iterations", pytest.param("sparsity_fixed_params", marks=pytest.mark.slow)])
 def test_a_figure_is_the_same_from_the_database_and_from_its_export(lab, call, outputs, tmp_path, monkeypatch, name):
+    """The first has TABLES, the second none."""
     for words in (["lr=0.001", "seed=0"], ["lr=0.001", "seed=1"], ["lr=0.01", "seed=0"]):
         assert lab(f"experiment={name}", *SMALL, *words)[0] == 0
     folder, elsewhere = tmp_path / "exported", tmp_path / "elsewhere"

@@ -112,6 +112,7 @@ def test_an_unknown_representation() -> None:
         represented(100, 10, hidden=[30], R=0.2, representation="spars", generator=None)
 
 
+@pytest.mark.slow  # four networks of a million weights; small ones: test_fused_execution_equals_block_by_block
 def test_the_benchmarks_slow_twin_is_the_same_network() -> None:
     """What is timed block by block gives what the fused network gives, in value and input gradient."""
     from benchmarks.block_speed import BlockByBlock, grids

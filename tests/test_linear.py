@@ -249,8 +249,8 @@ def test_csr_holds_nothing_of_the_size_of_the_matrix() -> None:
 
 
 @pytest.mark.skipif(not STATM.exists(), reason="resident memory is read from Linux's /proc")
-def test_a_thousand_training_steps_leave_memory_flat() -> None:
-    """CSR tensors as parameters leak here (pytorch #109445); a leak of the values alone would show as 80 MB."""
+def test_hundreds_of_training_steps_leave_memory_flat() -> None:
+    """CSR tensors as parameters leak here (pytorch #109445); a leak of the values alone would show as 32 MB."""
     indices, values, _ = entries(20_000, out=500, width=900)
     matrix = CSR(500, 900, indices, values.float())
     optimizer = torch.optim.Adam(matrix.parameters(), fused=True)
@@ -264,7 +264,7 @@ def test_a_thousand_training_steps_leave_memory_flat() -> None:
         return int(STATM.read_text().split()[1]) * resource.getpagesize()
 
     before = train(100)
-    assert train(1000) - before < 8e6
+    assert train(400) - before < 8e6
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,9 @@ def made(
     kind = {"R": 0.2, "model": "lstm"} if network == "lstm" else {"R": network, "model": "inn"}
     common = {"data.batch_size": batch, "data.n_train": 10_000 if fixed else 2000, "data.redraw": not fixed}
     common |= {"data.n_val": 1000, "data.n_test": 1000, "trainer.max_epochs": epochs, "model/weights": 1000}
-    first = run(n_weights=np.nan, lr=lr, **{**kind, **common, **values}).iloc[:1]
+    first = run(n_weights=np.nan, lr=lr, **{**kind, **common, **values}).iloc[[0] * epochs]
     updates = np.arange(1, epochs + 1) * steps
-    return pd.concat([first.assign(epoch=e, **{"val/acc_end": level * min(1, u / 5000)}) for e, u in enumerate(updates)])
+    return first.assign(**{"epoch": np.arange(epochs), "val/acc_end": level * np.minimum(1, updates / 5000)})
 
 
 def grid(change=None, seeds=3) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from made import run, runs
+from made import one, rows, run, runs
 
 from experiments import __main__ as door
 from experiments import report, selection
@@ -49,12 +49,12 @@ def as_the_thesis(change=None, seeds=SEEDS) -> pd.DataFrame:
     effective = {(50_000, 0.005): change.pop("effective", 0.8)}
     ends = {(n, R): end for n, at in H.items() for R, end in at.items()} | change
     made = [
-        run(R, n, end, seed=seed, **{"model/weights_effective": effective.get((n, R), 1.0) * n})
+        one(R, n, end, seed=seed, **{"model/weights_effective": effective.get((n, R), 1.0) * n})
         for (n, R), end in ends.items()
         for seed in range(seeds)
     ]
-    made += [run(model="lstm", n_weights=1_307_540, end=0.28, seed=seed) for seed in range(seeds)]
-    return runs(*made, run(0.4, 10_000, state="undefined"))
+    made += [one(model="lstm", n_weights=1_307_540, end=0.28, seed=seed) for seed in range(seeds)]
+    return rows(*made, one(0.4, 10_000, state="undefined"))
 
 
 def test_every_claim_agrees_with_runs_like_the_thesis():

@@ -13,8 +13,8 @@ from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 SHARES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
 
 
-def cut(cell: str, target: str, amount: float, right_after: float, then: list[float], seed: int = 0) -> pd.DataFrame:
-    """A made run of `pruning` that had 0.99 before the cut."""
+def cut(cell: str, target: str, amount: float, right_after: float, then: list[float], seed: int = 0) -> list[dict]:
+    """The rows of a made run of `pruning` that had 0.99 before the cut."""
     number = next(COUNTER)
     rnn = cell.startswith("rnn")
     common = {
@@ -23,26 +23,26 @@ def cut(cell: str, target: str, amount: float, right_after: float, then: list[fl
         "pruning.target": target, "pruning.amount": amount, "base/test_acc_end": 0.99, "base/val_acc_end": 0.99,
         "cut/test_acc_end": right_after, "cut/val_acc_end": right_after, "test/acc_end": then[-1],
     }  # fmt: skip
-    return pd.DataFrame([{**common, "epoch": epoch, "val/acc_end": value} for epoch, value in enumerate(then)])
+    return [{**common, "epoch": epoch, "val/acc_end": value} for epoch, value in enumerate(then)]
 
 
 SAFE = {**pruning.D_SAFE, "i2h": {"rnn_tanh": 0.7, "rnn_relu": 0.8, "lstm": 0.8, "gru": 0.8}}  # as in D's 6.2, not 7.2
 
 
 def darji(safe=SAFE, then=(0.99, 0.99), gated_back=True, cells=pruning.CELLS, seeds=(0, 1)) -> pd.DataFrame:
-    return runs(*(of_seed(safe, then, gated_back, cells, seed) for seed in seeds))
+    return pd.DataFrame([row for seed in seeds for row in of_seed(safe, then, gated_back, cells, seed)])
 
 
-def of_seed(safe, then, gated_back, cells, seed: int) -> pd.DataFrame:
+def of_seed(safe, then, gated_back, cells, seed: int) -> list[dict]:
     """A study that comes out as Darji's: no harm up to the safe share, chance beyond it, regained but for cuts of 100 %."""
-    parts = []
+    found = []
     for target in pruning.READS:
         for cell in cells:
             for amount in SHARES:
                 harmless = amount <= safe[target][cell]
                 back = amount < 1 or (gated_back and pruning.gated(cell, target))
-                parts.append(cut(cell, target, amount, 0.995 if harmless else 0.5, list(then) if back else [0.5, 0.5], seed))
-    return runs(*parts)
+                found += cut(cell, target, amount, 0.995 if harmless else 0.5, list(then) if back else [0.5, 0.5], seed)
+    return found
 
 
 def verdicts(made: pd.DataFrame) -> list[str]:
@@ -104,8 +104,8 @@ def test_when_an_accuracy_is_regained(accuracies, expected):
 def test_a_safe_share_ends_at_the_first_harm():
     """What is harmless again beyond it does not count."""
     harm = {0.4: 0.2, 0.5: 0.0}
-    made = runs(*(cut("lstm", "both", share, 0.99 - harm.get(share, 0.0), [0.99]) for share in SHARES))
-    other = runs(*(cut("lstm", "both", share, 0.99, [0.99], seed=1) for share in SHARES[1:]))
+    made = pd.DataFrame([row for share in SHARES for row in cut("lstm", "both", share, 0.99 - harm.get(share, 0.0), [0.99])])
+    other = pd.DataFrame([row for share in SHARES[1:] for row in cut("lstm", "both", share, 0.99, [0.99], seed=1)])
     assert dict(pruning.safe(pruning.cuts(runs(made, other)), "lstm", "both")) == {0: 0.3, 1: 1.0}
 
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import SMOKE
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from made import run, runs
+from made import one, rows, run, runs
 
 from experiments import model_comparison, recency, report, selection, sparsity_fixed_dims, stability, task_difficulty
 from experiments.__main__ import main
@@ -31,9 +31,9 @@ def with_losses(frame: pd.DataFrame) -> pd.DataFrame:
 def comparison(change=None, seeds=5, **common) -> pd.DataFrame:
     """`change`: {(model, data): the run's values}."""
     ends = {("inn", U): 0.8, ("lstm", U): 0.45, ("inn", R): 0.6, ("lstm", R): 0.28}
-    made = [run(0.5, model=m, data=d, seed=s, lr=1e-3, **{"end": end, **(change or {}).get((m, d), {}), **common})
+    made = [one(0.5, model=m, data=d, seed=s, lr=1e-3, **{"end": end, **(change or {}).get((m, d), {}), **common})
             for (m, d), end in ends.items() for s in range(seeds)]  # fmt: skip
-    return with_losses(runs(*made))
+    return with_losses(rows(*made))
 
 
 def confusions(frame: pd.DataFrame, change=None) -> pd.DataFrame:
@@ -53,13 +53,13 @@ def fixed_dims(change=None, seeds=SEEDS, **common) -> pd.DataFrame:
     ends = {(U, R): {0.02: 0.70, 0.05: 0.75, 0.1: 0.8, 0.2: 0.85}.get(R, 0.88) for R in GRID} | {(U, "lstm"): 0.45}
     ends |= {("random_anomaly", R): 0.48 if R == 0.02 else 0.60 for R in GRID} | {(R, "lstm"): 0.28} | (change or {})
     made = [
-        run(end=end, data=data, seed=seed, **{**LSTM, **common})
+        one(end=end, data=data, seed=seed, **{**LSTM, **common})
         if density == "lstm"
-        else run(density, np.nan, end, data=data, seed=seed, **{"model/weights": 1.9e6 * density, **common})
+        else one(density, np.nan, end, data=data, seed=seed, **{"model/weights": 1.9e6 * density, **common})
         for (data, density), end in ends.items()
         for seed in range(seeds)
     ]
-    return with_losses(runs(*made))
+    return with_losses(rows(*made))
 
 
 def rates(change=None, seeds=SEEDS, **common) -> pd.DataFrame:
@@ -69,9 +69,9 @@ def rates(change=None, seeds=SEEDS, **common) -> pd.DataFrame:
     made = {(lr, R, init): {"end": end} for (lr, R), end in ends.items() for init in ("normal", "fan_in")}
     made |= {(lr, "lstm", np.nan): {"end": end} for lr, end in ((1e-4, 0.3), (1e-3, 0.2), (4e-3, 0.1), (4e-2, 0.1))}
     made = {key: {**values, **(change or {}).get(key[:2] if key[1] == "lstm" else key, {})} for key, values in made.items()}
-    return runs(*(
-        run(lr=lr, seed=seed, **{**LSTM, **values, **common}) if density == "lstm"
-        else run(density, 1_000_000, lr=lr, seed=seed, **{"model.init": init, **values, **common})
+    return rows(*(
+        one(lr=lr, seed=seed, **{**LSTM, **values, **common}) if density == "lstm"
+        else one(density, 1_000_000, lr=lr, seed=seed, **{"model.init": init, **values, **common})
         for (lr, density, init), values in made.items() for seed in range(seeds)
     ))  # fmt: skip
 
@@ -87,8 +87,8 @@ def tasks(change=None, seeds=25, sizes=SIZES, **common) -> pd.DataFrame:
         R: dict.fromkeys(SIZES, 0.65) | {6_000: 0.1, 15_000: 0.2, 30_000: 0.4},
     }
     ends = {data: {**at, **(change or {}).get(data, {})} for data, at in ends.items()}
-    return runs(*(
-        run(0.2, n, end, data=data, seed=s, **common)
+    return rows(*(
+        one(0.2, n, end, data=data, seed=s, **common)
         for data, at in ends.items() for n, end in at.items() if n in sizes for s in range(seeds)
     ))  # fmt: skip
 

@@ -1,10 +1,12 @@
 """The reports on Kale 2024's 3.3 to 3.5, on made runs: what each claim says to runs that agree, differ or are too few."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made import run, runs
+from made import one, rows, runs
 
 from experiments import recurrence, report, representations, selection, weight_distribution
 from experiments.claims import OTHER_DATA, OTHER_SCALE, claims_table
@@ -23,14 +25,19 @@ def verdicts(module, frame: pd.DataFrame) -> list[str]:
     return list(claims_table(module.CLAIMS, frame, **tables(module, frame))["verdict"])
 
 
-def network(model: str, R=0.2, end=0.5, loss=(1.0, 1.0), **values) -> pd.DataFrame:
-    """A run of one of K's models that ends with these training and validation losses."""
+def network(model: str, R=0.2, end=0.5, loss=(1.0, 1.0), **values) -> dict[str, object]:
+    """A run of one of K's models that ends with these training and validation losses, for `frame_of`."""
     size = {"model/depth": 1312, "model/width": 3812}
     common = {"seq_len": 10, "model.hidden": HIDDEN, "model.R": R, "data.n_val": 20_000, "test/acc_end": end, **size}
-    made = run(R, np.nan, end, model=model, **{**common, **values})
-    train, val = loss
+    common |= {"train/loss": loss[0], "val/loss": loss[1]}
+    return one(R, np.nan, end, model=model, **{**common, **values})
+
+
+def frame_of(networks: Iterable[dict[str, object]]) -> pd.DataFrame:
+    made = rows(*networks)
     early = 1 / (made["epoch"] + 1)
-    return made.assign(**{"train/loss": train + early, "val/loss": val + early, "train/acc_end": made["val/acc_end"]})
+    losses = {key: made[key] + early for key in ("train/loss", "val/loss")}
+    return made.assign(**losses, **{"train/acc_end": made["val/acc_end"]})
 
 
 INPUTS = (0, 0.001, 0.01, 0.05, 0.1, 0.2, 0.225, 0.25, 0.275, 0.3)
@@ -43,13 +50,14 @@ def by_column(change=None, inputs=INPUTS, seeds=1, **common) -> pd.DataFrame:
     """Runs as K describes them. `change`: {R_input: the run's values}."""
     ends = {R: 0.5 - abs(R - 0.25) for R in inputs}
     densities = {"model.R_hidden": np.nan, "model.R_output": 0.2, "model/weights": 1_000_268}
-    return runs(*(
+    return frame_of(
         network(
             "by_column",
             **{"model.R_input": R, "end": end, "seed": seed, **densities, **(change or {}).get(R, {}), **common},
         )
-        for R, end in ends.items() for seed in range(seeds)
-    ))  # fmt: skip
+        for R, end in ends.items()
+        for seed in range(seeds)
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,13 +97,13 @@ ABOVE = (0, 0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 def by_diagonal(test=lambda R: 0.6 - 0.1 * R, gap=lambda R: 0.2 * R, end=lambda R: 0.4 + 0.1 * R, above=ABOVE, **common):
     """Runs as K describes them: by R_above the test accuracy, the gap between the losses, the level of validation."""
     densities = {"model.R_below": np.nan, "model.R_on": 0.2, "model/weights": 1_000_268}
-    return runs(*(
+    return frame_of(
         network(
-            "by_diagonal", end=end(R), loss=(1.0, 1.0 + gap(R)),
-            **{"model.R_above": R, "test/acc_end": test(R), **densities, **common},
+            "by_diagonal",
+            **{"end": end(R), "loss": (1.0, 1.0 + gap(R)), "model.R_above": R, "test/acc_end": test(R), **densities, **common},
         )
         for R in above
-    ))  # fmt: skip
+    )
 
 
 def none(R):
@@ -149,10 +157,10 @@ def represented(change=None, densities=DENSITIES, kinds=tuple(ENDS), seeds=SEEDS
             settings = {"model.representation": kind, "model/weights": weights, "model.hidden": "[300, 20]"}
             clock = {"trainer.max_time": 40.0, "trainer.max_epochs": 1_000_000}
             clock |= {"machine.processor": "a processor", "machine.threads": 2}
-            for seed in range(seeds):
-                made = network("represented", R, seed=seed, **{**settings, **clock, **values})
-                parts.append(made[made["epoch"] < epochs].assign(**{"time/epoch_s": 40 / epochs}))
-    return runs(*parts)
+            settings |= {"time/epoch_s": 40 / epochs, "epochs": epochs}
+            parts += [network("represented", R, seed=seed, **{**settings, **clock, **values}) for seed in range(seeds)]
+    made = frame_of(parts)
+    return made[made["epoch"] < made.pop("epochs")]
 
 
 def every(kind: str, **values: object) -> dict:

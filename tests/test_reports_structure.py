@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from made import run, runs
+from made import one, rows, run, runs
 
 from experiments import dataset_gallery, fixed_point, iterations, structure, structure_outliers
 from experiments.claims import claims_table
@@ -14,20 +14,15 @@ def verdicts(module, frame: pd.DataFrame, **tables: pd.DataFrame) -> list[str]:
     return claims_table(module.CLAIMS, frame, **tables)["verdict"].tolist()
 
 
-def network(swap=0.0, test=0.927, loss=0.05, effective=1.0, transforms="both", **values) -> pd.DataFrame:
-    made = run(
-        model="layered_inn",
-        data="mnist_classification",
-        n_weights=1000,
-        **{
-            "model.swap": swap,
-            "data.transforms": transforms,
-            "test/acc_end": test,
-            "model/weights_effective": effective * 1000,
-            **values,
-        },
-    )
-    return made.assign(**{"train/loss": loss})
+def described(swap=0.0, test=0.927, loss=0.05, effective=1.0, transforms="both", **values) -> dict[str, object]:
+    """A network that is trained, for `rows`."""
+    ends = {"test/acc_end": test, "train/loss": loss, "model/weights_effective": effective * 1000}
+    common = {"model": "layered_inn", "data": "mnist_classification", "n_weights": 1000}
+    return one(**{**common, "model.swap": swap, "data.transforms": transforms, **ends, **values})
+
+
+def network(*place: float, **values) -> pd.DataFrame:
+    return rows(described(*place, **values))
 
 
 def components(frame: pd.DataFrame) -> pd.DataFrame:
@@ -69,16 +64,16 @@ def small(lost: int = 6, effective: float = 0.1, rest: float = 0.0, layered: flo
     come to `layered`."""
     made = []
     for transforms in structure_outliers.TRANSFORMS:
-        made += [network(0.0, layered if seed % 2 else 0.9, transforms=transforms, seed=seed) for seed in range(seeds)]
+        made += [described(0.0, layered if seed % 2 else 0.9, transforms=transforms, seed=seed) for seed in range(seeds)]
         for swap in (0.2, 0.5):
             fails = [seed < lost and swap == 0.5 and transforms == "both" for seed in range(seeds)]
             made += [
-                network(swap, 0.2, 0.05, effective, transforms, seed=seed)
+                described(swap, 0.2, 0.05, effective, transforms, seed=seed)
                 if fails[seed]
-                else network(swap, 0.9 - rest, 0.05, 0.8, transforms, seed=seed)
+                else described(swap, 0.9 - rest, 0.05, 0.8, transforms, seed=seed)
                 for seed in range(seeds)
             ]
-    return runs(*made)
+    return rows(*made)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_the_model_is_its_equations_in_value_and_every_gradient(inputs, hidden, 
     assert torch.equal(model(x), model.readout(got[0]))
 
 
-@steady
+@settings(steady, max_examples=10)  # each takes a tenth of a second
 @given(st.integers(1, 12), st.integers(1, 40), st.integers(0, 2**20))
 def test_the_blocks_are_the_sru_in_value_and_every_gradient(n, steps, seed) -> None:
     cell = SRU(n, n, hidden_size=n, generator=generator(seed)).core.double()

@@ -3,16 +3,20 @@
 import contextlib
 import json
 import math
+import multiprocessing
 import os
 import random
 import re
 import resource
+import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,8 +33,7 @@ from inn_lab.standing import Standing
 PROC = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the processes of a sweep are found in Linux's /proc")
 MEASURED = ["train/loss", "train/acc_end", "val/loss", "val/acc_end", "test/loss", "test/acc_end", "model/weights"]
 EPOCHS = 12
-SIX = [*SMOKE, f"trainer.max_epochs={EPOCHS}", "trainer.checkpoint_s=0", "hydra.launcher.n_jobs=2"]
-SIX += ["-m", "R=0.1,0.2", "seed=0,1,2"]
+SWEEP = [*SMOKE, f"trainer.max_epochs={EPOCHS}", "trainer.checkpoint_s=0", "hydra.launcher.n_jobs=2", "-m", "R=0.1,0.2"]
 
 
 def start(outputs: Path, *arguments: str, **environment: str) -> subprocess.Popen:
@@ -69,17 +72,6 @@ def everything(outputs: Path) -> list:
     return client.search_runs([e.experiment_id for e in client.search_experiments()], max_results=1000)
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> tuple[pd.DataFrame, float]:
-    """What the six jobs measure, and how many seconds an epoch takes."""
-    outputs = tmp_path_factory.mktemp("undisturbed")
-    code, out = run(outputs, *SIX)
-    assert code == 0, out
-    found = measured(outputs)
-    assert len(found) == 6 * EPOCHS
-    return found, sum(json.loads(mark.read_text())["seconds"] for mark in outputs.glob("jobs/adhoc/*/done.json")) / len(found)
-
-
 def lengths(outputs: Path) -> dict[Path, int]:
     """How many bytes each job of a sweep has in its journal; the sweep's own does not count."""
     jobs = outputs.glob("jobs/adhoc/[!s]*/journal.jsonl")  # a job is named by a hexadecimal hash, a sweep sweep-HASH
@@ -88,16 +80,26 @@ def lengths(outputs: Path) -> dict[Path, int]:
 
 @PROC
 @pytest.mark.parametrize(
-    "signum, times",
-    [(signal.SIGKILL, 1), *(pytest.param(signum, 10, marks=pytest.mark.slow) for signum in (signal.SIGKILL, signal.SIGTERM))],
+    "signum, times, seeds",
+    [
+        (signal.SIGKILL, 1, 2),
+        *(pytest.param(signum, 10, 3, marks=pytest.mark.slow) for signum in (signal.SIGKILL, signal.SIGTERM)),
+    ],
 )
-def test_a_sweep_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(tmp_path, undisturbed, signum, times):
+def test_a_sweep_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(lab, tmp_path, signum, times, seeds):
     """A few epochs after two jobs have gone on, so that every kill finds two at work and leaves something for the next one."""
-    moments, (expected, epoch) = random.Random(times), undisturbed
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    words, jobs, moments = [*SWEEP, f"seed=range(0,{seeds})", f"outputs={killed}"], 2 * seeds, random.Random(times)
+    code, out, _ = lab(*words[:-1], f"outputs={undisturbed}")
+    assert code == 0, out
+    expected = measured(undisturbed)
+    assert len(expected) == jobs * EPOCHS
+    marks = undisturbed.glob("jobs/adhoc/*/done.json")
+    epoch = sum(json.loads(mark.read_text())["seconds"] for mark in marks) / len(expected)
     for _ in range(times):
-        before, process = lengths(tmp_path), start(tmp_path, *SIX)
+        before, process = lengths(killed), start(killed, *words)
         begun = time.time() + 300
-        while sum(size > before.get(path, 0) for path, size in lengths(tmp_path).items()) < 2 and process.poll() is None:
+        while sum(size > before.get(path, 0) for path, size in lengths(killed).items()) < 2 and process.poll() is None:
             assert time.time() < begun
             time.sleep(0.01)
         time.sleep(moments.uniform(0, 4 * epoch))
@@ -109,19 +111,19 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(
             process.send_signal(signum)
         out, _ = process.communicate(timeout=60)
         assert process.returncode in (-signal.SIGKILL, 128 + signum, 0), out
-    code, out = run(tmp_path, *SIX)
-    assert code == 0 and "6 finished" in out, out
-    pd.testing.assert_frame_equal(measured(tmp_path), expected, check_exact=True)
-    runs = everything(tmp_path)
+    code, out, _ = lab(*words)
+    assert code == 0 and f"{jobs} finished" in out, out
+    pd.testing.assert_frame_equal(measured(killed), expected, check_exact=True)
+    runs = everything(killed)
     cut_off = [run for run in runs if "job" in run.data.tags and int(run.data.tags["attempts"]) > 1]
     assert len(cut_off) >= 2, "the kills came when there was nothing left to kill"
-    assert len(runs) == 7 and {run.info.status for run in runs} == {"FINISHED"}  # six jobs and the sweep, once each
+    assert len(runs) == jobs + 1 and {run.info.status for run in runs} == {"FINISHED"}  # the jobs and the sweep, once each
 
 
 @PROC
 def test_a_job_that_dies_takes_no_other_with_it(lab, outputs):
     """One job's process is killed, as when the memory runs out: the others finish, and the same command mends the loss."""
-    words = [*SMOKE, "trainer.max_epochs=40", "hydra.launcher.n_jobs=2", "-m", "seed=0,1"]
+    words = [*SMOKE, "trainer.max_epochs=20", "hydra.launcher.n_jobs=2", "-m", "seed=0,1"]
 
     def kill_one() -> None:
         until = time.time() + 100
@@ -567,39 +569,46 @@ def test_a_database_that_is_locked_does_not_stop_training(lab, runs, outputs, mo
     assert found["epoch"].tolist() == [0, 1, 2] and set(found["status"]) == {"FINISHED"} and found["test/acc_end"].notna().all()
 
 
-@pytest.fixture
-def server(tmp_path):
-    """start(), stop() of an MLflow server of its own, and its address."""
-    import socket
+def serve(port: int, folder: Path) -> None:
+    """What `mlflow server` runs, in this process."""
+    from mlflow import server
+    from werkzeug.serving import make_server
 
+    os.environ[server.BACKEND_STORE_URI_ENV_VAR] = f"sqlite:///{folder}/server.db"
+    os.environ[server.ARTIFACT_ROOT_ENV_VAR] = "mlflow-artifacts:/"
+    os.environ[server.ARTIFACTS_DESTINATION_ENV_VAR] = str(folder / "files")
+    os.environ[server.SERVE_ARTIFACTS_ENV_VAR] = "true"
+    make_server("127.0.0.1", port, server.app, threaded=True).serve_forever()
+
+
+@pytest.fixture
+def server(tmp_path, empty_database, monkeypatch):
+    """start(), stop() of an MLflow server of its own, and its address."""
+    forks = multiprocessing.get_context("forkserver")  # the launcher's has MLflow imported; `mlflow server` takes 10 s
+    forks.set_forkserver_preload(["inn_lab.preload"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    where = f"http://127.0.0.1:{port}"
-    command = [str(Path(sys.executable).with_name("mlflow")), "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", str(tmp_path / "files")]
-    running = []
+    where, running = f"http://127.0.0.1:{port}", []
+    shutil.copyfile(empty_database, tmp_path / "server.db")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
 
     def begin() -> None:
-        import urllib.request
-
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with (tmp_path / "server.log").open("a") as log:
-            options = {"stdout": log, "stderr": log, "start_new_session": True, "cwd": tmp_path, "env": environment}
-            running.append(subprocess.Popen(command, **options))
+        running.append(forks.Process(target=serve, args=(port, tmp_path), daemon=True))
+        running[-1].start()
         until = time.time() + 90
         while True:
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(f"{where}/health").close()
                 return
-            assert time.time() < until and running[-1].poll() is None, (tmp_path / "server.log").read_text()
-            time.sleep(0.2)
+            assert time.time() < until and running[-1].is_alive()
+            time.sleep(0.1)
 
     def end() -> None:
         if running:
             process = running.pop()
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.kill()
+            process.join()
 
     yield begin, end, where
     end()

@@ -1,11 +1,7 @@
 """Sweeps: which jobs they have, what MLflow holds afterwards, and that seeds mean what they say."""
 
 import multiprocessing
-import os
 import signal
-import subprocess
-import sys
-import time
 from functools import partial
 from types import SimpleNamespace
 
@@ -156,53 +152,52 @@ def test_the_same_command_gives_the_same_numbers_bit_for_bit(lab, runs):
     assert (first[:, [0, 1, 4]] != other[:, [0, 1, 4]]).all()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_an_interrupted_sweep_leaves_nothing_running(outputs, runs, signum):
-    command = [sys.executable, "-m", "inn_lab", "source=digits", "scale=smoke", "trainer.max_epochs=100000", "-m", "seed=0,1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy())
+@pytest.fixture
+def listening(monkeypatch):
+    """`listening()`: from here on signals are the lab's, as outside of pytest. Afterwards no job is left."""
+    listen = signals.listen
+    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    Plugins.instance()  # Hydra reads the launcher's module anew, once
+    yield listen
+    for signum, handler in handlers.items():
+        signal.signal(signum, handler)
+    for child in multiprocessing.active_children():
+        child.kill()
 
-    def at_work() -> int:
-        found = runs("adhoc") if (outputs / "mlflow.db").exists() else {}
-        return found.dropna(subset="val/loss")["run_id"].nunique() if "val/loss" in found else 0
 
-    try:
-        deadline = time.time() + 120
-        while at_work() < 2:
-            assert time.time() < deadline and process.poll() is None
-            time.sleep(0.3)
-        process.send_signal(signum)
-        _, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 128 + signum
-    assert err.strip().splitlines()[-1] == f"inn_lab: stopped by {signum.name}; the same command goes on from here"
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_leaves_nothing_running(lab, outputs, monkeypatch, listening, signum):
+    """When both of its jobs have ended an epoch."""
+    whole = board.Board.tick
+
+    def tick(self, running, waiting):
+        listening()
+        whole(self, running, waiting)
+        if sum('"val/loss"' in path.read_text() for path in outputs.glob("jobs/adhoc/*/journal.jsonl")) == 2:
+            signal.raise_signal(signum)
+
+    monkeypatch.setattr(board.Board, "tick", tick)
+    monkeypatch.setattr(launcher, "TICK", 0.05)
+    code, _, err = lab(*SMOKE, "trainer.max_epochs=100000", "hydra.launcher.n_jobs=2", "-m", "seed=0,1")
+    assert code == 128 + signum and not multiprocessing.active_children()
+    assert err.splitlines()[-1] == f"inn_lab: stopped by {signum.name}; the same command goes on from here"
     client = tracking.client(outputs)
     ended = client.search_runs([e.experiment_id for e in client.search_experiments()])
     assert len(ended) == 3  # the sweep and its two jobs
     assert {run.info.status for run in ended} == {"KILLED"}
 
 
-def test_ctrl_c_just_after_a_job_was_started_ends_that_job_too(lab, monkeypatch):
-    listen = signals.listen
-    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
-    Plugins.instance()  # Hydra reads the module anew, once
+def test_ctrl_c_just_after_a_job_was_started_ends_that_job_too(lab, monkeypatch, listening):
     whole = launcher.LocalLauncher._start
 
     def start(self, *given):
-        listen()  # as outside of pytest
+        listening()
         whole(self, *given)
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(launcher.LocalLauncher, "_start", start)
-    try:
-        code, _, err = lab(*SMOKE, "trainer.max_epochs=100000", "hydra.launcher.n_jobs=2", "resume=false", "-m", "seed=0,1")
-        left = multiprocessing.active_children()
-    finally:
-        for signum, handler in handlers.items():
-            signal.signal(signum, handler)
-        for child in multiprocessing.active_children():
-            child.kill()
-    assert (code, left) == (130, [])
+    code, _, err = lab(*SMOKE, "trainer.max_epochs=100000", "hydra.launcher.n_jobs=2", "resume=false", "-m", "seed=0,1")
+    assert code == 130 and not multiprocessing.active_children()
     assert err.splitlines()[-1] == "inn_lab: stopped by SIGINT; without resume=false the same command goes on from here"
 
 

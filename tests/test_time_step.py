@@ -62,7 +62,7 @@ def test_every_way_holds_the_same_matrix():
 
 def test_products_need_neither_images_nor_model(lab, runs):
     words = ["source=mnist", "source.root=nowhere", "scale=smoke", "trainer.progress=false"]
-    assert lab("experiment=matmul_speed", *words, "-m", "depth=500", "R=0.01")[0] == 0
+    assert lab("experiment=matmul_speed", *words, "depth=500", "R=0.01")[0] == 0
     (row,) = runs("matmul_speed").to_dict("records")
     assert (row["state"], row["model"], row["data"], row["source"]) == ("finished", "none", "none", "none")
     assert row["study.depth"] == 20 and row["machine.threads"] == torch.get_num_threads()
@@ -70,6 +70,7 @@ def test_products_need_neither_images_nor_model(lab, runs):
     assert "model/weights" not in row
 
 
+@pytest.mark.slow  # in test_experiments.py training_speed times the INN
 def test_any_model_can_be_timed_on_any_data(lab, runs):
     words = ["study=time_step", "model=lstm", "data=mnist_classification", "n_weights=200000", "study.repeats=3"]
     assert lab(*SMOKE, *words)[0] == 0

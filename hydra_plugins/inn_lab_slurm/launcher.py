@@ -128,7 +128,7 @@ def squeue_watcher(sweep: str, titles: Sequence[str]) -> Any:
             except (OSError, subprocess.SubprocessError):
                 return  # SLURM does not answer: nothing is known, and we ask again
             queued = dict(line.split("|") for line in lines)
-            mine = self._registered - self._finished
+            mine = sorted(self._registered - self._finished)
             self.say({job: queued.get(job, "ended").lower() for job in mine})
             for job in mine:
                 if job in queued:
