@@ -15,7 +15,7 @@ FILES = {"class Gated": "my_study.py", "_target_: my_study.Gated": "conf/model/g
 def blocks() -> list[tuple[str, str]]:
     """The tutorial's commands and code, in order: ("sh", a line), ("python", …), ("yaml", …)."""
     found: list[tuple[str, str]] = []
-    for fenced, kind, code, line in re.findall(r"(```(\w+)\n(.*?)```)|^    (\S.*)$", TUTORIAL.read_text(), re.S | re.M):
+    for fenced, kind, code, line in re.findall(r"(```(\w+)\n(.*?)```)|^    (\S[^\n]*)$", TUTORIAL.read_text(), re.S | re.M):
         found.append((kind, code) if fenced else ("sh", line))
     return found
 

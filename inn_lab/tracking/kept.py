@@ -112,9 +112,8 @@ def _meant(run: str, outputs: str | Path, values: Mapping[str, object]) -> Candi
         raise ConfigError(f"{run}: in {outputs} no run's id begins so; give a whole id, a folder, or an experiment's name")
     if not there:
         known = {path.name for path in (Path(outputs) / "jobs").glob("*")}
-        raise ConfigError(
-            f"{run}: in {outputs} there are no runs of it{near(run, known) if known else f'; name a file, a record, an id or an experiment; {WAYS}'}"
-        )
+        hint = near(run, known) if known else f"; name a file, a record, an id or an experiment; {WAYS}"
+        raise ConfigError(f"{run}: in {outputs} there are no runs of it{hint}")
     for key, value in values.items():
         have = {candidate.values[key] for candidate in there if key in candidate.values}
         if not have:
