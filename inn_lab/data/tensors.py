@@ -89,7 +89,7 @@ class Tensors:
             else:
                 parts = {part: cut(whole, part, asked[part]) for part, whole in zip(PARTS, found, strict=True)}
         self.batch_size, self.seed, self.device = batch_size, seed, torch.device(device)
-        self.sizes = {part: len(taken.x) for part, taken in parts.items()}
+        self.sizes = {part: len(parts[part].x) for part in PARTS}
         self.steps = max(int(taken.lengths.max()) for taken in parts.values())
         self._parts = {part: taken.to(self.device) for part, taken in parts.items()}
 
