@@ -4,6 +4,7 @@ import importlib
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -71,13 +72,16 @@ def test_every_experiment_says_its_command_and_has_a_report(name):
 
 @pytest.mark.parametrize("model", sorted(path.stem for path in (CONF / "model").glob("*.yaml")))
 @pytest.mark.parametrize("data", sorted(path.stem for path in (CONF / "data").glob("*.yaml") if path.stem != "cifar10"))
-def test_every_model_runs_on_every_data(outputs, model, data):
+def test_every_model_runs_on_every_data(outputs, tmp_path, model, data):
     """Composed and built as a job is, trained on one batch. (cifar10 on digits is mnist_classification; see test_colour.py.)"""
     schema.register()
     words = ["source=digits", "scale=smoke", "n_weights=200000", f"model={model}", f"data={data}"]
+    if data == "tensors":
+        np.savez(tmp_path / "own.npz", x=np.arange(7200).reshape(600, 3, 4) / 7200, y=np.arange(600) % 3)
+        words.append(f"data.path={tmp_path / 'own.npz'}")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", words)
-    if model in ("resnet", "wormhole") and data in ("reber", "sine"):
+    if model in ("resnet", "wormhole") and data in ("reber", "sine", "tensors"):
         with pytest.raises(ConfigError, match="convolutions read images, and these data are none"):
             parts.build(cfg, torch.device("cpu"))
         return

@@ -380,15 +380,18 @@ def test_whatever_is_typed(ask, tmp_path) -> None:  # noqa: F811
 
 
 def test_the_examples_of_the_docs(tmp_path, monkeypatch) -> None:
-    """Each piece of Python writes a file, and the data are read from it."""
+    """Each piece of Python writes a file, or two, and the data are read from it."""
     monkeypatch.chdir(tmp_path)
-    text = DOCS.read_text()
-    pieces = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    scope: dict = {}
-    for piece in pieces:
+    for name in ("Train_Combined58", "Validate", "Test"):  # as Hershey's generator makes them, smaller
+        rows = [{"x": [np.ones(25, np.float32)] * 11, "y": [0] * k + [1] + [0] * (9 - k) + [k]} for k in range(10)]
+        pd.concat([pd.DataFrame(rows)] * 2).to_parquet(f"RandomAnomaly_{name}.parquet.gzip", compression="gzip")
+    assert data("RandomAnomaly_Test.parquet.gzip").n_outputs == 10
+    text, scope = DOCS.read_text(), {}
+    for piece in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         exec(piece, scope)
     written = {path.name for path in tmp_path.iterdir() if not path.name.startswith("RandomAnomaly")}
-    assert written == set(re.findall(r"data\.path=(\S+\w)", text)) and len(written) >= 4
+    assert written == set(re.findall(r"data\.path=(\S+\.\w+)", text)) and len(written) >= 4
     for name in written:
         found = data(name)
-        next(iter(found.batches("train")))
+        x, y = next(iter(found.batches("train")))
+        assert x.shape[:2] == y.shape[:2] and found.n_outputs == {"sum.npz": 1, "anomaly.parquet": 10}.get(name, 2)
