@@ -190,7 +190,7 @@ def _type(cfg: DictConfig, group: str) -> None:
     for key, value in values.items():
         try:
             typed[key] = value
-        except (OmegaConfBaseException, OverflowError) as error:
+        except (OmegaConfBaseException, OverflowError) as error:  # an int that is no float
             way = way_out(f"{group}.{key}", known[key])
             raise ConfigError(f"{group}.{key}={value}: {way}" if way else explain(error)) from error
     cfg[group] = typed

@@ -65,7 +65,8 @@ def content(path: str | None) -> str | None:
     try:
         if not path or not (file := Path(path).expanduser()).is_file():  # a device has no end
             return path
-        return hashlib.sha256(file.read_bytes()).hexdigest() + file.suffix
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest() + file.suffix
     except (OSError, RuntimeError, ValueError):  # not to be read, no such home, no name of a file
         return path  # whoever reads it says what is wrong
 

@@ -119,7 +119,8 @@ def maker(cfg: DictConfig, data: Any, device: torch.device) -> Callable[..., Mod
 
 def build_data(cfg: DictConfig, device: torch.device) -> tuple[Any, str]:
     """The data group, with a source's images if it is made of such; and a digest of all that its tensors follow from."""
-    what = [OmegaConf.to_yaml(cfg.data, resolve=True), str(cfg.seed), *identity.own([cfg.data._target_]).values()]
+    file = identity.content(OmegaConf.select(cfg, "data.path"))
+    what = [OmegaConf.to_yaml(cfg.data, resolve=True), file, str(cfg.seed), *identity.own([cfg.data._target_]).values()]
     made_of: dict[str, Any] = {}
     if config.of_images(cfg):
         with in_keys(keys_of(cfg, "source")):

@@ -6,6 +6,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -19,6 +20,7 @@ from experiments import claims, selection
 from experiments.verdicts import AGREES, DIFFERS
 from hydra_plugins.inn_lab_grid.sweeper import combine
 from inn_lab import parts, schema, tracking
+from inn_lab.config import check
 from inn_lab.errors import ConfigError
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -68,7 +70,8 @@ def test_every_experiment_runs_from_end_to_end(lab, runs, outputs, monkeypatch, 
         if job in run:
             assert lab(f"experiment={name}", *SMOKE, *job, *short)[0] == 0
         else:
-            parts.build(composed(f"experiment={name}", *job, *short), torch.device("cpu"))
+            check(cfg := composed(f"experiment={name}", *job, *short))
+            parts.build(cfg, torch.device("cpu"))
     assert list(runs(name).drop_duplicates("run_id")["state"]) == ["finished"] * len(run)
     monkeypatch.setattr(sys, "argv", ["experiments", name, "--outputs", str(outputs)])
     door.main()
@@ -108,11 +111,15 @@ def chosen():
 
 @pytest.mark.parametrize("model", sorted(path.stem for path in (CONF / "model").glob("*.yaml")))
 @pytest.mark.parametrize("data", sorted(path.stem for path in (CONF / "data").glob("*.yaml") if path.stem != "cifar10"))
-def test_every_model_runs_on_every_data(outputs, chosen, model, data):
+def test_every_model_runs_on_every_data(outputs, chosen, tmp_path, model, data):
     """Built as a job is, trained on one batch. (cifar10 on digits is mnist_classification; see test_colour.py.)"""
     cfg = copy.deepcopy(chosen(f"data={data}"))
     cfg.model = chosen(f"model={model}").model  # no model's YAML says anything beside its own part
-    if model in ("resnet", "wormhole") and data in ("reber", "sine"):
+    if data == "tensors":
+        np.savez(tmp_path / "own.npz", x=np.arange(7200).reshape(600, 3, 4) / 7200, y=np.arange(600) % 3)
+        cfg.data.path = str(tmp_path / "own.npz")
+    check(cfg)
+    if model in ("resnet", "wormhole") and data in ("reber", "sine", "tensors"):
         with pytest.raises(ConfigError, match="convolutions read images, and these data are none"):
             parts.build(cfg, torch.device("cpu"))
         return

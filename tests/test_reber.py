@@ -289,8 +289,8 @@ def answers(objective: StringClassification, n: int) -> list[torch.Tensor]:
     model = LSTM(128, 2, hidden_size=5, generator=generator(0)).double()
     with torch.no_grad():
         return [
-            objective.answer(objective.read(model(x.double()), x))
-            for x, _ in data(batch_size=n).batches("val")
+            objective.answer(objective.read(model(x.double()), x), y)[0]
+            for x, y in data(batch_size=n).batches("val")
         ]  # fmt: skip
 
 
@@ -308,12 +308,13 @@ def test_reading_takes_the_step_that_it_says() -> None:
     x = torch.eye(128)[torch.tensor([[66, 67, 0, 0], [66, 67, 68, 69]])]
     y = torch.tensor([0, 2])
     end, last = StringClassification(), StringClassification(readout="last_char")
-    assert torch.equal(end.answer(end.read(outputs, x)), outputs[:, 3])
-    assert torch.equal(last.answer(last.read(outputs, x)), torch.stack([outputs[0, 1], outputs[1, 3]]))
+    assert torch.equal(end.answer(end.read(outputs, x), y)[0], outputs[:, 3])
+    assert torch.equal(last.answer(last.read(outputs, x), y)[0], torch.stack([outputs[0, 1], outputs[1, 3]]))
     for objective in (end, last):
         read = objective.read(outputs, x)
-        assert objective.loss(read, y) == torch.nn.functional.cross_entropy(objective.answer(read), y)
-        right = (objective.answer(read).argmax(1) == y).sum()
+        answer, true = objective.answer(read, y)
+        assert objective.loss(read, y) == torch.nn.functional.cross_entropy(answer, true)
+        right = (answer.argmax(1) == true).sum()
         assert objective.correct(read, y) == (right, right)
 
 

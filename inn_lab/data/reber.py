@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from inn_lab.data.grammar import decode, encode, invalid_strings, valid_strings
 from inn_lab.data.sets import PARTS, Batch, Batches
 from inn_lab.data.sources import balanced_order
-from inn_lab.errors import ConfigError
+from inn_lab.errors import ConfigError, reading
 from inn_lab.ranges import Many
 from inn_lab.seeding import generator
 
@@ -108,17 +107,9 @@ def read(path: str) -> tuple[list[str], list[int]]:
 
     where = f"path={path}"
     wanted = "give a CSV file with the columns string and valid, or path=null for strings that are drawn"
-    try:
-        if (file := Path(path).expanduser()).exists() and not file.is_file():
-            raise OSError("it is a folder or a device")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # a row that is longer than the first line
-            table = pd.read_csv(file, dtype=str, keep_default_na=False, skip_blank_lines=False, index_col=False).fillna("")
-    except FileNotFoundError:
-        raise ConfigError(f"{where}: there is no such file; {wanted}") from None
-    except Exception as error:  # a folder, no text, no table, half an archive, nobody's home: almost any error
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"{where}: it cannot be read as a table ({why}); {wanted}") from error
+    with reading(path, "a table", wanted) as file, warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row that is longer than the first line
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, skip_blank_lines=False, index_col=False).fillna("")
     for column in ("string", "valid"):
         if column not in table:
             there = ", ".join(map(str, table.columns)) or "a blank first line"

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 def train(job: ModelJob, *callbacks: "Callback") -> str:
-    """Trains for `trainer.max_epochs` (or `trainer.max_time` seconds), logs each epoch, tests, logs the confusion matrix (of a
-    regression the answers), and keeps the weights.
+    """Trains for `trainer.max_epochs` (or `trainer.max_time` seconds), logs each epoch, tests, logs the confusion matrix (of
+    more than 100 classes none, of a regression the answers), and keeps the weights.
 
     Goes on from the job's checkpoint where there is one. A run of which a loss stops being a number, in training, validation or
     test, or a weight at the end of the training, is *diverged*: it is not trained further, and not tested.
@@ -58,8 +58,8 @@ def fit_and_test(job: ModelJob, epochs: int, *callbacks: "Callback", earlier: in
         return "diverged"
     logits, true = (torch.cat(parts) for parts in zip(*module.answers, strict=True))
     if true.is_floating_point():
-        job.run.table("answers", pd.DataFrame({"true": true, "answer": logits[:, 0]}))
-    else:
+        job.run.table("answers", pd.DataFrame({"true": true.flatten(), "answer": logits.flatten()}))  # (n · O,), row by row
+    elif logits.shape[1] <= 100:
         log_confusion(job, confusion(logits, true))
     if job.cfg.trainer.keep_weights:
         keep(job)

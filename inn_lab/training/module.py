@@ -89,7 +89,8 @@ class Training(L.LightningModule):
                 end, seq = self.objective.correct(outputs, y)
                 sums = sums + torch.stack([loss.detach() * len(y), end, seq, torch.full_like(seq, len(y))])
             if part == "test":
-                self.answers.append((self.objective.answer(outputs).float().cpu(), y.cpu()))
+                answer, true = self.objective.answer(outputs, y)
+                self.answers.append((answer.float().cpu(), true.cpu()))
             yield loss
         loss_sum, end, seq, n = sums.tolist()
         self.diverged |= not math.isfinite(loss_sum)

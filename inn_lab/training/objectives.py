@@ -13,7 +13,7 @@ Within = Annotated[float, real(lambda v: v > 0, "an answer this near is right, a
 
 
 class Objective(Protocol):
-    """The methods of every objective. They take a model's outputs (B, T, O), x (B, T, I) and y (B,)."""
+    """The methods of every objective. They take a model's outputs (B, T, O), x (B, T, I) and y (B,), of `Targets` (B, T, …)."""
 
     def read(self, outputs: Tensor, x: Tensor) -> Tensor:
         """The outputs that count, which the other methods get: all of them, (B, T, O)."""
@@ -22,8 +22,8 @@ class Objective(Protocol):
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         """A scalar."""
 
-    def answer(self, outputs: Tensor) -> Tensor:
-        """The logits that count at the last step."""
+    def answer(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits that count at the last step, (B, O), and what they should say, (B,) or (B, O)."""
 
     def correct(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """How many answers are right at the last step, and how many at all steps, as a share of the steps."""
@@ -45,18 +45,21 @@ class Anomaly(Objective):
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         loss = outputs.new_zeros(())
         if self.index:
-            loss = loss + F.cross_entropy(self.answer(outputs), y)
+            loss = loss + F.cross_entropy(self._index(outputs), y)
         if self.flag:
             logits = outputs[:, :-1, -1]  # (B, L)
             loss = loss + F.binary_cross_entropy_with_logits(logits, F.one_hot(y, logits.shape[1]).to(logits))
         return loss
 
-    def answer(self, outputs: Tensor) -> Tensor:
+    def _index(self, outputs: Tensor) -> Tensor:
         """The logits of the index at the last step, (B, L)."""
         return outputs[:, -1, :-1] if self.flag else outputs[:, -1]
 
+    def answer(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return self._index(outputs), y
+
     def correct(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        end = (self.answer(outputs).argmax(-1) == y).sum()  # N · ACC_end, Eq. 2.19
+        end = (self._index(outputs).argmax(-1) == y).sum()  # N · ACC_end, Eq. 2.19
         if not self.flag:
             return end, end.float()
         flags = (outputs[:, :-1, -1] > 0) == F.one_hot(y, outputs.shape[1] - 1).bool()  # (B, L)
@@ -71,12 +74,11 @@ class Classification(Objective):
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         if self.at == "last":
-            return F.cross_entropy(self.answer(outputs), y)
+            return F.cross_entropy(outputs[:, -1], y)
         return F.cross_entropy(outputs.flatten(0, 1), y.repeat_interleave(outputs.shape[1]))  # (B·T, O) against (B·T,)
 
-    def answer(self, outputs: Tensor) -> Tensor:
-        """The logits of the classes at the last iteration, (B, O)."""
-        return outputs[:, -1]
+    def answer(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return outputs[:, -1], y
 
     def correct(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         each = outputs.argmax(-1) == y[:, None]  # (B, T)
@@ -109,15 +111,53 @@ class Regression(Objective):
         self.within = within
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
-        return F.mse_loss(self.answer(outputs)[:, 0], y)
+        return F.mse_loss(outputs[:, -1, 0], y)
 
-    def answer(self, outputs: Tensor) -> Tensor:
-        """The answers themselves, (B, 1)."""
-        return outputs[:, -1]
+    def answer(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return outputs[:, -1], y[:, None]
 
     def correct(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         near = (outputs[..., 0] - y[:, None]).abs() <= self.within  # (B, T)
         return near[:, -1].sum(), near.float().mean(1).sum()
+
+
+class Targets(Objective):
+    """What y asks for, at the steps where it asks: classes, y (B, T), int64, or real values, y (B, T, O), float32.
+
+    Where nothing is asked y is −100 (torch's `ignore_index`), or not a number. A sequence's loss is the mean over A, its steps
+    that ask, so that each sequence counts as much as another:
+
+        L = 1/|A| Σ_{t ∈ A} ℓ_t,    ℓ_t the cross entropy, or the mean squared error of the O values.
+
+    ACC_end counts the last step of A, ACC_seq all of them. A class is right if its logit is the largest. Values are right if
+    all O are within `within` of the truth.
+    """
+
+    def __init__(self, *, within: Within = 0.05) -> None:
+        self.within = within
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        asked, _ = _asked(y)
+        if y.is_floating_point():
+            each = torch.where(asked[..., None], outputs - y, 0.0).square().mean(-1)  # (B, T)
+        else:
+            each = F.cross_entropy(outputs.mT, y, reduction="none")  # (B, T), 0 where y is −100
+        return (each.sum(1) / asked.sum(1)).mean()
+
+    def answer(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        _, last = _asked(y)
+        return outputs[last], y[last]
+
+    def correct(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        asked, last = _asked(y)
+        near = ((outputs - y).abs() <= self.within).all(-1) if y.is_floating_point() else outputs.argmax(-1) == y  # (B, T)
+        return near[last].sum(), (near.sum(1) / asked.sum(1)).sum()
+
+
+def _asked(y: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Where y asks for something, (B, T), and the index of each sequence's last such step."""
+    asked = ~y.isnan().any(-1) if y.is_floating_point() else y >= 0
+    return asked, (torch.arange(len(y), device=y.device), asked.cumsum(1).argmax(1))
 
 
 def confusion(logits: Tensor, y: Tensor) -> Tensor:
