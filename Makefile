@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test figures ui doctor lint
+.PHONY: help run test figures ui doctor docs lint
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -22,6 +22,10 @@ ui: .venv/installed ## browse the runs
 
 doctor: .venv/installed ## what the lab finds on this machine
 	$(BIN)/python -m inn_lab doctor
+
+docs: .venv/installed ## pages from the docstrings, in outputs/docs
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python docs/api.py
 
 lint: .venv/installed ## style and format, types, and who may import whom
 	$(BIN)/ruff check .

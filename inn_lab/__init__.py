@@ -28,7 +28,8 @@ def __getattr__(name: str) -> Any:
     """The library's names; torch is imported at the first of them, since that takes seconds."""
     for module, names in _WHERE.items():
         if name in names:
-            return getattr(importlib.import_module(f"inn_lab.{module}"), name)
+            globals()[name] = getattr(importlib.import_module(f"inn_lab.{module}"), name)
+            return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
