@@ -6,6 +6,9 @@ from pathlib import Path
 import pdoc
 import pdoc.render
 
+from inn_lab import _torchvision  # noqa: F401  (before Lightning, which a study imports)
+
+# isort: split
 import inn_lab
 
 MODULES = (

@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
+from matplotlib.figure import Figure
 
 from inn_lab import __main__ as door
-from inn_lab import signals, tracking
+from inn_lab import schema, signals, tracking
 from inn_lab.data import sources
 from inn_lab.tracking import store
 
@@ -37,6 +38,7 @@ def pytest_configure() -> None:
 def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()  # or each collection looks at all that was imported
+    gc.set_threshold(10_000)  # of 700
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +75,10 @@ def lab(outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 
     # Hydra composes once more beforehand, to learn of hydra.mode, which no test sets: a fifth of a second for each call.
     monkeypatch.setattr(Hydra, "get_mode", lambda *_, **__: None)
+    schema.register()
+    monkeypatch.setattr(schema, "register", lambda: None)  # once a test
+    # A report has drawn its figures before it writes them. test_report.py has the files, and a sweep's jobs write theirs.
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: Path(path).write_bytes(b"a picture"))
 
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["inn_lab", *arguments])

@@ -19,8 +19,7 @@ from experiments import __main__ as door
 from experiments import claims, selection
 from experiments.verdicts import AGREES, DIFFERS
 from hydra_plugins.inn_lab_grid.sweeper import combine
-from inn_lab import parts, schema, tracking
-from inn_lab.config import check
+from inn_lab import config, parts, schema, tracking
 from inn_lab.errors import ConfigError
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -59,18 +58,20 @@ def paper():
     return cache(claims.paper)
 
 
+@pytest.mark.parametrize("chosen", [kinds, pytest.param(list, marks=pytest.mark.slow)], ids=["kinds", "grids"])
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_runs_from_end_to_end(lab, runs, outputs, monkeypatch, capsys, paper, name):
-    """A job of each kind in its grids, then its figures and claims. The first jobs of the other grids are built."""
+def test_every_experiment_runs_from_end_to_end(lab, runs, outputs, monkeypatch, capsys, paper, name, chosen):
+    """A job of each kind in its grids, or slowly of each grid, then its figures and claims. Those that aren't run are built."""
     monkeypatch.setattr(door, "paper", paper)
     short = ["trainer.max_epochs=1", *SHORT.get(name, ())]
     jobs = first_jobs(name)
-    run = kinds(jobs)
+    run = chosen(jobs)
     for job in jobs:
         if job in run:
             assert lab(f"experiment={name}", *SMOKE, *job, *short)[0] == 0
         else:
-            check(cfg := composed(f"experiment={name}", *job, *short))
+            cfg = composed(f"experiment={name}", *job, *short)
+            config.check(cfg)
             parts.build(cfg, torch.device("cpu"))
     assert list(runs(name).drop_duplicates("run_id")["state"]) == ["finished"] * len(run)
     monkeypatch.setattr(sys, "argv", ["experiments", name, "--outputs", str(outputs)])
@@ -104,21 +105,21 @@ def test_every_experiment_says_its_command_and_has_a_report(name):
 
 
 @pytest.fixture(scope="module")
-def chosen():
-    """`chosen("model=inn")`: the configuration with this choice, composed once."""
+def with_choice():
+    """`with_choice("model=inn")`: the configuration with this choice, composed once."""
     return cache(lambda word: composed("n_weights=200000", word))
 
 
 @pytest.mark.parametrize("model", sorted(path.stem for path in (CONF / "model").glob("*.yaml")))
 @pytest.mark.parametrize("data", sorted(path.stem for path in (CONF / "data").glob("*.yaml") if path.stem != "cifar10"))
-def test_every_model_runs_on_every_data(outputs, chosen, tmp_path, model, data):
+def test_every_model_runs_on_every_data(outputs, with_choice, tmp_path, model, data):
     """Built as a job is, trained on one batch. (cifar10 on digits is mnist_classification; see test_colour.py.)"""
-    cfg = copy.deepcopy(chosen(f"data={data}"))
-    cfg.model = chosen(f"model={model}").model  # no model's YAML says anything beside its own part
+    cfg = copy.deepcopy(with_choice(f"data={data}"))
+    cfg.model = with_choice(f"model={model}").model  # no model's YAML says anything beside its own part
     if data == "tensors":
         np.savez(tmp_path / "own.npz", x=np.arange(7200).reshape(600, 3, 4) / 7200, y=np.arange(600) % 3)
         cfg.data.path = str(tmp_path / "own.npz")
-    check(cfg)
+    config.check(cfg)
     if model in ("resnet", "wormhole") and data in ("reber", "sine", "tensors"):
         with pytest.raises(ConfigError, match="convolutions read images, and these data are none"):
             parts.build(cfg, torch.device("cpu"))
