@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks.common import made_on, positive
 from inn_lab import machine
-from inn_lab.models.fixed_point import NotConverged, fix
+from inn_lab.models.implicit import NotConverged, fix
 from inn_lab.seeding import generator
 from inn_lab.studies.clock import times
 

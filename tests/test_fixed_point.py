@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inn_lab.models.fixed_point import NotConverged, fix
+from inn_lab.models.implicit import NotConverged, fix
 from inn_lab.models.solvers import Anderson, Solver
 from inn_lab.seeding import generator
 
@@ -310,7 +310,7 @@ def test_who_leaves_the_batch_leaves_the_acceleration_too():
 
 MEMORY = """
 import resource, sys, torch
-from inn_lab.models.fixed_point import fix
+from inn_lab.models.implicit import fix
 torch.set_num_threads(1)
 f = torch.nn.Linear(512, 512)
 torch.nn.init.orthogonal_(f.weight, gain=0.999)

@@ -57,7 +57,7 @@ def left(model: Model) -> torch.Tensor:
     return torch.cat([weights.values for weights in model.weights()])
 
 
-@pytest.mark.filterwarnings("ignore::inn_lab.models.fixed_point.NotConverged")  # at these learning rates
+@pytest.mark.filterwarnings("ignore::inn_lab.models.implicit.NotConverged")  # at these learning rates
 @pytest.mark.parametrize(
     "model, optimizer",
     [(model, "adam") for model in MODELS] + [(model, o) for model in KEPT_BY for o in OPTIMIZERS if o != "adam"],

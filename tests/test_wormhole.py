@@ -16,7 +16,7 @@ from experiments.claims import claims_table
 from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 from inn_lab.data import Sine
 from inn_lab.models import ResNet, SettledMLP, Wormhole
-from inn_lab.models.fixed_point import NotConverged
+from inn_lab.models.implicit import NotConverged
 from inn_lab.seeding import generator
 from inn_lab.training.flops import Counter
 from inn_lab.training.objectives import Regression
@@ -109,7 +109,7 @@ def test_a_mistake_is_one_line(lab, words, message):
     assert code == 2 and message in err and "Traceback" not in err
 
 
-@pytest.mark.filterwarnings("default::inn_lab.models.fixed_point.NotConverged")
+@pytest.mark.filterwarnings("default::inn_lab.models.implicit.NotConverged")
 def test_what_does_not_settle_is_told_once_and_counted(lab, runs):
     """Two iterations are not enough once the gates are open. Told while it trains, forward and backward, and when tested."""
     with pytest.warns(NotConverged) as warned:

@@ -22,7 +22,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class Map:
     """A linear map (…, in) -> (…, out), some columns of a weight matrix: function(x, *tensors).
 
-    tensors: all weights that the function uses. `inn_lab.models.fixed_point.fix` takes them, so that they get gradients.
+    tensors: all weights that the function uses. `inn_lab.models.implicit.fix` takes them, so that they get gradients.
     """
 
     function: Callable[..., Tensor]

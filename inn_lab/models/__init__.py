@@ -1,7 +1,7 @@
 """The models. Each maps (B, T, I) to (B, T, O): B sequences of T steps, I inputs and O outputs a step."""
 
-from inn_lab.models.fixed_point import fix
 from inn_lab.models.grouped import by_column, by_diagonal, represented
+from inn_lab.models.implicit import fix
 from inn_lab.models.inn import INN
 from inn_lab.models.layered_inn import LayeredINN
 from inn_lab.models.mlp import MLP

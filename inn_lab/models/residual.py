@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from inn_lab.errors import ConfigError
 from inn_lab.linear import is_still
 from inn_lab.models.base import Model, linear
-from inn_lab.models.fixed_point import Settled, Settling
+from inn_lab.models.implicit import Settled, Settling
 from inn_lab.ranges import Iterations, Memory, Range, Tolerance, count, each
 from inn_lab.sizing import whole
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from inn_lab.linear import is_still
-from inn_lab.models.fixed_point import Settled, Settling
+from inn_lab.models.implicit import Settled, Settling
 from inn_lab.models.inn import INN
 from inn_lab.ranges import Iterations, Memory, Tolerance
 

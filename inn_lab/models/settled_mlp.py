@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from inn_lab.linear import is_still
 from inn_lab.models.base import linear
-from inn_lab.models.fixed_point import Settled, Settling
+from inn_lab.models.implicit import Settled, Settling
 from inn_lab.ranges import Iterations, Memory, Tolerance, Units
 from inn_lab.sizing import whole
 

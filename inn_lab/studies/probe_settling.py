@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from inn_lab.config import Terms
 from inn_lab.data import Classification
 from inn_lab.data.transforms import apply_steps, normalise, perspective_transform
-from inn_lab.models.fixed_point import Settled
+from inn_lab.models.implicit import Settled
 from inn_lab.seeding import generator
 from inn_lab.studies import ModelJob
 from inn_lab.studies.train import train

@@ -18,7 +18,7 @@ from inn_lab import machine, weights
 from inn_lab.config import source
 from inn_lab.errors import ConfigError
 from inn_lab.models import LayeredINN
-from inn_lab.models.fixed_point import NotConverged
+from inn_lab.models.implicit import NotConverged
 from inn_lab.records import WEIGHTS, write_atomically
 from inn_lab.studies import ModelJob
 from inn_lab.training.objectives import confusion
