@@ -39,7 +39,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, ConfigError):
         return str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file == "hydra/launcher/submitit_slurm":
-        return "hydra/launcher=slurm: hydra-submitit-launcher is not installed; pip install -e '.[cluster]'"
+        return "hydra/launcher=slurm: hydra-submitit-launcher is not installed; pip install 'hydra-submitit-launcher>=1.2'"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return f"{group}={choice}: there is no such choice{near(choice, OURS.get(group, error.options))}"

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 TUTORIAL = Path(__file__).parents[1] / "docs/tutorial.md"
+SWEEP = "inn-lab experiment=my_study -m"
 FILES = {"class Gated": "my_study.py", "_target_: my_study.Gated": "conf/model/gated.yaml"}  # where a block is written to
 
 
@@ -18,6 +20,17 @@ def blocks() -> list[tuple[str, str]]:
     for fenced, kind, code, line in re.findall(r"(```(\w+)\n(.*?)```)|^    (\S[^\n]*)$", TUTORIAL.read_text(), re.S | re.M):
         found.append((kind, code) if fenced else ("sh", line))
     return found
+
+
+def interrupt(command: str, folder: Path, env: dict[str, str]) -> None:
+    """Begins a sweep and presses Ctrl-C when its first job is done; the tutorial types the same command again."""
+    with subprocess.Popen(command.split(), cwd=folder, env=env, stdout=subprocess.PIPE, text=True) as sweep:
+        for line in sweep.stdout:
+            if "finished" in line:
+                sweep.send_signal(signal.SIGINT)
+                break
+        sweep.stdout.read()
+    assert sweep.returncode == 128 + signal.SIGINT
 
 
 @pytest.mark.slow
@@ -34,6 +47,8 @@ def test_every_command_of_the_tutorial_runs(tmp_path):
             if command.startswith("cd "):
                 folder = folder / command.split()[1]
                 continue
+            if command.strip() == SWEEP:
+                interrupt(command, folder, env)
             done = subprocess.run(command, shell=True, cwd=folder, env=env, capture_output=True, text=True)
             wanted = int(comment.split()[-1]) if "exit code" in comment else 0
             assert done.returncode == wanted, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
