@@ -93,7 +93,9 @@ def test_without_its_package_the_launcher_for_slurm_says_what_to_install(lab, mo
     Plugins.instance()
     monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["launcher"], "submitit_slurm.yaml")
     code, _, err = lab(*SMOKE, "hydra/launcher=slurm", "-m", "seed=0")
-    message = "inn_lab: hydra/launcher=slurm: hydra-submitit-launcher is not installed; pip install 'hydra-submitit-launcher>=1.2'\n"
+    message = (
+        "inn_lab: hydra/launcher=slurm: hydra-submitit-launcher is not installed; pip install 'hydra-submitit-launcher>=1.2'\n"
+    )
     assert (code, err) == (2, message)
 
 
