@@ -83,7 +83,8 @@ def check_study(cfg: DictConfig, device: torch.device | None) -> None:
 
 
 # What says how large a model is; of these a job's own are named where it is too large.
-SIZES = ("n_weights", "R", "depth", "aspect_ratio", "hidden", "hidden_size", "num_layers", "embedding", "width", "layers", "blocks")
+SIZES = ["n_weights", "R", "depth", "aspect_ratio", "hidden", "hidden_size", "num_layers", "embedding", "width"]
+SIZES += ["layers", "blocks"]
 TRAINED = 4  # numbers for each that trains: itself, its derivative, Adam's two
 
 

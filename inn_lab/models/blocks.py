@@ -72,7 +72,8 @@ class Blocks(Sequential2D):
             if name not in widths:
                 raise ConfigError(f"activation.{name}={function}: there is no such layer{near(name, widths)}")
             if function not in ACTIVATIONS:
-                raise ConfigError(f"activation.{name}={function}: there is no such activation{near(str(function), ACTIVATIONS)}")
+                known = near(str(function), ACTIVATIONS)
+                raise ConfigError(f"activation.{name}={function}: there is no such activation{known}")
         grid: dict[str, dict[str, Block]] = {row: dict.fromkeys(columns) for row in rows}
         for row, given in _table("blocks", blocks).items():
             if row not in rows:
@@ -106,7 +107,7 @@ def _table(key: str, given: Any) -> dict[str, Any]:
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        raise ConfigError(f"{key}={given}: this is a table of names; write {key}.NAME=VALUE, or {key}: {{NAME: VALUE}} in a YAML")
+        raise ConfigError(f"{key}={given}: a table of names is wanted; {key}.NAME=VALUE, in a YAML {key}: {{NAME: VALUE}}")
     for name in given:
         if not isinstance(name, str) or not name.isidentifier():
             raise ConfigError(f"{key}.{name}={given[name]}: a name is a word of letters, digits and _, not {name!r}; rename it")
@@ -117,7 +118,7 @@ def _block(at: str, given: Any, high: int, wide: int, init: str) -> Block:
     """The block that is described at the key `at`."""
     if not isinstance(given, str | Mapping):
         raise ConfigError(f"{at}={given}: a block is one of {', '.join(KINDS)}, or a table; e.g. {at}.R=0.2")
-    said = {"kind": given} if isinstance(given, str) else _table(at, given)
+    said: dict[str, Any] = {"kind": given} if isinstance(given, str) else _table(at, given)
     for key in said:
         if key not in KEYS:
             raise ConfigError(f"{at}.{key}={said[key]}: there is no such key of a block{near(key, KEYS)}")
@@ -162,7 +163,7 @@ def _drawn(at: str, said: Mapping[str, Any], kind: str, init: str) -> dict[str, 
         if own.get("lr") == 0:
             raise ConfigError(f"{at}.lr=0: a block with a rank is always trainable; give it an R, or an lr above 0")
     elif "init_std" in own and own.get("init", init) == "fan_in":
-        raise ConfigError(f"{at}.init_std={own['init_std']}: init=fan_in does not use it; add {at}.init=normal, or leave it out")
+        raise ConfigError(f"{at}.init_std={own['init_std']}: init=fan_in does not use it; leave it out, or add init: normal")
     return own
 
 

@@ -103,8 +103,8 @@ class Sequential2D(Model):
 
         h ← σ(W [x; h] + b),   h = 0 at first;   y = the last O entries of h
 
-    It is described block by block and executed fused. All trainable entries are one sparse matrix, and identities and untrained
-    blocks another, whatever the number of blocks. Low-rank blocks take one product for each column of blocks and one for each row.
+    It is described block by block and executed fused. All trainable entries are one sparse matrix and all fixed ones another,
+    whatever the number of blocks. Low-rank blocks take one product for each column of blocks and one for each row.
 
     Source: Hershey 2023, 2.1.3–2.1.5; Kale 2024.
 
@@ -235,7 +235,7 @@ class Sequential2D(Model):
 
     def lr_factors(self) -> list[tuple[Tensor, Tensor]]:
         """As in `Model`: of the blocks with an `lr` of their own. A low-rank block's is that of its A and its B."""
-        own = [(block.lr, *at) for block, *at in self.placed if isinstance(block, Drawn) and block.lr not in (0, 1)]
+        own = [(b.lr, top, left, m, n) for b, top, left, m, n in self.placed if isinstance(b, Drawn) and b.lr not in (0, 1)]
         found: list[tuple[Tensor, Tensor]] = []
         for part in self._parts if own else ():
             if isinstance(part, LowRank):
@@ -251,31 +251,29 @@ class Sequential2D(Model):
         return found
 
     def shares(self, most: int = 400) -> dict[str, Tensor]:
-        """The matrix seen from afar: what share of a cell's entries is "trainable", "low rank" or "fixed".
+        """The matrix as it is described, from afar: what share of a cell's entries is "trainable", "low rank" or "fixed".
 
-        A matrix with more than `most` rows or columns is divided into `most` cells. A block of low rank and size m × n has the
-        share k (m + n) / mn, at most 1. {kind: (rows of cells, columns of cells)}, of the kinds that there are.
+        A matrix with more than `most` rows or columns is divided into `most` cells. Entries at random places are spread evenly
+        over their block. A block of low rank and size m × n has the share k (m + n) / mn, at most 1. {kind: (rows of cells,
+        columns of cells)}, of the kinds that there are.
         """
-        tall, broad = min(self.depth, most), min(self.width, most)
-        device = next(self.buffers(), self.map._like).device
-        rows = torch.arange(self.depth, device=device) * tall // self.depth  # the cell of each row
-        columns = torch.arange(self.width, device=device) * broad // self.width
-        area = torch.outer(rows.bincount(), columns.bincount())
+        of_rows, rows = _cells(self.rows, min(self.depth, most))
+        of_columns, columns = _cells(self.columns, min(self.width, most))
         found: dict[str, Tensor] = {}
-        for part in self._parts:
-            if isinstance(part, Patterned):
-                indices = part.entries()[0]
-                cells = rows[indices // self.width] * broad + columns[indices % self.width]
-                kind = "fixed" if isinstance(part, Fixed) else "trainable"
-                found[kind] = cells.bincount(minlength=tall * broad).view(tall, broad) / area
-        factored = next((part.ranks for part in self._parts if isinstance(part, LowRank)), {})
-        for block, top, left, high, wide in self.placed:
-            if (top, left) in factored:
-                kind, share = ("low rank", min(1.0, block.R)) if isinstance(block, Factored) else ("trainable", 1.0)
-                of_rows = rows[top : top + high].bincount(minlength=tall)
-                of_columns = columns[left : left + wide].bincount(minlength=broad)
-                found[kind] = found.get(kind, 0) + share * torch.outer(of_rows, of_columns) / area
-        return found
+        spread: dict[str, Tensor] = {}
+        for place, (block, top, left, high, wide) in enumerate(self.placed):
+            kind = "low rank" if isinstance(block, Factored) else "trainable" if getattr(block, "lr", 0) else "fixed"
+            if isinstance(block, Trainable | Factored):
+                share = block.count(high, wide) / (high * wide) if isinstance(block, Trainable) else min(1.0, block.R)
+                spread.setdefault(kind, torch.zeros(len(self.placed)))[place] = share
+            elif block is not None:
+                cells = rows[top : top + high] * len(of_columns) + columns[left : left + wide]
+                line = cells.bincount(minlength=len(of_rows) * len(of_columns)).view(len(of_rows), -1)
+                found[kind] = found.get(kind, 0) + line
+        for kind, shares in spread.items():
+            found[kind] = found.get(kind, 0) + of_rows @ shares.view(len(self.rows), -1) @ of_columns.T
+        area = torch.outer(of_rows.sum(1), of_columns.sum(1))
+        return {kind: counts / area for kind, counts in found.items()}
 
     def size(self, steps: int) -> dict[str, float]:
         """As in `Model`; also the "depth", "width" and "density" of the matrix, and "weights_effective".
@@ -362,8 +360,7 @@ def assemble(
         for block, places in drawn:
             if block.init or block.init_std:
                 at = torch.searchsorted(indices, places)
-                std = (block.init_std or init_std) if (block.init or init) == "normal" else fan_in[at]
-                values[at] = normal[at] * std
+                values[at] = normal[at] * ((block.init_std or init_std) if (block.init or init) == "normal" else fan_in[at])
         if zeros:
             values[torch.searchsorted(indices, torch.cat(zeros))] = 0
         if still := [places for block, places in drawn if not block.lr]:
@@ -400,6 +397,15 @@ def diagonal(rows: int, columns: int, device: torch.device) -> Tensor:
 
 def _starts(sizes: Sequence[int]) -> list[int]:
     return [0, *accumulate(sizes)][:-1]
+
+
+def _cells(sizes: Sequence[int], many: int) -> tuple[Tensor, Tensor]:
+    """Rows of blocks, or columns, divided into cells: how many rows a cell has of each block, (cells, blocks); and the cell of
+    each row, (rows,)."""
+    total = sum(sizes)
+    cell = torch.arange(total) * many // total
+    block = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    return (cell * len(sizes) + block).bincount(minlength=many * len(sizes)).view(many, -1).float(), cell
 
 
 def fan_in_std(indices: Tensor, width: int) -> Tensor:

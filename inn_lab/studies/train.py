@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import torch
 from inn_lab import machine, weights
 from inn_lab.config import source
 from inn_lab.errors import ConfigError
-from inn_lab.models import LayeredINN
+from inn_lab.models import LayeredINN, Sequential2D
 from inn_lab.models.fixed_point import NotConverged
 from inn_lab.records import WEIGHTS, write_atomically
 from inn_lab.studies import ModelJob
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
     from inn_lab.training.module import Training
 
 
+COLOURS = {  # of the entries in the picture of a weight space
+    "trainable": ("blue", (0.03, 0.27, 0.58)),
+    "low rank": ("green", (0.0, 0.43, 0.17)),
+    "fixed": ("orange", (0.85, 0.28, 0.0)),
+}
+
+
 def train(job: ModelJob, *callbacks: "Callback") -> str:
     """Trains for `trainer.max_epochs` (or `trainer.max_time` seconds), logs each epoch, tests, logs the confusion matrix (of a
     regression the answers), and keeps the weights.
@@ -37,8 +45,8 @@ def train(job: ModelJob, *callbacks: "Callback") -> str:
     Goes on from the job's checkpoint where there is one. A run of which a loss stops being a number, in training, validation or
     test, or a weight at the end of the training, is *diverged*: it is not trained further, and not tested.
     """
-    if isinstance(job.model, LayeredINN):
-        log_components(job, job.model.components)
+    if isinstance(job.model, Sequential2D):
+        log_weight_space(job, job.model)
     if job.cfg.trainer.max_time:
         job.run.tag(**machine.tags(job.device))  # how far a clock lets it come depends on it
     return fit_and_test(job, job.cfg.trainer.max_epochs, *callbacks)
@@ -158,16 +166,27 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def log_components(job: ModelJob, components: list[list[bool]]) -> None:
-    """components.csv and weight_space.png among the run's artifacts: which components train (Hershey 2023, Fig. 3.1)."""
-    figure = matplotlib.figure.Figure(figsize=(7, 2.5), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(components, cmap="Blues", vmin=0, vmax=1.3, aspect="equal")
-    axes.set(xlabel="column of components", ylabel="row")
-    axes.set_title(f"{job.title}\nwhat trains, seed {job.cfg.seed}", fontsize=8)
-    table = pd.DataFrame(components).astype(int).rename_axis(index="row", columns="column").stack().rename("trains")
-    job.run.table("components", table.reset_index())
+def log_weight_space(job: ModelJob, model: Sequential2D) -> None:
+    """weight_space.png among the run's artifacts: what is trainable and what is fixed, the denser the darker. Of a layered INN
+    also components.csv (Hershey 2023, Fig. 3.1)."""
+    shares = model.shares()
+    image = torch.ones(*next(iter(shares.values())).shape, 3)
+    for kind, share in shares.items():  # by the square root, so that a density of 0.01 can be seen
+        image -= share.sqrt()[..., None] * (1 - torch.tensor(COLOURS[kind][1]))
+    high = min(7.0, 1.05 + 6 * model.depth / model.width)
+    figure = matplotlib.figure.Figure(figsize=(7, high))  # a layout engine would take as long again as the drawing
+    axes = figure.add_axes((0.1, 0.5 / high, 0.86, 1 - 1.05 / high))
+    axes.imshow(image.clamp(0, 1).numpy(), extent=(0, model.width, model.depth, 0), interpolation="nearest")
+    what = ", ".join(f"{kind} ({COLOURS[kind][0]})" for kind in shares)
+    axes.set_title(f"{job.title}\n{what}; seed {job.cfg.seed}", fontsize=8)
+    axes.tick_params(labelsize=8)
+    if model.names:
+        for side, sizes, names in zip((axes.yaxis, axes.xaxis), (model.rows, model.columns), model.names, strict=True):
+            side.set_ticks([end - size / 2 for end, size in zip(accumulate(sizes), sizes, strict=True)], names)
     job.run.file("weight_space.png", partial(figure.savefig, dpi=120))
+    if isinstance(model, LayeredINN):
+        table = pd.DataFrame(model.components).astype(int).rename_axis(index="row", columns="column").stack().rename("trains")
+        job.run.table("components", table.reset_index())
 
 
 def log_confusion(job: ModelJob, counts: torch.Tensor) -> None:

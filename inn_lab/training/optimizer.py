@@ -9,7 +9,7 @@ from inn_lab.models.base import Model
 
 
 def adam(model: torch.nn.Module, lr: float) -> torch.optim.Adam:
-    """Adam (Kingma & Ba 2015). An entry to which the model gives a factor (`Model.lr_factors`) has the learning rate factor · lr.
+    """Adam (Kingma & Ba 2015). An entry to which `Model.lr_factors` gives a factor has the learning rate factor · lr.
 
     Adam moves an entry by lr · m̂ / (√v̂ + ε), and m̂ and v̂ do not depend on lr. So the entry's move is multiplied, after each
     step. It costs a copy of the parameters that have factors, and nothing if none has.
