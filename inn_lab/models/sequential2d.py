@@ -329,20 +329,34 @@ def assemble(
 
     Raises ValueError for an identity or a diagonal that is not square.
     """
-    depth, width = sum(rows), sum(columns)
-    low_rank = any(isinstance(block, Factored) for blocks in grid for block in blocks)
+    depth, width, blocks = sum(rows), sum(columns), placed(rows, columns, grid)
+    low_rank = any(isinstance(block, Factored) for block, *_ in blocks)
+    fan_in = "fan_in" in {init, *(block.init for block, *_ in blocks if isinstance(block, Drawn))}
+    in_row = torch.zeros(depth, dtype=torch.int64, device=generator.device)  # how many entries are drawn, if fan_in
     drawn: list[tuple[Trainable | Diagonal, Tensor]] = []
     zeros: list[Tensor] = []
     fixed: list[tuple[Tensor, Tensor]] = []
+    beside: list[tuple[Drawn, Tensor, Tensor]] = []
     factors: dict[tuple[int, int], tuple[Tensor, Tensor | None]] = {}
-    for block, top, left, high, wide in placed(rows, columns, grid):
+
+    def std(block: Drawn, places: Tensor) -> float | Tensor:
+        """The standard deviation of a block's entries at these places."""
+        if (block.init or init) == "normal":
+            return block.init_std or init_std
+        return (2 / in_row[places // width]).sqrt()
+
+    for block, top, left, high, wide in blocks:
         if low_rank and isinstance(block, Trainable) and block.n is block.start is None and block.lr:
             # beside low-rank blocks, a dense one needs no product of its own
-            std = (block.init_std or init_std) if (block.init or init) == "normal" else math.sqrt(2 / wide)
-            factors[top, left] = std * torch.randn(high, wide, generator=generator, device=generator.device), None
+            A = torch.randn(high, wide, generator=generator, device=generator.device)
+            factors[top, left] = A, None
+            beside.append((block, A, width * torch.arange(top, top + high, device=A.device)[:, None]))
+            in_row[top : top + high] += wide
         elif isinstance(block, PATTERNED):
             at = block.pattern(high, wide, generator)
             drawn.append((block, (top + at // wide) * width + left + at % wide))
+            if fan_in:
+                in_row += (drawn[-1][1] // width).bincount(minlength=depth)
             if isinstance(block, Trainable) and block.start is not None:
                 zeros.append(drawn[-1][1][draw_exact(1, len(at), len(at) - block.start, generator)])
         elif isinstance(block, Identity):
@@ -351,16 +365,17 @@ def assemble(
             fixed.append((places, torch.full((high,), block.scale, device=at.device)))
         elif isinstance(block, Factored):
             factors[top, left] = draw_factors(high, wide, block.R, block.init_std or init_std, generator)
+    for dense, A, places in beside:
+        A *= std(dense, places)
     parts: list[WeightMatrix] = []
     if drawn:
         indices = torch.cat([at for _, at in drawn]).sort().values
         normal = torch.randn(len(indices), generator=generator, device=generator.device)
-        fan_in = fan_in_std(indices, width) if "fan_in" in {init, *(block.init for block, _ in drawn)} else normal
-        values = normal * (init_std if init == "normal" else fan_in)
+        values = normal * std(Drawn(), indices)
         for block, places in drawn:
             if block.init or block.init_std:
                 at = torch.searchsorted(indices, places)
-                values[at] = normal[at] * ((block.init_std or init_std) if (block.init or init) == "normal" else fan_in[at])
+                values[at] = normal[at] * std(block, places)
         if zeros:
             values[torch.searchsorted(indices, torch.cat(zeros))] = 0
         if still := [places for block, places in drawn if not block.lr]:
@@ -406,9 +421,3 @@ def _cells(sizes: Sequence[int], many: int) -> tuple[Tensor, Tensor]:
     cell = torch.arange(total) * many // total
     block = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
     return (cell * len(sizes) + block).bincount(minlength=many * len(sizes)).view(many, -1).float(), cell
-
-
-def fan_in_std(indices: Tensor, width: int) -> Tensor:
-    """√(2/k) for each entry, k the number of entries in its row (He et al. 2015). (n,) -> (n,)"""
-    rows = indices // width
-    return (2 / rows.bincount()[rows]).sqrt()
