@@ -106,7 +106,7 @@ CALLED: dict[str, tuple[str, ...]] = {
     "gpu": ("trainer",),
     "hidden": ("model.hidden_size", "model.hidden", "depth"),
     "iterations": ("data.iterations", "model.max_iter"),
-    "layers": ("model.num_layers", "model.hidden", "model.blocks"),
+    "layers": ("model.layers", "model.num_layers", "model.hidden", "model.blocks"),
     "learning_rate": ("lr",),
     "length": ("seq_len",),
     "network": ("model",),

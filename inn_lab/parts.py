@@ -140,7 +140,7 @@ def in_keys(keys: Mapping[str, str]) -> Iterator[None]:
         yield
     except ConfigError as error:
         names = "|".join(map(re.escape, keys))
-        raise type(error)(re.sub(rf"(?<![\w.])({names})(?=[=\[]|\.\w)", lambda name: keys[name[0]], str(error))) from error
+        raise type(error)(re.sub(rf"(?<![\w.])({names})(?=(?:\.\w+)*[=\[])", lambda name: keys[name[0]], str(error))) from error
 
 
 def keys_of(cfg: DictConfig, *groups: str) -> dict[str, str]:

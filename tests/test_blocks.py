@@ -16,6 +16,7 @@ from inn_lab.errors import ConfigError
 from inn_lab.linear import ACTIVATIONS, LowRank
 from inn_lab.models import Blocks, LayeredINN, Sequential2D, by_column, represented
 from inn_lab.seeding import generator
+from inn_lab.studies.weight_space import shares
 from inn_lab.training.optimizer import adam
 from inn_lab.training.pruning import prune
 
@@ -263,13 +264,13 @@ def test_a_reservoir_is_part_of_the_state_and_is_not_pruned() -> None:
 @pytest.mark.parametrize("most", [400, 7])
 def test_the_picture_counts_the_entries(most: int) -> None:
     model = built(blocks={**EXAMPLE["blocks"], "b": {"a": {"rank": 2}, "b": "identity", "input": {"R": 0.3, "lr": 0}}})
-    shares = model.shares(most)
-    assert {share.shape for share in shares.values()} == {(min(17, most), min(22, most))}
+    found = shares(model, most)
+    assert {share.shape for share in found.values()} == {(min(17, most), min(22, most))}
     rows, columns = ((torch.arange(n) * min(n, most) // n).bincount() for n in (17, 22))
-    counts = {kind: float((share * torch.outer(rows, columns)).sum()) for kind, share in shares.items()}
+    counts = {kind: float((share * torch.outer(rows, columns)).sum()) for kind, share in found.items()}
     assert counts == pytest.approx({"trainable": 20 + 16 + 24 + 18, "low rank": 28, "fixed": 6 + 9})
     if most == 400:
-        fixed = parts(model, shares["fixed"])
+        fixed = parts(model, found["fixed"])
         assert torch.equal(fixed["b", "b"], torch.eye(6)) and fixed["b", "input"].unique() == pytest.approx([0.3])
 
 
@@ -316,6 +317,7 @@ def test_a_mistake_in_a_block_is_one_line_with_its_key(change: dict[str, Any], t
         ({"layers": {"a": 8, "b": 6, "input": 5}}, "layers.input=5: the data say how wide it is"),
         ({"layers": 3}, "layers=3: a table of names is wanted"),
         ({"activation": {"a": "tahn"}}, "activation.a=tahn: there is no such activation; did you mean tanh?"),
+        ({"activation": {"a": ["tanh"]}}, "activation.a=['tanh']: there is no such activation"),
         ({"activation": {"output": "tanh"}}, "activation.output=tanh: there is no such layer; known are: a, b"),
         ({"layers": {}, "blocks": {"output": {"input": {"R": 1, "lr": 0}}}}, "blocks={'output': {'input': {'R': 1, 'lr': 0}"),
         ({"init": "fan_on"}, "init=fan_on: there is no such init; did you mean fan_in"),

@@ -71,7 +71,7 @@ class Blocks(Sequential2D):
         for name, function in functions.items():
             if name not in widths:
                 raise ConfigError(f"activation.{name}={function}: there is no such layer{near(name, widths)}")
-            if function not in ACTIVATIONS:
+            if function not in tuple(ACTIVATIONS):
                 known = near(str(function), ACTIVATIONS)
                 raise ConfigError(f"activation.{name}={function}: there is no such activation{known}")
         grid: dict[str, dict[str, Block]] = {row: dict.fromkeys(columns) for row in rows}

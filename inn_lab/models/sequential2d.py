@@ -34,7 +34,8 @@ class Drawn:
     """A block whose entries are drawn at random.
 
     init, init_std: as of `Sequential2D`, for this block alone; None for the matrix's own.
-    lr: the block's learning rate is so many times that of the others. With 0 it stays as it is drawn: a reservoir.
+    lr: the block's learning rate is so many times that of the others; `lr_factors` tells an optimizer. With 0 the block stays
+        as it is drawn: a reservoir.
     """
 
     init: str | None = None
@@ -250,31 +251,6 @@ class Sequential2D(Model):
                 found.append((parameter, factors.view_as(parameter)))
         return found
 
-    def shares(self, most: int = 400) -> dict[str, Tensor]:
-        """The matrix as it is described, from afar: what share of a cell's entries is "trainable", "low rank" or "fixed".
-
-        A matrix with more than `most` rows or columns is divided into `most` cells. Entries at random places are spread evenly
-        over their block. A block of low rank and size m × n has the share k (m + n) / mn, at most 1. {kind: (rows of cells,
-        columns of cells)}, of the kinds that there are.
-        """
-        of_rows, rows = _cells(self.rows, min(self.depth, most))
-        of_columns, columns = _cells(self.columns, min(self.width, most))
-        found: dict[str, Tensor] = {}
-        spread: dict[str, Tensor] = {}
-        for place, (block, top, left, high, wide) in enumerate(self.placed):
-            kind = "low rank" if isinstance(block, Factored) else "trainable" if getattr(block, "lr", 0) else "fixed"
-            if isinstance(block, Trainable | Factored):
-                share = block.count(high, wide) / (high * wide) if isinstance(block, Trainable) else min(1.0, block.R)
-                spread.setdefault(kind, torch.zeros(len(self.placed)))[place] = share
-            elif block is not None:
-                cells = rows[top : top + high] * len(of_columns) + columns[left : left + wide]
-                line = cells.bincount(minlength=len(of_rows) * len(of_columns)).view(len(of_rows), -1)
-                found[kind] = found.get(kind, 0) + line
-        for kind, shares in spread.items():
-            found[kind] = found.get(kind, 0) + of_rows @ shares.view(len(self.rows), -1) @ of_columns.T
-        area = torch.outer(of_rows.sum(1), of_columns.sum(1))
-        return {kind: counts / area for kind, counts in found.items()}
-
     def size(self, steps: int) -> dict[str, float]:
         """As in `Model`; also the "depth", "width" and "density" of the matrix, and "weights_effective".
 
@@ -412,12 +388,3 @@ def diagonal(rows: int, columns: int, device: torch.device) -> Tensor:
 
 def _starts(sizes: Sequence[int]) -> list[int]:
     return [0, *accumulate(sizes)][:-1]
-
-
-def _cells(sizes: Sequence[int], many: int) -> tuple[Tensor, Tensor]:
-    """Rows of blocks, or columns, divided into cells: how many rows a cell has of each block, (cells, blocks); and the cell of
-    each row, (rows,)."""
-    total = sum(sizes)
-    cell = torch.arange(total) * many // total
-    block = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
-    return (cell * len(sizes) + block).bincount(minlength=many * len(sizes)).view(many, -1).float(), cell

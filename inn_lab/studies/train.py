@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +17,11 @@ import torch
 from inn_lab import machine, weights
 from inn_lab.config import source
 from inn_lab.errors import ConfigError
-from inn_lab.models import LayeredINN, Sequential2D
+from inn_lab.models import Sequential2D
 from inn_lab.models.fixed_point import NotConverged
 from inn_lab.records import WEIGHTS, write_atomically
 from inn_lab.studies import ModelJob
+from inn_lab.studies.weight_space import log_weight_space
 from inn_lab.training.objectives import confusion
 
 if TYPE_CHECKING:
@@ -29,13 +29,6 @@ if TYPE_CHECKING:
     from pytorch_lightning.loggers.logger import Logger
 
     from inn_lab.training.module import Training
-
-
-COLOURS = {  # of the entries in the picture of a weight space
-    "trainable": ("blue", (0.03, 0.27, 0.58)),
-    "low rank": ("green", (0.0, 0.43, 0.17)),
-    "fixed": ("orange", (0.85, 0.28, 0.0)),
-}
 
 
 def train(job: ModelJob, *callbacks: "Callback") -> str:
@@ -164,29 +157,6 @@ def quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")  # Lightning 2.6 beside torch 2.13
         warnings.filterwarnings("ignore", message="The `srun` command is available")  # one process needs none
         yield
-
-
-def log_weight_space(job: ModelJob, model: Sequential2D) -> None:
-    """weight_space.png among the run's artifacts: what is trainable and what is fixed, the denser the darker. Of a layered INN
-    also components.csv (Hershey 2023, Fig. 3.1)."""
-    shares = model.shares()
-    image = torch.ones(*next(iter(shares.values())).shape, 3)
-    for kind, share in shares.items():  # by the square root, so that a density of 0.01 can be seen
-        image -= share.sqrt()[..., None] * (1 - torch.tensor(COLOURS[kind][1]))
-    high = min(7.0, 1.05 + 6 * model.depth / model.width)
-    figure = matplotlib.figure.Figure(figsize=(7, high))  # a layout engine would take as long again as the drawing
-    axes = figure.add_axes((0.1, 0.5 / high, 0.86, 1 - 1.05 / high))
-    axes.imshow(image.clamp(0, 1).numpy(), extent=(0, model.width, model.depth, 0), interpolation="nearest")
-    what = ", ".join(f"{kind} ({COLOURS[kind][0]})" for kind in shares)
-    axes.set_title(f"{job.title}\n{what}; seed {job.cfg.seed}", fontsize=8)
-    axes.tick_params(labelsize=8)
-    if model.names:
-        for side, sizes, names in zip((axes.yaxis, axes.xaxis), (model.rows, model.columns), model.names, strict=True):
-            side.set_ticks([end - size / 2 for end, size in zip(accumulate(sizes), sizes, strict=True)], names)
-    job.run.file("weight_space.png", partial(figure.savefig, dpi=120))
-    if isinstance(model, LayeredINN):
-        table = pd.DataFrame(model.components).astype(int).rename_axis(index="row", columns="column").stack().rename("trains")
-        job.run.table("components", table.reset_index())
 
 
 def log_confusion(job: ModelJob, counts: torch.Tensor) -> None:
