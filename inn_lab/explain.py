@@ -106,7 +106,7 @@ CALLED: dict[str, tuple[str, ...]] = {
     "gpu": ("trainer",),
     "hidden": ("model.hidden_size", "model.hidden", "depth"),
     "iterations": ("data.iterations", "model.max_iter"),
-    "layers": ("model.num_layers", "model.hidden", "model.blocks"),
+    "layers": ("model.layers", "model.num_layers", "model.hidden", "model.blocks"),
     "learning_rate": ("lr",),
     "length": ("seq_len",),
     "network": ("model",),
@@ -125,6 +125,8 @@ def meant(key: str, cfg: DictConfig, choices: Iterable[str] = ()) -> str:
     choices: those of the key's group that have it; they are named instead.
     """
     group, _, name = key.rpartition(".")
+    if "." in group and OmegaConf.is_dict(OmegaConf.select(cfg, group)):  # a table whose names are the user's own
+        return f"; to add it, write +{key}=VALUE"
     if has := sorted(choices):
         return f"; {group}={', '.join(has)} {'have' if has[1:] else 'has'} it"
     paths = [f"{path}{name}" for path, node in nodes(cfg) for name in keys(node)]

@@ -83,7 +83,8 @@ def check_study(cfg: DictConfig, device: torch.device | None) -> None:
 
 
 # What says how large a model is; of these a job's own are named where it is too large.
-SIZES = ("n_weights", "R", "depth", "aspect_ratio", "hidden", "hidden_size", "num_layers", "embedding", "width", "blocks")
+SIZES = ["n_weights", "R", "depth", "aspect_ratio", "hidden", "hidden_size", "num_layers", "embedding", "width"]
+SIZES += ["layers", "blocks"]
 TRAINED = 4  # numbers for each that trains: itself, its derivative, Adam's two
 
 
@@ -134,12 +135,13 @@ def build_data(cfg: DictConfig, device: torch.device) -> tuple[Any, str]:
 
 @contextmanager
 def in_keys(keys: Mapping[str, str]) -> Iterator[None]:
-    """Errors speak of the configuration's keys in place of the arguments that they set: "swap=2: …" is "model.swap=2: …"."""
+    """Errors speak of the configuration's keys in place of the arguments that they set: "swap=2: …" is "model.swap=2: …", and
+    "blocks.a.b=…" is "model.blocks.a.b=…"."""
     try:
         yield
     except ConfigError as error:
         names = "|".join(map(re.escape, keys))
-        raise type(error)(re.sub(rf"(?<![\w.])({names})(?=[=\[])", lambda name: keys[name[0]], str(error))) from error
+        raise type(error)(re.sub(rf"(?<![\w.])({names})(?=(?:\.\w+)*[=\[])", lambda name: keys[name[0]], str(error))) from error
 
 
 def keys_of(cfg: DictConfig, *groups: str) -> dict[str, str]:

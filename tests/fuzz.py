@@ -50,7 +50,8 @@ def model(name: str) -> torch.nn.Module:
     schema.register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", [f"model={name}", "n_weights=2000", "R=0.2"]).model
-    small = {"hidden": [20, 10] if "hidden" in cfg and OmegaConf.is_list(cfg.hidden) else 20, "width": 4, "blocks": [1, 1]}
+    small = {"hidden": [20, 10] if "hidden" in cfg and OmegaConf.is_list(cfg.hidden) else 20, "width": 4}
+    small |= {"layers": {"a": 20, "b": 10}} if "layers" in cfg else {"blocks": [1, 1]}
     cfg.update({key: value for key, value in small.items() if cfg.get(key) is not None})
     more = {"image": DATA.image} if "image" in (arguments(get_object(cfg._target_)) or ()) else {}
     return instantiate(cfg, _partial_=True)(I, O, **more, generator=generator(0)).double()

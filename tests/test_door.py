@@ -22,7 +22,7 @@ def test_help_shows_groups_choices_and_examples_without_heavy_imports():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "HEAVY set()" in out
     for line in (
-        "model: by_column, by_diagonal, gru, inn, layered_inn, lstm, mlp, random_graph, represented, resnet, rnn, "
+        "model: blocks, by_column, by_diagonal, gru, inn, layered_inn, lstm, mlp, random_graph, represented, resnet, rnn, "
         "settled_inn, settled_mlp, sru, wormhole",
         "data: cifar10, mnist_classification, random_anomaly, reber, sine, tensors, uniform_anomaly",
         "source: cifar10, digits, fashion_mnist, mnist",

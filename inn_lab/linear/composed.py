@@ -63,6 +63,17 @@ class LowRank(WeightMatrix):
         """A matrix of one block, with k (out + in) trainable weights."""
         return cls(out_features, in_features, {(0, 0): draw_factors(out_features, in_features, R, std, generator)})
 
+    def spread(self, numbers: Mapping[tuple[int, int], float]) -> list[tuple[Tensor, Tensor]]:
+        """Each parameter, and a tensor of its shape with the number of each block at the entries of its factors, or 1."""
+        found: list[tuple[Tensor, Tensor]] = []
+        for top, A in zip(self.tops, self.A, strict=True):
+            row = [A.new_full((k,), numbers.get(at, 1.0)) for at, k in self.ranks.items() if at[0] == top]
+            found.append((A, torch.cat(row).expand_as(A)))
+        for left, B in self.B.items():
+            column = [B.new_full((self.ranks[at], 1), numbers.get(at, 1.0)) for at in self.inner[int(left)]]
+            found.append((B, torch.cat(column).expand_as(B)))
+        return found
+
     @property
     def n_weights(self) -> int:
         return sum(factor.numel() for factor in self.parameters())

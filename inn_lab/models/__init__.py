@@ -1,5 +1,6 @@
 """The models. Each maps (B, T, I) to (B, T, O): B sequences of T steps, I inputs and O outputs a step."""
 
+from inn_lab.models.blocks import Blocks
 from inn_lab.models.grouped import by_column, by_diagonal, represented
 from inn_lab.models.implicit import fix
 from inn_lab.models.inn import INN
@@ -20,6 +21,7 @@ __all__ = [
     "MLP",
     "RNN",
     "SRU",
+    "Blocks",
     "LayeredINN",
     "RandomGraph",
     "ResNet",

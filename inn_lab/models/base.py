@@ -89,6 +89,11 @@ class Model(torch.nn.Module):
         """Metrics of the calls since `told` was last called, to be logged beside losses and accuracies."""
         return {}
 
+    def lr_factors(self) -> list[tuple[Tensor, Tensor]]:
+        """The parameters of which entries have a learning rate of their own, each with factors of its shape: so many times that
+        of the others."""
+        return []
+
     def tags(self) -> dict[str, str]:
         """Tags for the run: how the model is executed, in words."""
         return {}

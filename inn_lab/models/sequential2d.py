@@ -29,8 +29,22 @@ from inn_lab.patterns import draw_bernoulli, draw_exact, effective
 from inn_lab.ranges import Std
 
 
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A block whose entries are drawn at random.
+
+    init, init_std: as of `Sequential2D`, for this block alone; None for the matrix's own.
+    lr: the block's learning rate is so many times that of the others; `lr_factors` tells an optimizer. With 0 the block stays
+        as it is drawn: a reservoir.
+    """
+
+    init: str | None = None
+    init_std: float | None = None
+    lr: float = 1.0
+
+
 @dataclass(frozen=True)
-class Trainable:
+class Trainable(Drawn):
     """A block with `n` trainable entries, drawn exactly or independently (see `inn_lab.patterns`); without `n` all are
     trainable.
 
@@ -53,7 +67,7 @@ class Trainable:
 
 
 @dataclass(frozen=True)
-class Diagonal:
+class Diagonal(Drawn):
     """A square block whose diagonal is trainable: D x = d ⊙ x (Kale 2024, Eq. 20)."""
 
     def count(self, rows: int, columns: int) -> int:
@@ -64,8 +78,9 @@ class Diagonal:
 
 
 @dataclass(frozen=True)
-class Factored:
-    """A block of low rank, A B. A and B together have about R times as many entries as the block."""
+class Factored(Drawn):
+    """A block of low rank, A B. A and B together have about R times as many entries as the block. It is always trainable, and
+    drawn with `init_std`."""
 
     R: float
 
@@ -89,7 +104,7 @@ class Sequential2D(Model):
 
         h ← σ(W [x; h] + b),   h = 0 at first;   y = the last O entries of h
 
-    It is described block by block and executed fused. All trainable entries are one sparse matrix and all identities another,
+    It is described block by block and executed fused. All trainable entries are one sparse matrix and all fixed ones another,
     whatever the number of blocks. Low-rank blocks take one product for each column of blocks and one for each row.
 
     Source: Hershey 2023, 2.1.3–2.1.5; Kale 2024.
@@ -100,8 +115,8 @@ class Sequential2D(Model):
         rows, columns: the heights and widths of the blocks; they sum to H and to I + H, and the inputs' columns come first.
         grid: rows of blocks.
         activation: (name, height) from the top: "relu", "linear", "tanh", "sigmoid".
-        init: "normal" draws the weights from N(0, init_std²), as Hershey; "fan_in" from N(0, 2/k), k the trainable entries in
-            the row (He et al. 2015), whatever `init_std`. Low-rank blocks always use `init_std`.
+        init: "normal" draws the weights from N(0, init_std²), as Hershey; "fan_in" from N(0, 2/k), k the entries drawn in the
+            row (He et al. 2015), whatever `init_std`. Low-rank blocks always use `init_std`.
         init_bias: biases start at "zero", or "uniform" in ±1/√width, width the number of columns, as in the code that Hershey
             published later (github.com/qbhershey/iterativenn, MaskedLinear).
         linear: how the trainable entries are stored: "csr", "masked", "dense" (all entries are trainable), "stepwise" (as the
@@ -115,6 +130,7 @@ class Sequential2D(Model):
     """
 
     map: WeightMatrix  # not there with generator=None
+    names: tuple[Sequence[str], Sequence[str]] | None = None  # of the rows and of the columns of blocks
 
     def __init__(
         self,
@@ -146,13 +162,16 @@ class Sequential2D(Model):
         if sum(n for _, n in activation) != self.depth:
             raise ValueError(f"the activations {activation} are not for {self.depth} rows")
         self.activation = Activation(*activation)
-        blocks, entries = [(b, high, wide) for b, _, _, high, wide in placed(rows, columns, grid)], self.depth * self.width
-        patterned = sum(b.count(high, wide) for b, high, wide in blocks if isinstance(b, PATTERNED))
+        self.rows, self.columns, self.placed = rows, columns, placed(rows, columns, grid)
+        blocks, entries = [(b, high, wide) for b, _, _, high, wide in self.placed], self.depth * self.width
+        drawn = [(b.count(high, wide), b.lr > 0) for b, high, wide in blocks if isinstance(b, PATTERNED)]
+        patterned = sum(n for n, trained in drawn if trained)
+        untrained = sum(n for n, trained in drawn if not trained)
         check_kind(linear, patterned, entries)
         factored = sum(round(b.R * high * wide) for b, high, wide in blocks if isinstance(b, Factored))
         kind = fastest(patterned, entries, device or torch.device("cpu")) if linear == "auto" else linear
         self.units, self._planned = self.depth, patterned + factored
-        self.n_held = factored + (patterned if kind == "csr" or not patterned else entries)
+        self.n_held = untrained + factored + (patterned if kind == "csr" or not patterned else entries)
         if generator is None:
             return
         self._linear = linear
@@ -215,6 +234,23 @@ class Sequential2D(Model):
             raise ConfigError("pruning: a matrix of low rank has no entries of its own; take another linear or model")
         return part
 
+    def lr_factors(self) -> list[tuple[Tensor, Tensor]]:
+        """As in `Model`: of the blocks with an `lr` of their own. A low-rank block's is that of its A and its B."""
+        own = [(b.lr, top, left, m, n) for b, top, left, m, n in self.placed if isinstance(b, Drawn) and b.lr not in (0, 1)]
+        found: list[tuple[Tensor, Tensor]] = []
+        for part in self._parts if own else ():
+            if isinstance(part, LowRank):
+                found += part.spread({(top, left): factor for factor, top, left, _, _ in own})
+            elif isinstance(part, Patterned) and not isinstance(part, Fixed):
+                (parameter,) = part.parameters()  # one value for each entry, or the whole matrix
+                whole = torch.arange(parameter.numel(), device=parameter.device)
+                at = part.entries()[0] if parameter.dim() == 1 else whole
+                row, column, factors = at // self.width, at % self.width, torch.ones_like(parameter).flatten()
+                for factor, top, left, high, wide in own:
+                    factors[(top <= row) & (row < top + high) & (left <= column) & (column < left + wide)] = factor
+                found.append((parameter, factors.view_as(parameter)))
+        return found
+
     def size(self, steps: int) -> dict[str, float]:
         """As in `Model`; also the "depth", "width" and "density" of the matrix, and "weights_effective".
 
@@ -265,39 +301,66 @@ def assemble(
 ) -> WeightMatrix:
     """Draws the blocks of a grid and fuses them into one matrix; arguments as in `Sequential2D`.
 
-    With several parts it is their `Sum`, in this order: the trainable entries, the low-rank blocks, the identities.
+    With several parts it is their `Sum`, in this order: the trainable entries, the low-rank blocks, what is fixed.
 
     Raises ValueError for an identity or a diagonal that is not square.
     """
-    depth, width = sum(rows), sum(columns)
-    low_rank = any(isinstance(block, Factored) for blocks in grid for block in blocks)
-    trainable: list[Tensor] = []
+    depth, width, blocks = sum(rows), sum(columns), placed(rows, columns, grid)
+    low_rank = any(isinstance(block, Factored) for block, *_ in blocks)
+    fan_in = "fan_in" in {init, *(block.init for block, *_ in blocks if isinstance(block, Drawn))}
+    in_row = torch.zeros(depth, dtype=torch.int64, device=generator.device)  # how many entries are drawn, if fan_in
+    drawn: list[tuple[Trainable | Diagonal, Tensor]] = []
     zeros: list[Tensor] = []
     fixed: list[tuple[Tensor, Tensor]] = []
+    beside: list[tuple[Drawn, Tensor, Tensor]] = []
     factors: dict[tuple[int, int], tuple[Tensor, Tensor | None]] = {}
-    for block, top, left, high, wide in placed(rows, columns, grid):
-        if low_rank and block == Trainable():  # beside low-rank blocks, a dense one needs no product of its own
-            std = init_std if init == "normal" else math.sqrt(2 / wide)
-            factors[top, left] = std * torch.randn(high, wide, generator=generator, device=generator.device), None
+
+    def std(block: Drawn, places: Tensor) -> float | Tensor:
+        """The standard deviation of a block's entries at these places."""
+        if (block.init or init) == "normal":
+            return block.init_std or init_std
+        return (2 / in_row[places // width]).sqrt()
+
+    for block, top, left, high, wide in blocks:
+        if low_rank and isinstance(block, Trainable) and block.n is block.start is None and block.lr:
+            # beside low-rank blocks, a dense one needs no product of its own
+            A = torch.randn(high, wide, generator=generator, device=generator.device)
+            factors[top, left] = A, None
+            beside.append((block, A, width * torch.arange(top, top + high, device=A.device)[:, None]))
+            in_row[top : top + high] += wide
         elif isinstance(block, PATTERNED):
             at = block.pattern(high, wide, generator)
-            trainable.append((top + at // wide) * width + left + at % wide)
+            drawn.append((block, (top + at // wide) * width + left + at % wide))
+            if fan_in:
+                in_row += (drawn[-1][1] // width).bincount(minlength=depth)
             if isinstance(block, Trainable) and block.start is not None:
-                zeros.append(trainable[-1][draw_exact(1, len(at), len(at) - block.start, generator)])
+                zeros.append(drawn[-1][1][draw_exact(1, len(at), len(at) - block.start, generator)])
         elif isinstance(block, Identity):
             at = diagonal(high, wide, generator.device)
             places = (top + at // wide) * width + left + at % wide
             fixed.append((places, torch.full((high,), block.scale, device=at.device)))
         elif isinstance(block, Factored):
-            factors[top, left] = draw_factors(high, wide, block.R, init_std, generator)
+            factors[top, left] = draw_factors(high, wide, block.R, block.init_std or init_std, generator)
+    for dense, A, places in beside:
+        A *= std(dense, places)
     parts: list[WeightMatrix] = []
-    if trainable:
-        indices = torch.cat(trainable).sort().values
-        values = torch.randn(len(indices), generator=generator, device=generator.device)
-        values *= init_std if init == "normal" else fan_in_std(indices, width)
+    if drawn:
+        indices = torch.cat([at for _, at in drawn]).sort().values
+        normal = torch.randn(len(indices), generator=generator, device=generator.device)
+        values = normal * std(Drawn(), indices)
+        for block, places in drawn:
+            if block.init or block.init_std:
+                at = torch.searchsorted(indices, places)
+                values[at] = normal[at] * std(block, places)
         if zeros:
             values[torch.searchsorted(indices, torch.cat(zeros))] = 0
-        parts.append(from_entries(linear, depth, width, indices, values, device))
+        if still := [places for block, places in drawn if not block.lr]:
+            stays = torch.zeros_like(values, dtype=torch.bool)
+            stays[torch.searchsorted(indices, torch.cat(still))] = True
+            fixed.append((indices[stays], values[stays]))
+            indices, values = indices[~stays], values[~stays]
+        if len(still) < len(drawn):
+            parts.append(from_entries(linear, depth, width, indices, values, device))
     if factors:
         parts.append(LowRank(depth, width, factors))
     if fixed:
@@ -325,9 +388,3 @@ def diagonal(rows: int, columns: int, device: torch.device) -> Tensor:
 
 def _starts(sizes: Sequence[int]) -> list[int]:
     return [0, *accumulate(sizes)][:-1]
-
-
-def fan_in_std(indices: Tensor, width: int) -> Tensor:
-    """√(2/k) for each entry, k the number of trainable entries in its row (He et al. 2015). (n,) -> (n,)"""
-    rows = indices // width
-    return (2 / rows.bincount()[rows]).sqrt()

@@ -27,6 +27,7 @@ from inn_lab.seeding import generator
 from inn_lab.studies import ModelJob
 from inn_lab.studies.clock import WARM, times
 from inn_lab.training.objectives import Objective
+from inn_lab.training.optimizer import adam
 
 FORGET = Path("/proc/self/clear_refs")  # Linux: writing 5 sets the highest memory so far to what is held now
 
@@ -91,7 +92,7 @@ def measure(
     warm_up(device)
     before = start_of_peak(device)
     model = make(generator=generator(seed, "model")).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+    optimizer = adam(model, lr)
 
     def step() -> None:
         optimizer.zero_grad()

@@ -17,10 +17,11 @@ import torch
 from inn_lab import machine, weights
 from inn_lab.config import source
 from inn_lab.errors import ConfigError
-from inn_lab.models import LayeredINN
+from inn_lab.models import Sequential2D
 from inn_lab.models.implicit import NotConverged
 from inn_lab.records import WEIGHTS, write_atomically
 from inn_lab.studies import ModelJob
+from inn_lab.studies.weight_space import log_weight_space
 from inn_lab.training.objectives import confusion
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def train(job: ModelJob, *callbacks: "Callback") -> str:
     Goes on from the job's checkpoint where there is one. A run of which a loss stops being a number, in training, validation or
     test, or a weight at the end of the training, is *diverged*: it is not trained further, and not tested.
     """
-    if isinstance(job.model, LayeredINN):
-        log_components(job, job.model.components)
+    if isinstance(job.model, Sequential2D):
+        log_weight_space(job, job.model)
     if job.cfg.trainer.max_time:
         job.run.tag(**machine.tags(job.device))  # how far a clock lets it come depends on it
     return fit_and_test(job, job.cfg.trainer.max_epochs, *callbacks)
@@ -156,18 +157,6 @@ def quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")  # Lightning 2.6 beside torch 2.13
         warnings.filterwarnings("ignore", message="The `srun` command is available")  # one process needs none
         yield
-
-
-def log_components(job: ModelJob, components: list[list[bool]]) -> None:
-    """components.csv and weight_space.png among the run's artifacts: which components train (Hershey 2023, Fig. 3.1)."""
-    figure = matplotlib.figure.Figure(figsize=(7, 2.5), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(components, cmap="Blues", vmin=0, vmax=1.3, aspect="equal")
-    axes.set(xlabel="column of components", ylabel="row")
-    axes.set_title(f"{job.title}\nwhat trains, seed {job.cfg.seed}", fontsize=8)
-    table = pd.DataFrame(components).astype(int).rename_axis(index="row", columns="column").stack().rename("trains")
-    job.run.table("components", table.reset_index())
-    job.run.file("weight_space.png", partial(figure.savefig, dpi=120))
 
 
 def log_confusion(job: ModelJob, counts: torch.Tensor) -> None:

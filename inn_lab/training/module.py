@@ -16,6 +16,7 @@ from torch import Tensor
 from inn_lab.models.base import Model
 from inn_lab.tracking import Run
 from inn_lab.training.objectives import Objective
+from inn_lab.training.optimizer import adam
 
 
 class Training(L.LightningModule):
@@ -42,7 +43,7 @@ class Training(L.LightningModule):
         self.diverged = False
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.lr, fused=True)
+        optimizer = adam(self.model, self.lr)
         if self.optimizer_state:
             optimizer.load_state_dict(self.optimizer_state)
         return optimizer
