@@ -128,4 +128,4 @@ def test_the_benchmarks_slow_twin_is_the_same_network() -> None:
 
 def test_the_whole_needs_a_density(lab):
     code, _, err = lab("source=digits", "scale=smoke", "model=by_column", "R=null")
-    assert code == 2 and err.startswith("inn_lab: model.R: ") and err.count("\n") == 1
+    assert code == 2 and err.startswith("inn_lab: model.R=None: ") and err.count("\n") == 1

@@ -151,7 +151,8 @@ def test_what_is_finished_is_not_run_again_unless_asked(lab, runs, outputs):
     code, out, _ = lab(*SMOKE, "R=0.2", "trainer.checkpoint_s=3")  # how often it saves is no other science
     (record,), found = outputs.glob("jobs/adhoc/*"), runs("adhoc").iloc[-1]
     score = f"test ACC_end {found['test/acc_end']:.3f}"
-    where = [f"  record: {record}", f"  MLflow: run {found['run_id']} in {tracking.uri(outputs)}"]  # no report is named adhoc
+    where = [f"  record: {record}", f"  MLflow: run {found['run_id']} in {tracking.uri(outputs)}"]
+    where.append("  figures: python -m experiments curves adhoc source=digits scale=smoke")
     called = f"{' '.join(SMOKE)} R=0.2"
     assert first.startswith(f"{called} · starting\n{called} · finished, {score} · ")
     assert out.splitlines()[1] == (f"{called} trainer.checkpoint_s=3 · finished already, {score}; resume=false runs it afresh")
