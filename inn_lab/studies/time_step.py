@@ -42,7 +42,7 @@ def time_step(job: ModelJob, repeats: Many, seconds: Seconds) -> None:
     values = in_child(
         {
             "make": job.make, "seed": job.cfg.seed, "objective": job.objective, "x": x, "y": y,
-            "device": job.device, "lr": job.cfg.lr, "repeats": repeats, "seconds": seconds,
+            "device": job.device, "optimizer": job.optimizer, "repeats": repeats, "seconds": seconds,
         }
     )  # fmt: skip
     job.run.tag(**machine.tags(job.device))
@@ -74,13 +74,13 @@ def measure(
     x: Tensor,
     y: Tensor,
     device: torch.device,
-    lr: float,
+    optimizer: Callable[..., torch.optim.Optimizer],
     repeats: int,
     seconds: float,
 ) -> dict[str, float]:
     """Builds a model, trains it on one batch x (B, T, I), y (B,), and returns the costs.
 
-    A step is zero_grad, forward, loss, backward and Adam, in float32, as `training.module` does it.
+    A step is zero_grad, forward, loss, backward and the optimizer's step, in float32, as `training.module` does it.
 
     `speed/step_ms`, `speed/step_ms_min`: the median and the least of the steps timed; `speed/repeats`: how many those are.
     `memory/peak_mb`: the most memory held (MB = 10⁶ bytes) while the model is built and takes its first two steps, above what
@@ -91,12 +91,12 @@ def measure(
     warm_up(device)
     before = start_of_peak(device)
     model = make(generator=generator(seed, "model")).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+    of_model = optimizer(model.parameters())
 
     def step() -> None:
-        optimizer.zero_grad()
+        of_model.zero_grad()
         objective.loss(objective.read(model(x), x), y).backward()
-        optimizer.step()
+        of_model.step()
 
     for _ in range(WARM):
         step()
