@@ -56,9 +56,7 @@ def fit_and_test(job: ModelJob, epochs: int, *callbacks: "Callback", earlier: in
         return "diverged"
     trainer, best = job.cfg.trainer, module.best
     if best.epoch >= 0 and (trainer.patience or trainer.best_weights):
-        job.run.metrics(
-            {"best/epoch": best.epoch, **({"stopped/epoch": best.last} if best.over and best.last + 1 < epochs else {})}
-        )
+        job.run.metrics({"best/epoch": best.epoch} | ({"stopped/epoch": best.last} if best.stopped(epochs) else {}))
     with quiet():
         lightning(job.device, logger=logger).test(module, verbose=False)
     if module.diverged:
@@ -127,6 +125,8 @@ def fit(
         except BaseException:
             keeper.flush()
             raise
+    if best.stopped(epochs) and cfg.progress:
+        print(f"{job.title} · no better validation ACC_end in {cfg.patience} epochs: ends after {best.last + 1}", flush=True)
     # A loss is measured before a step: it says nothing of the last one.
     module.diverged |= not all(weights.isfinite().all() for weights in job.model.parameters())
     if best.weights is not None and not module.diverged:

@@ -30,6 +30,10 @@ class Best:
     def over(self) -> bool:
         return self.patience is not None and self.last - self.epoch >= self.patience
 
+    def stopped(self, epochs: int) -> bool:
+        """Whether this ended a training of so many epochs early."""
+        return self.over and self.last + 1 < epochs
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it. Nothing changes the tensors in it."""
         return {"acc_end": self.acc_end, "epoch": self.epoch, "last": self.last, "weights": self.weights}
