@@ -60,8 +60,8 @@ LATER: dict[str, object] = {
     "trainer.patience": None,
     "trainer.best_weights": False,
 }
-# What a run without one of these keys had in effect: the key came later, or is gone. Reports draw it with those that have it.
-IMPLIED = {**LATER, "data.flag": True, "trainer.precision": "32-true"}
+# What a run had in effect without one of these keys or tags, which came later or are gone. Reports draw it with the others.
+IMPLIED = {**LATER, "optimizer": "adam", "schedule": "constant", "data.flag": True, "trainer.precision": "32-true"}
 
 
 def identity(cfg: DictConfig, *more: str) -> str:

@@ -12,9 +12,10 @@ from conftest import SMOKE
 from hypothesis import given
 from hypothesis import strategies as st
 from made import run
+from made import runs as runs_of
 from safetensors.torch import load_file
 
-from experiments import report
+from experiments import curves, report, selection
 from inn_lab import records, tracking
 from inn_lab.training import optimizers, schedules
 from inn_lab.training.best import Best
@@ -237,6 +238,16 @@ def test_a_figure_says_what_was_not_the_usual_way():
     usual = report.provenance(done())
     more = {"schedule._target_": "inn_lab.training.schedules.cosine", "trainer.patience": 5, "trainer.best_weights": "False"}
     assert report.provenance(done(**more)) == usual.replace(" epochs ·", " epochs · schedule cosine · patience 5 ·")
+
+
+def test_optimizers_side_by_side_are_called_by_their_names():
+    adam = {"optimizer._target_": "inn_lab.training.optimizers.adam", "optimizer.eps": 1e-8}
+    sgd = {"optimizer._target_": "inn_lab.training.optimizers.sgd", "optimizer.momentum": 0.9}
+    made = runs_of(run(0.1, **adam, optimizer="adam"), run(0.1, **sgd, optimizer="sgd"), run(0.1))  # the last: from before
+    axes = curves.axes_of(made[made["optimizer"].notna()])
+    kept, _ = selection.select(made, axes, {})
+    arms = {label: part["run_id"].nunique() for label, part in curves.arms(kept, axes)}
+    assert arms == {"optimizer=adam": 1, "optimizer=sgd": 1}
 
 
 # -------------------------------------------------------------------------------------------------------------- debug

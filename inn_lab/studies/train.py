@@ -1,4 +1,4 @@
-"""The plain study: train, then test the last weights."""
+"""The plain study: train, then test the weights."""
 
 import hashlib
 import logging
