@@ -20,7 +20,13 @@ from inn_lab.identity import short
 
 MOST = 10  # curves in a panel
 METRICS = {ACC: "validation ACC_end", "train/loss": "training loss"}
-OWNERS = {"model": "model", "data": "data", "objective": "data"}  # whose keys those of a group are, where there are several
+OWNERS = {
+    "model": "model",
+    "data": "data",
+    "objective": "data",
+    "optimizer": "optimizer",
+    "schedule": "schedule",
+}  # whose keys those of a group are, where there are several
 
 
 def axes_of(runs: pd.DataFrame) -> list[str]:
@@ -31,7 +37,7 @@ def axes_of(runs: pd.DataFrame) -> list[str]:
     newest = done.sort_values("start").iloc[-1]
     if "sweep" in done and isinstance(newest["sweep"], str):
         done = done[done["sweep"] == newest["sweep"]]
-    found = [owner for owner in ("model", "data") if done[owner].nunique() > 1]
+    found = [owner for owner in dict.fromkeys(OWNERS.values()) if owner in done and done[owner].nunique() > 1]
     for column in settings(done, ()):
         owner = OWNERS.get(column.partition(".")[0])
         parts = [part for _, part in done.groupby(owner)] if owner in found else [done]

@@ -18,8 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import verdicts
+from inn_lab import tracking
 from inn_lab.errors import ConfigError
-from inn_lab.identity import short
+from inn_lab.identity import LATER, short
 
 DPI = 150  # of a PNG
 FEW_EXAMPLES = 200  # if a run does not say on how many it was tested
@@ -209,12 +210,27 @@ def provenance(runs: pd.DataFrame) -> str:
         f"scale {values('scale')}",
         *([values("data") + (f", length {values('seq_len')}" if series else "")] if images else []),
         *fixed,
-        *([f"lr {values('lr')}", length] if learnt else []),
+        *([f"lr {values('lr')}", length, *unusual(done)] if learnt else []),
         f"{done['run_id'].nunique()} runs, {seeds} seed{'s' * (seeds != 1)}",
         f"{values('machine.processor')}, {values('machine.threads')} threads" if timed else values("device"),
         f"commit {', '.join(commits)}",
     ]
     return " · ".join(parts)
+
+
+def unusual(runs: pd.DataFrame) -> list[str]:
+    """What of their training is not the usual way: another optimizer or schedule, and what the validation decides."""
+
+    def word(value: float | str | None) -> str:
+        return "null" if value is None else f"{value:g}" if isinstance(value, float) else value.rpartition(".")[2]
+
+    parts = []
+    for key in ("optimizer._target_", "schedule._target_", "trainer.patience", "trainer.best_weights"):
+        found = {tracking.meaning(str(value)) for value in runs[key].unique()} if key in runs else set()
+        if found - {tracking.meaning(str(LATER[key])), None}:
+            name = key.removesuffix("._target_").removeprefix("trainer.")
+            parts.append(f"{name} {', '.join(sorted(map(word, found)))}")
+    return parts
 
 
 def drawn(name: str, folder: Path) -> str | None:

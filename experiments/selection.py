@@ -17,6 +17,7 @@ from inn_lab.tracking import meaning
 NONE_FINISHED = "no such run has finished yet"
 NAMES = {"run_id", "start", "record"}  # different in every run
 SHOWN = 10  # values that a message lists at most
+OWN = {"model": ("model.",), "data": ("data.", "objective."), "optimizer": ("optimizer.",), "schedule": ("schedule.",)}
 SCALARS = {field.name for field in fields(Config) if field.type is not Any}  # R, lr, …: not the groups
 
 
@@ -34,7 +35,7 @@ def select(runs: pd.DataFrame, axes: Iterable[str], wanted: Mapping[str, str]) -
 
     `wanted` names values of params and tags ("source": "mnist"), compared as `meaning` reads them; in what it leaves, the
     newest finished run's settings are taken. Where models are an axis, what a model has of its own (an LSTM has no model.init)
-    is compared among its runs, and where data sets are, theirs likewise. Of runs that are the same in everything the newest is
+    is compared among its runs; and so it is with what else is in `OWN`. Of runs that are the same in everything the newest is
     kept. A setting is a number where those of the runs kept are, whatever the others have in it: an export has these alone.
 
     Raises ConfigError if no finished run is left.
@@ -46,7 +47,7 @@ def select(runs: pd.DataFrame, axes: Iterable[str], wanted: Mapping[str, str]) -
     for column, value in wanted.items():
         runs = chosen(runs, column, value)
     columns = settings(runs, axes)
-    owners = {axis: own for axis, own in {"model": ("model.",), "data": ("data.", "objective.")}.items() if axis in axes}
+    owners = {axis: own for axis, own in OWN.items() if axis in axes}
     shared = [column for column in columns if not column.startswith(sum(owners.values(), ()))]
     alike = runs[_same(runs, shared, _newest(runs))]
     for owner, prefixes in owners.items():

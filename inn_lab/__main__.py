@@ -13,6 +13,8 @@ import io
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -179,6 +181,24 @@ def check_folders(cfg: DictConfig) -> None:
             raise errors.ConfigError(f"{key}={value}: it lies outside outputs={outputs}; leave it out, or set outputs=…")
 
 
+def shows_yaml(words: list[str]) -> bool:
+    """Whether this command prints the configuration: --cfg job, -c job."""
+    from hydra._internal.utils import get_args_parser
+
+    return get_args_parser().parse_known_args(words)[0].cfg is not None
+
+
+@contextmanager
+def in_colour() -> Iterator[None]:
+    """What is printed inside is YAML, and is printed in colour."""
+    from rich.console import Console
+    from rich.syntax import Syntax
+
+    with redirect_stdout(io.StringIO()) as text:
+        yield
+    Console().print(Syntax(text.getvalue().rstrip(), "yaml", theme="ansi_dark", background_color="default", word_wrap=True))
+
+
 def stop(error: Exception) -> NoReturn:
     """Ends the program with one line."""
     print(f"inn_lab: {explain.explain(error)}", file=sys.stderr)
@@ -221,7 +241,8 @@ def main() -> None:
         if own := explain.folders()[1:]:
             others = any(word.startswith(("--config-dir", "-cd")) for word in sys.argv[1:])
             sys.argv[1:1] = [] if others else [f"--config-dir={own[0]}"]
-        hydra.main(config_path=str(explain.CONF), config_name="config", version_base="1.3")(job)()
+        with in_colour() if sys.stdout.isatty() and shows_yaml(sys.argv[1:]) else nullcontext():
+            hydra.main(config_path=str(explain.CONF), config_name="config", version_base="1.3")(job)()
     except MISTAKES as error:
         stop(error)
     except OSError as error:

@@ -31,6 +31,8 @@ BUILT: dict[str, frozenset[str]] = {
     "data": frozenset({"images", "image_size", "mean", "std", "seed", "device", "once"}),
     "objective": frozenset(),
     "study": frozenset({"job"}),
+    "optimizer": frozenset({"params", "lr"}),
+    "schedule": frozenset({"updates"}),
 }
 
 
@@ -139,6 +141,8 @@ def check(cfg: DictConfig) -> None:
     """
     for group in BUILT:
         _type(cfg, group)
+    if cfg.debug is not None and OmegaConf.select(cfg, "data._target_") is None:
+        raise ConfigError(f"debug={cfg.debug}: there are no data to train on; leave it out")
     later = []  # reckoned from other values, which are checked before
     for path, node in nodes(cfg):
         kinds = kinds_of(node)
@@ -228,6 +232,8 @@ def _check_study(cfg: DictConfig) -> None:
         there, made = OmegaConf.select(cfg, f"{part}._target_") is not None, named(cfg, part)
         if kind is not None and not (there and (made is None or issubclass(_class(made), kind))):
             raise ConfigError(f"study={name}: {why}")
+    if cfg.debug in ("overfit", "profile") and (study.timed or study.model[0] is None):
+        raise ConfigError(f"debug={cfg.debug}: study={name} does not train; leave one of them out")
     if not study.cuts:
         if cfg.pruning is not None:
             raise ConfigError(f"study={name}: it cuts nothing; leave study out, pruning=magnitude chooses study=prune")

@@ -45,9 +45,23 @@ FILES = {"data.path", "model.path", "start_from"}  # what is in them counts, not
 
 # Keys that came later, and the value that all runs had in effect before. At that value they do not count, so that the runs from
 # before stay the same runs. A new key is entered here; tests/identities.json tells if it is not.
-LATER: dict[str, object] = {"data.redraw": True, "data.probability": 1.0, "model.init_bias": "zero", "start_from": None}
-# What a run without one of these keys had in effect: the key came later, or is gone. Reports draw it with those that have it.
-IMPLIED = {**LATER, "data.flag": True, "trainer.precision": "32-true"}
+LATER: dict[str, object] = {
+    "data.redraw": True,
+    "data.probability": 1.0,
+    "model.init_bias": "zero",
+    "start_from": None,
+    "debug": None,
+    "optimizer._target_": "inn_lab.training.optimizers.adam",
+    "optimizer.betas": [0.9, 0.999],
+    "optimizer.eps": 1e-8,
+    "optimizer.weight_decay": 0.0,
+    "schedule._target_": "inn_lab.training.schedules.constant",
+    "schedule.warmup": 0.0,
+    "trainer.patience": None,
+    "trainer.best_weights": False,
+}
+# What a run had in effect without one of these keys or tags, which came later or are gone. Reports draw it with the others.
+IMPLIED = {**LATER, "optimizer": "adam", "schedule": "constant", "data.flag": True, "trainer.precision": "32-true"}
 
 
 def identity(cfg: DictConfig, *more: str) -> str:

@@ -77,7 +77,7 @@ class Loaded:
         from inn_lab.studies.train import lightning, quiet  # they bring Lightning, which takes seconds
         from inn_lab.training.module import Training
 
-        module = Training(self.model, self.data, self.objective, self.cfg.lr)
+        module = Training(self.model, self.data, self.objective)
         with quiet():
             (found,) = lightning(self.device, logger=None).test(module, verbose=False)
         self.model.to(self.device)  # Lightning leaves it on the CPU
@@ -128,6 +128,10 @@ def config_of(about: About, outputs: str) -> DictConfig:
                 known = schema.SCHEMAS.get(f"{group}_schema")
                 cfg[group] = OmegaConf.structured(known) if known else {}
         cfg = OmegaConf.merge(cfg, about.config)
+        for key, value in LATER.items():
+            group, _, name = key.rpartition(".")
+            if group and group not in about.config:  # the whole group came later
+                OmegaConf.update(cfg, f"{group}", {name: value}, merge=not OmegaConf.is_missing(cfg, group))
         for key, value in LATER.items():
             group, _, name = key.rpartition(".")
             made = config.named(cfg, group) if group in config.BUILT else None

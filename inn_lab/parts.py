@@ -42,7 +42,18 @@ def build(cfg: DictConfig, device: torch.device) -> Callable[..., Job]:
     model = make(generator=generator(cfg.seed, "model"))
     if cfg.start_from is not None:
         start(model, cfg.start_from)
-    return functools.partial(ModelJob, **common, model=model, make=make, objective=part_of(cfg, "objective")())
+    optimizer, schedule = check_training(cfg)
+    parts = {"objective": part_of(cfg, "objective")(), "optimizer": optimizer, "schedule": schedule}
+    return functools.partial(ModelJob, **common, model=model, make=make, **parts)
+
+
+def check_training(cfg: DictConfig) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What makes the optimizer, from the parameters, and what makes the schedule, from the number of all updates. Raises
+    ConfigError where either cannot be made."""
+    optimizer, schedule = functools.partial(part_of(cfg, "optimizer"), lr=cfg.lr), part_of(cfg, "schedule")
+    optimizer([torch.nn.Parameter(torch.zeros(1))])
+    schedule(None if cfg.trainer.max_time else 1)(0)
+    return optimizer, schedule
 
 
 def start(model: Model, file: str) -> None:
@@ -73,6 +84,9 @@ def define(cfg: DictConfig, made: dict[str, Any], device: torch.device | None = 
             check_model(cfg, maker(cfg, data, device), data, device if here else None)
             part_of(cfg, "objective")()
             made[all_of] = True
+        trained_by = str((config.flat(cfg.optimizer), config.flat(cfg.schedule), cfg.lr, cfg.trainer.max_time))
+        if trained_by not in made:
+            made[trained_by] = check_training(cfg)
 
 
 def check_study(cfg: DictConfig, device: torch.device | None) -> None:
@@ -159,6 +173,8 @@ PARTS = {  # what the lab asks of each
     "data": ("n_inputs", "n_outputs", "steps", "sizes", "batch_size", "batches"),
     "model": ("parameters", "size", "told"),
     "objective": ("read", "loss", "answer", "correct"),
+    "optimizer": ("param_groups", "zero_grad", "step", "state_dict", "load_state_dict"),
+    "schedule": ("__call__",),
 }
 USUAL = "leave it out for the usual one (docs/architecture.md says how to add another)"
 
@@ -210,7 +226,9 @@ class Part:
         try:
             inspect.signature(self.made).bind(*args, **kwargs)
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"{self.name}: it cannot be called as a {self.kind} is, with {self.keys}; {USUAL}") from error
+            raise ConfigError(
+                f"{self.name}: it cannot be called as the lab calls its {self.kind}, with {self.keys}; {USUAL}"
+            ) from error
 
 
 def part_of(cfg: DictConfig, kind: str) -> Part:

@@ -153,7 +153,7 @@ def drawn_by(outputs: str, experiment: str, **chosen: str) -> str:
 
 def describe(cfg: DictConfig, hydra: DictConfig) -> dict[str, str]:
     """A run's tags; of a file that it reads, data.content or model.content: reports don't mix what differs in it."""
-    choices = {group: hydra.runtime.choices[group] or "none" for group in ("model", "data", "study")}
+    choices = {group: hydra.runtime.choices[group] or "none" for group in ("model", "data", "study", "optimizer", "schedule")}
     contents = {key: identity.content(OmegaConf.select(cfg, key)) for key in sorted(identity.FILES)}
     files = {f"{key.partition('.')[0]}.content": content[:12] for key, content in contents.items() if content}
     more = {"source": config.source(cfg), "scale": cfg.scale.name, "job": "0"}

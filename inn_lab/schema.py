@@ -1,8 +1,8 @@
 """The schema of what no constructor says: the root, and the groups that the lab itself reads.
 
-The groups that name a class or a function (`_target_`: model, data, objective, study) have its arguments for their schema
-(`inn_lab.config.check`). An unknown key or a value of the wrong type is an error wherever it stands: on the command line, in a
-group's YAML, in an experiment.
+The groups that name a class or a function (`_target_`: model, data, objective, study, optimizer, schedule) have its arguments
+for their schema (`inn_lab.config.check`). An unknown key or a value of the wrong type is an error wherever it stands: on the
+command line, in a group's YAML, in an experiment.
 """
 
 from dataclasses import dataclass
@@ -45,11 +45,14 @@ class Config:
     outputs: str = MISSING
     start_from: str | None = MISSING
     resume: Annotated[bool | str, Range(lambda v: v in (True, False, "any"), "true, any or false", "any")] = MISSING
+    debug: Annotated[str, one_of("one_batch", "overfit", "profile")] | None = None
     source: Any = MISSING
     model: Any = MISSING
     data: Any = MISSING
     objective: Any = MISSING
     study: Any = MISSING
+    optimizer: Any = MISSING
+    schedule: Any = MISSING
     pruning: Any = None
     trainer: Any = MISSING
     scale: Any = MISSING
@@ -78,6 +81,8 @@ class Trainer:
     device: Annotated[int, count(0, 1023, 0, ", of a CUDA device")] = MISSING
     max_epochs: Many = MISSING
     max_time: Annotated[float, real(lambda v: 0 < v <= 1e9, "seconds, at most 1e9", 300)] | None = MISSING
+    patience: Annotated[int, count(1, 10**9, 5)] | None = MISSING
+    best_weights: bool = MISSING
     checkpoint_s: Seconds = MISSING
     gradient_clip_val: Annotated[float, real(lambda v: v > 0, "a gradient's norm is a positive number", 1)] | None = MISSING
     progress: bool = MISSING

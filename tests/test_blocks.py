@@ -17,7 +17,9 @@ from inn_lab.linear import ACTIVATIONS, LowRank
 from inn_lab.models import Blocks, LayeredINN, Sequential2D, by_column, represented
 from inn_lab.seeding import generator
 from inn_lab.studies.weight_space import shares
-from inn_lab.training.optimizer import adam
+from inn_lab.training.optimizers import adam, scaled
+
+USUAL = {"betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0}
 from inn_lab.training.pruning import prune
 
 steady = settings(deadline=None, derandomize=True, max_examples=40)
@@ -191,7 +193,7 @@ def test_a_block_with_a_learning_rate_of_its_own_is_a_group_of_adams(linear: str
     bias = {name: b.detach().clone().requires_grad_() for name, b in biases}
     groups = [{"params": [leaf], "lr": 0.01 * rates[at]} for at, leaf in leaves.items() if at != ("b", "a")]
     groups += [{"params": [A, B], "lr": 0.01 * 3.0}, {"params": list(bias.values()), "lr": 0.01}]
-    reference, optimizer = torch.optim.Adam(groups), adam(model, 0.01)
+    reference, optimizer = torch.optim.Adam(groups), scaled(adam(model.parameters(), 0.01, **USUAL), model)
     functions = {"a": "relu", "b": "relu", "output": "linear"}
 
     def whole() -> dict[tuple[str, str], Tensor]:
@@ -212,7 +214,8 @@ def test_a_block_with_a_learning_rate_of_its_own_is_a_group_of_adams(linear: str
 
 def test_without_factors_the_optimizer_is_adam_alone() -> None:
     plain, own = built(), built(blocks={**EXAMPLE["blocks"], "a": {"input": {"R": 0.5, "lr": 0.1}}})
-    assert not adam(plain, 0.01)._optimizer_step_pre_hooks and adam(own, 0.01)._optimizer_step_pre_hooks
+    first, second = (scaled(adam(model.parameters(), 0.01, **USUAL), model) for model in (plain, own))
+    assert not first._optimizer_step_pre_hooks and second._optimizer_step_pre_hooks
 
 
 def test_each_block_is_drawn_as_it_says() -> None:

@@ -28,6 +28,9 @@ def test_help_shows_groups_choices_and_examples_without_heavy_imports():
         "source: cifar10, digits, fashion_mnist, mnist",
         "scale: paper, smoke",
         "trainer: auto, cpu, gpu",
+        "optimizer: adam, adamw, sgd",
+        "schedule: constant, cosine, step",
+        "debug: one_batch, overfit, profile",
         "study: count_flops, gallery, probe_iterations, probe_settling, prune, sru_equivalence, strings, time_product, "
         "time_step, train",
     ):
@@ -44,6 +47,16 @@ def test_tab_completion(lab, monkeypatch, line, choices):
     monkeypatch.setattr(sys, "argv", ["inn-lab"])
     _, out, _ = lab("-sc", "query=bash")
     assert choices <= set(out.split())
+
+
+def test_the_configuration_is_in_colour_on_a_terminal_alone(lab, monkeypatch):
+    _, plain, _ = lab("--cfg", "job")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "500")
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda _: True)
+    _, out, _ = lab("--cfg", "job")
+    lines = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", out).splitlines()]
+    assert "\x1b" not in plain and out.count("\x1b") > 100 and lines == plain.splitlines()
 
 
 MISTAKES = {

@@ -53,6 +53,10 @@ def test_a_key_that_came_later_counts_where_it_differs(monkeypatch):
         ("trainer.precision", "32-true", "bf16-mixed"),
         ("model.later", 0.5, 0.7),
         ("start_from", "null", "a"),
+        ("optimizer.betas", "[0.9, 0.999]", "[0.5, 0.999]"),
+        ("schedule._target_", "inn_lab.training.schedules.constant", "inn_lab.training.schedules.cosine"),
+        ("trainer.patience", "null", "5"),
+        ("trainer.best_weights", "False", "True"),
     ],
 )
 def test_runs_from_before_a_key_are_drawn_with_those_that_have_it(monkeypatch, key, value, wrong):

@@ -21,7 +21,8 @@ def task(linear="csr", **changes) -> dict:
     return {
         "make": functools.partial(INN, 100, 4, n_weights=N, R=0.005, linear=linear), "seed": 0, "objective": Anomaly(),
         "x": torch.ones(2, 4, 100), "y": torch.zeros(2, dtype=torch.int64),
-        "device": CPU, "lr": 1e-3, "repeats": 4, "seconds": 60.0, **changes,
+        "device": CPU, "optimizer": functools.partial(torch.optim.Adam, lr=1e-3, fused=True),
+        "repeats": 4, "seconds": 60.0, **changes,
     }  # fmt: skip
 
 

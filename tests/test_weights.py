@@ -176,9 +176,11 @@ def test_a_run_from_before_a_key_is_loaded_with_what_was_in_effect(lab, outputs,
     state, about = load_file(kept(*folders(outputs))), weights.read(kept(*folders(outputs)))[1]
     assert "outputs" not in about.config and "keep_weights" not in about.config["trainer"]  # nothing of a machine
     del about.config["model"]["init_bias"], about.config["start_from"], about.config["data"]["redraw"]
+    groups = {key: about.config.pop(key) for key in ("optimizer", "schedule")}
     save_file(state, tmp_path / "old", {weights.KEY: json.dumps(vars(about))})
     cfg = inn_lab.load(tmp_path / "old").cfg
     assert (cfg.model.init_bias, cfg.start_from, cfg.data.redraw) == ("zero", None, True)
+    assert {"optimizer": cfg.optimizer, "schedule": cfg.schedule} == groups
     assert (cfg.trainer.keep_weights, cfg.trainer.accelerator, cfg.outputs) == (True, "auto", str(outputs))
 
 

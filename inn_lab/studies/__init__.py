@@ -5,7 +5,7 @@ of a job stands above it (`config.Terms`). The sweeper looks at both. So no modu
 the functions do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from inn_lab.models.base import Model
 from inn_lab.tracking import Run
 from inn_lab.training.objectives import Objective
+from inn_lab.training.schedules import Factor
 
 
 @dataclass
@@ -35,7 +36,9 @@ class Job:
 
 @dataclass
 class ModelJob(Job):
-    """The argument of a study with a model. `make(generator=…)` builds the model again.
+    """The argument of a study with a model. `make(generator=…)` builds the model again. `optimizer(params)` makes an optimizer
+    with the job's learning rate, and `schedule(updates)` says which factor that has at each of so many updates (None: a clock
+    ends the training).
 
     A model of the user's own is a module that has of `Model` what is asked of it.
     """
@@ -43,3 +46,5 @@ class ModelJob(Job):
     model: Model
     make: Callable[..., Model]
     objective: Objective
+    optimizer: Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
+    schedule: Callable[[int | None], Factor]

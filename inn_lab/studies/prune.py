@@ -66,7 +66,7 @@ def accuracies(job: ModelJob) -> dict[str, float]:
     """ACC_end of the model as it is: "val_acc_end" and "test_acc_end"."""
     from inn_lab.training.module import Training
 
-    module = Training(job.model, job.data, job.objective, job.cfg.lr)
+    module = Training(job.model, job.data, job.objective, debug=job.cfg.debug)
     with quiet():
         trainer = lightning(job.device, logger=None)
         (val,), (test,) = trainer.validate(module, verbose=False), trainer.test(module, verbose=False)

@@ -27,7 +27,7 @@ from inn_lab.seeding import generator
 from inn_lab.studies import ModelJob
 from inn_lab.studies.clock import WARM, times
 from inn_lab.training.objectives import Objective
-from inn_lab.training.optimizer import adam
+from inn_lab.training.optimizers import scaled
 
 FORGET = Path("/proc/self/clear_refs")  # Linux: writing 5 sets the highest memory so far to what is held now
 
@@ -43,7 +43,7 @@ def time_step(job: ModelJob, repeats: Many, seconds: Seconds) -> None:
     values = in_child(
         {
             "make": job.make, "seed": job.cfg.seed, "objective": job.objective, "x": x, "y": y,
-            "device": job.device, "lr": job.cfg.lr, "repeats": repeats, "seconds": seconds,
+            "device": job.device, "optimizer": job.optimizer, "repeats": repeats, "seconds": seconds,
         }
     )  # fmt: skip
     job.run.tag(**machine.tags(job.device))
@@ -75,13 +75,13 @@ def measure(
     x: Tensor,
     y: Tensor,
     device: torch.device,
-    lr: float,
+    optimizer: Callable[..., torch.optim.Optimizer],
     repeats: int,
     seconds: float,
 ) -> dict[str, float]:
     """Builds a model, trains it on one batch x (B, T, I), y (B,), and returns the costs.
 
-    A step is zero_grad, forward, loss, backward and Adam, in float32, as `training.module` does it.
+    A step is zero_grad, forward, loss, backward and the optimizer's step, in float32, as `training.module` does it.
 
     `speed/step_ms`, `speed/step_ms_min`: the median and the least of the steps timed; `speed/repeats`: how many those are.
     `memory/peak_mb`: the most memory held (MB = 10⁶ bytes) while the model is built and takes its first two steps, above what
@@ -92,12 +92,12 @@ def measure(
     warm_up(device)
     before = start_of_peak(device)
     model = make(generator=generator(seed, "model")).to(device)
-    optimizer = adam(model, lr)
+    of_model = scaled(optimizer(model.parameters()), model)
 
     def step() -> None:
-        optimizer.zero_grad()
+        of_model.zero_grad()
         objective.loss(objective.read(model(x), x), y).backward()
-        optimizer.step()
+        of_model.step()
 
     for _ in range(WARM):
         step()

@@ -1,4 +1,4 @@
-"""The plain study: train, then test the last weights."""
+"""The plain study: train, then test the weights."""
 
 import hashlib
 import logging
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 def train(job: ModelJob, *callbacks: "Callback") -> str:
     """Trains for `trainer.max_epochs` (or `trainer.max_time` seconds), logs each epoch, tests, logs the confusion matrix (of
-    more than 100 classes none, of a regression the answers), and keeps the weights.
+    more than 100 classes none, of a regression the answers), and keeps the weights. Where the validation counts
+    (`trainer.patience`, `trainer.best_weights`), logs `best/epoch`, and `stopped/epoch` of a training that ended early, both
+    counted from 0 as the steps of what is logged by epoch.
 
     Goes on from the job's checkpoint where there is one. A run of which a loss stops being a number, in training, validation or
     test, or a weight at the end of the training, is *diverged*: it is not trained further, and not tested.
@@ -53,6 +55,9 @@ def fit_and_test(job: ModelJob, epochs: int, *callbacks: "Callback", earlier: in
     module = fit(job, epochs, job.run.record.checkpoint, logger, *callbacks, earlier=earlier)
     if module.diverged:
         return "diverged"
+    trainer, best = job.cfg.trainer, module.best
+    if best.epoch >= 0 and (trainer.patience or trainer.best_weights):
+        job.run.metrics({"best/epoch": best.epoch} | ({"stopped/epoch": best.last} if best.stopped(epochs) else {}))
     with quiet():
         lightning(job.device, logger=logger).test(module, verbose=False)
     if module.diverged:
@@ -84,19 +89,31 @@ def fit(
 ) -> "Training":
     """Trains the job's model, from the checkpoint on where there is one; what is measured goes to `logger`.
 
-    The epochs are logged from 0 on, and their data are those that follow on `earlier` epochs.
+    The epochs are logged from 0 on, and their data are those that follow on `earlier` epochs. With `trainer.best_weights` the
+    model then has the weights of the best epoch.
     """
+    from inn_lab.training.best import Best
     from inn_lab.training.checkpoint import Checkpoint
-    from inn_lab.training.module import Training
+    from inn_lab.training.debug import Overfit, Profile
+    from inn_lab.training.module import Training, updates
     from inn_lab.training.progress import ShowProgress
 
     # isort: split
     from pytorch_lightning.callbacks import Timer
 
     cfg = job.cfg.trainer
-    module = Training(job.model, job.data, job.objective, job.cfg.lr, cfg.gradient_clip_val, earlier)
+    debug, best = job.cfg.debug, Best(cfg.patience, cfg.best_weights)
+    factor = job.schedule(None if cfg.max_time else updates(job.data, epochs, debug))
+    module = Training(
+        job.model, job.data, job.objective, job.optimizer, factor, cfg.gradient_clip_val,
+        earlier=earlier, best=best, debug=debug,
+    )  # fmt: skip
     keeper = Checkpoint(checkpoint, cfg.checkpoint_s)
-    callbacks = [keeper, *more, ShowProgress(job.title, cfg.progress)]
+    callbacks: list[Callback] = [keeper, *more, ShowProgress(job.title, cfg.progress)]
+    if debug == "overfit":
+        callbacks.append(Overfit(job.title))
+    elif debug == "profile":
+        callbacks.append(Profile(job.run, job.device))
     with quiet():
         trainer = lightning(job.device, max_epochs=epochs, logger=logger, callbacks=callbacks)
         trained = keeper.restore(trainer, module)
@@ -104,13 +121,17 @@ def fit(
             timer = Timer(timedelta(seconds=max(0.0, cfg.max_time - trained)), interval="step", verbose=False)
             trainer.callbacks.append(timer)  # type: ignore[attr-defined]  # Lightning sets it without saying so
         try:
-            if not module.diverged:
+            if not (module.diverged or best.over):
                 trainer.fit(module)
         except BaseException:
             keeper.flush()
             raise
+    if best.stopped(epochs) and cfg.progress:
+        print(f"{job.title} · no better validation ACC_end in {cfg.patience} epochs: ends after {best.last + 1}", flush=True)
     # A loss is measured before a step: it says nothing of the last one.
     module.diverged |= not all(weights.isfinite().all() for weights in job.model.parameters())
+    if best.weights is not None and not module.diverged:
+        job.model.load_state_dict(best.weights)
     return module
 
 

@@ -164,5 +164,7 @@ def experiment_id(outputs: str | Path, name: str) -> str:
 
 
 def experiment_name(hydra: DictConfig) -> str:
-    """An MLflow experiment is named as the YAML in conf/experiment; runs without one are `adhoc`."""
-    return hydra.runtime.choices.get("experiment") or "adhoc"
+    """An MLflow experiment is named as the YAML in conf/experiment; runs without one are `adhoc`, those of debug=… `debug`, so
+    that no report draws them."""
+    choices = hydra.runtime.choices
+    return "debug" if choices.get("debug") else choices.get("experiment") or "adhoc"

@@ -18,9 +18,9 @@ from inn_lab.seeding import put_random_states, random_states
 class Checkpoint(L.Callback):
     """Writes what an epoch ended with to `path`, every `seconds`, and whatever was last when a run is interrupted (`flush`).
 
-    A checkpoint holds the epoch, the weights, the optimizer, all random states, the seconds trained and whether the training
-    diverged. It is taken when the next epoch starts: by then the last one's metrics are in the journal. The data need no state:
-    seed and epoch say all.
+    A checkpoint holds the epoch, the weights, the optimizer, the best epoch, all random states, the seconds trained and whether
+    the training diverged. It is taken when the next epoch starts: by then the last one's metrics are in the journal. The data
+    need no state: seed and epoch say all. Nor does the schedule: the number of the update does.
     """
 
     def __init__(self, path: Path, seconds: float) -> None:
@@ -38,13 +38,14 @@ class Checkpoint(L.Callback):
             return 0.0
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=False)
-            keys = ("model", "optimizer", "random", "epoch", "seconds", "diverged")
-            model, optimizer, states, epoch, seconds, diverged = (state[key] for key in keys)
+            keys = ("model", "optimizer", "random", "epoch", "seconds", "diverged", "best")
+            model, optimizer, states, epoch, seconds, diverged, best = (state[key] for key in keys)
         except Exception as error:  # whatever a damaged file makes of itself
             print(f"{self.path} cannot be read ({type(error).__name__}): the run starts from its beginning", flush=True)
             self.path.unlink()
             return 0.0
         module.model.load_state_dict(model)
+        module.best.restore(best)
         module.optimizer_state, self._random, self._before, module.diverged = optimizer, states, seconds, diverged
         progress: Any = trainer.fit_loop.epoch_progress.current  # it has all four, and says so of two
         progress.ready = progress.started = progress.processed = progress.completed = epoch
@@ -77,7 +78,7 @@ class Checkpoint(L.Callback):
                 "seconds": self._before + time.monotonic() - self._started,
                 "diverged": module.diverged,
             }
-        )
+        ) | {"best": module.best.state()}
 
     def flush(self) -> None:
         """Writes what was taken last."""

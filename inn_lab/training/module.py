@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from inn_lab import _torchvision  # noqa: F401  (before Lightning, which imports torchvision through torchmetrics)
@@ -15,17 +16,26 @@ from torch import Tensor
 
 from inn_lab.models.base import Model
 from inn_lab.tracking import Run
+from inn_lab.training.best import Best
 from inn_lab.training.objectives import Objective
-from inn_lab.training.optimizer import adam
+from inn_lab.training.optimizers import scaled
+from inn_lab.training.schedules import Factor
+
+BATCHES = {None: None, "one_batch": 1, "overfit": 1, "profile": 10}  # how many of each part an epoch takes
 
 
 class Training(L.LightningModule):
-    """Trains `model` on `data` for `objective` with Adam (Kingma & Ba 2015).
+    """Trains `model` on `data` for `objective`.
 
     Logs by epoch PART/loss, PART/acc_end, PART/acc_seq (Hershey 2023, Eqs. 2.19, 2.20) for train and val, and time/epoch_s,
     the seconds that drawing and training on an epoch take; at the end those of test. `answers` then holds the test's logits
     and true classes. After a loss that is no finite number, in whatever pass, there is no further epoch: `diverged`. `earlier`
-    says for how many epochs the model was trained before: the training data are those of the epochs that follow.
+    says for how many epochs the model was trained before: the training data are those of the epochs that follow. At each update
+    the optimizer's learning rate is multiplied by the `factor` at that update's number, from 0. `best` says which epoch was the
+    best, and when there is no further one. With `debug` an epoch takes the first `BATCHES` of each part alone, and with
+    "overfit" it is the same one each time.
+
+    Without an optimizer it can be tested, and not trained.
 
     Lightning is handed a whole epoch as one batch: its loop costs about as much per step as a small sparse network does, so
     the batches are looped over here, and Lightning keeps the epochs, the devices, logging, and stopping.
@@ -34,34 +44,51 @@ class Training(L.LightningModule):
     automatic_optimization = False
 
     def __init__(
-        self, model: Model, data: Any, objective: Objective, lr: float, clip: float | None = None, earlier: int = 0
+        self,
+        model: Model,
+        data: Any,
+        objective: Objective,
+        optimizer: Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer] | None = None,
+        factor: Factor = lambda update: 1.0,
+        clip: float | None = None,
+        earlier: int = 0,
+        best: Best | None = None,
+        debug: str | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.data, self.objective, self.lr, self.clip, self.earlier = model, data, objective, lr, clip, earlier
+        self.model, self.data, self.objective, self.clip, self.earlier = model, data, objective, clip, earlier
+        self.make_optimizer, self.factor, self.best, self.debug = optimizer, factor, best or Best(), debug
         self.answers: list[tuple[Tensor, Tensor]] = []
         self.optimizer_state: dict[str, Any] | None = None  # a checkpoint's, to go on from
         self.diverged = False
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        optimizer = adam(self.model, self.lr)
+        assert self.make_optimizer is not None
+        optimizer = scaled(self.make_optimizer(self.model.parameters()), self.model)
+        self.rates = [group["lr"] for group in optimizer.param_groups]  # a checkpoint's have their factor in them
         if self.optimizer_state:
             optimizer.load_state_dict(self.optimizer_state)
         return optimizer
 
     # The data are tensors on the device already: batches by index, no worker processes.
     def train_dataloader(self) -> "Pass":
-        return Pass(self.data.batches("train", self.earlier + self.current_epoch))
+        return self.first("train", 0 if self.debug == "overfit" else self.earlier + self.current_epoch)
 
     def val_dataloader(self) -> "Pass":
-        return Pass(self.data.batches("val"))
+        return self.first("val")
 
     def test_dataloader(self) -> "Pass":
-        return Pass(self.data.batches("test"))
+        return self.first("test")
+
+    def first(self, part: str, epoch: int = 0) -> "Pass":
+        return Pass(islice(self.data.batches(part, epoch), BATCHES[self.debug]))
 
     def training_step(self, batches: Any, _: int) -> None:
         start = time.perf_counter()
         (optimizer,) = self.trainer.optimizers
-        for loss in self.losses("train", batches):
+        for update, loss in enumerate(self.losses("train", batches), updates(self.data, self.current_epoch, self.debug)):
+            for group, lr in zip(optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = lr * self.factor(update)
             optimizer.zero_grad()
             loss.backward()
             if self.clip:
@@ -74,7 +101,8 @@ class Training(L.LightningModule):
             pass
 
     def on_train_epoch_end(self) -> None:
-        self.trainer.should_stop |= self.diverged
+        self.best.see(self.current_epoch, float(self.trainer.callback_metrics["val/acc_end"]), self.model)
+        self.trainer.should_stop |= self.diverged or self.best.over
 
     def test_step(self, batches: Any, _: int) -> None:
         for _loss in self.losses("test", batches):
@@ -98,6 +126,12 @@ class Training(L.LightningModule):
         values = {"loss": loss_sum / n, "acc_end": end / n, "acc_seq": seq / n, **self.model.told()}
         logged = {f"{part}/{key}": value for key, value in values.items()}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
+
+
+def updates(data: Any, epochs: int, debug: str | None) -> int:
+    """How many updates these are: one a batch."""
+    batches = -(-data.sizes["train"] // data.batch_size)
+    return epochs * min(batches, BATCHES[debug] or batches)
 
 
 class Pass:
