@@ -18,10 +18,9 @@ from inn_lab.models import Blocks, LayeredINN, Sequential2D, by_column, represen
 from inn_lab.seeding import generator
 from inn_lab.studies.weight_space import shares
 from inn_lab.training.optimizers import adam, scaled
-
-USUAL = {"betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0}
 from inn_lab.training.pruning import prune
 
+USUAL = {"betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0}
 steady = settings(deadline=None, derandomize=True, max_examples=40)
 EXAMPLE: dict[str, Any] = {
     "layers": {"a": 8, "b": 6},
