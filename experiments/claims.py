@@ -15,6 +15,7 @@ OTHER_SCALE, OTHER_DATA, OTHER_SETTING, SHORT = "other scale", "other data", "ot
 LENGTHS = (
     "trainer.max_epochs",
     "trainer.max_time",
+    "trainer.patience",
     "data.n_train",
     "data.n_val",
     "data.n_test",
@@ -86,7 +87,10 @@ def unlike(claim: Claim, runs: pd.DataFrame, asked: Mapping[str, object]) -> str
         return OTHER_DATA
     least = {**asked, **({"trainer.max_epochs": claim.epochs} if claim.epochs else {})}
     keys = [key for key, value in least.items() if value is not None and key in runs]
-    done = trained(runs[["state", *keys]])
+    stopped = "stopped/epoch" in runs and "trainer.max_epochs" in keys and asked.get("trainer.patience") is None
+    done = trained(runs[["state", *keys, *["stopped/epoch"] * stopped]])
+    if stopped:  # early, and the source's own runs are not
+        done = done.assign(**{"trainer.max_epochs": done["trainer.max_epochs"].clip(upper=done["stopped/epoch"] + 1)})
     short = any(done[key].min() < least[key] for key in keys)
     return SHORT if short else None
 

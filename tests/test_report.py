@@ -120,6 +120,11 @@ def test_runs_that_are_shorter_than_the_sources_are_measured_and_not_judged():
     for epochs, expected in ((100, [AGREES, DIFFERS, AGREES]), (8, [SHORT, DIFFERS, AGREES]), (7, [SHORT, SHORT, AGREES])):
         table = claims_table(claims, run(0.2, 1000, **{"trainer.max_epochs": epochs}), asked)
         assert table["verdict"].tolist() == expected and table["measured"].tolist() == ["0.5"] * 3
+    for stopped, expected in ((np.nan, [AGREES, DIFFERS]), (50, [SHORT, DIFFERS]), (6, [SHORT, SHORT])):  # epochs from 0
+        early = run(0.2, 1000, **{"trainer.max_epochs": 100, "trainer.patience": 5, "stopped/epoch": stopped})
+        assert claims_table(claims[:2], early, asked)["verdict"].tolist() == expected
+    own = {"trainer.max_epochs": 100, "trainer.patience": 5}  # the experiment's own runs end early
+    assert claims_table(claims[:1], early, own)["verdict"].tolist() == [AGREES]
     fewer = run(0.2, 1000, **{"trainer.max_epochs": 100, "data.n_train": 200})
     assert claims_table(claims, fewer, asked)["verdict"].tolist() == [SHORT, SHORT, AGREES]
 
