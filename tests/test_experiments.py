@@ -127,7 +127,9 @@ def test_every_model_runs_on_every_data(outputs, with_choice, tmp_path, model, d
     job = parts.build(cfg, torch.device("cpu"))(run=None, title="")
     x, y = next(iter(job.data.batches("train")))
     job.objective.loss(job.objective.read(job.model(x), x), y).backward()
-    assert all(parameter.grad.isfinite().all() for parameter in job.model.parameters())
+    grads = [parameter.grad for parameter in job.model.parameters()]
+    assert job.data.steps == 1 or None not in grads  # at a single step nothing reads the state
+    assert any(grad is not None for grad in grads) and all(grad.isfinite().all() for grad in grads if grad is not None)
     assert job.model.size(job.data.steps)["weights"] == job.model.n_weights > 0
 
 

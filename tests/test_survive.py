@@ -642,7 +642,7 @@ def test_a_server_that_goes_away_and_comes_back(lab, runs, outputs, server, monk
     found = runs("adhoc")
     assert found["epoch"].tolist() == [0, 1, 2] and set(found["status"]) == {"FINISHED"}
     files = {file.path for file in tracking.client(outputs).list_artifacts(found["run_id"][0])}
-    assert files == {"config.yaml", "confusion.csv", "confusion.png", "weights.safetensors"}
+    assert files == {"config.yaml", "confusion.csv", "confusion.png", "weight_space.png", "weights.safetensors"}
     (outputs / "jobs").rename(outputs / "away")  # the network is loaded from the server
     assert inn_lab.load(found["run_id"][0]).evaluate()["test/loss"] == found["test/loss"][0]
     (outputs / "away").rename(outputs / "jobs")

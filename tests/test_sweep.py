@@ -106,6 +106,7 @@ def test_a_sweep_is_a_parent_run_with_its_jobs_as_children(lab, runs, outputs):
         "config.yaml",
         "confusion.csv",
         "confusion.png",
+        "weight_space.png",
         "weights.safetensors",
     }
     assert finished.data.params["model.R"] == "0.2" and finished.data.params["trainer.max_epochs"] == "2"
