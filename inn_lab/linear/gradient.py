@@ -56,30 +56,30 @@ class FullGradient:
     def largest_absent(self, indices: Tensor, k: int) -> Tensor:
         """The k entries that are not among `indices` whose gradients are the largest in magnitude; of equal ones the first.
 
-        indices and the result: flat positions, sorted, (n,) and (k,). It needs memory for n + k entries and one tile.
+        indices and the result: flat positions, sorted, (n,) and (k,). It needs memory for n + 3 k entries and one tile.
 
         Raises ValueError if fewer than k entries are absent.
         """
         absent = self.out_features * self.in_features - len(indices)
         if not 0 <= k <= absent:
             raise ValueError(f"{k} absent entries of a matrix that has {absent}")
+        places, sizes, least, held = [indices[:0]], [], -1.0, 0  # the best so far, by position
         high = max(1, TILE // max(1, self.in_features))
-        places, sizes, least = indices[:0], None, -1.0  # the k best so far, by position
         for start in range(0, self.out_features if k else 0, high):
             stop = min(start + high, self.out_features)
             ends = indices.new_tensor([start, stop]) * self.in_features
-            from_, to = torch.searchsorted(indices, ends).tolist()
-            tile = magnitudes(self.rows(start, stop).flatten())
-            tile[indices[from_:to] - ends[0]] = -1
+            first, last = torch.searchsorted(indices, ends).tolist()
+            tile = magnitudes(self.rows(start, stop)).flatten()
+            tile[indices[first:last] - ends[0]] = -1
             found = (tile > least).nonzero().flatten()  # what only equals the least comes later, and is not taken
-            places = torch.cat([places, found + ends[0]])
-            sizes = tile[found] if sizes is None else torch.cat([sizes, tile[found]])
-            if len(sizes) > k:
-                best = largest(sizes, k)
-                places, sizes = places[best], sizes[best]
-            if len(sizes) == k:
-                least = float(sizes.min())
-        return places
+            places.append(found + ends[0])
+            sizes.append(tile[found])
+            held += len(found)
+            if held > 3 * k or (held > k and stop == self.out_features):  # to choose is slow, to hold some more is not
+                together, at = torch.cat(sizes), torch.cat(places)
+                best = largest(together, k)
+                places, sizes, least, held = [at[best]], [together[best]], float(together[best].min()), k
+        return torch.cat(places)
 
 
 def largest(values: Tensor, k: int) -> Tensor:
@@ -94,7 +94,7 @@ def largest(values: Tensor, k: int) -> Tensor:
 
 def magnitudes(values: Tensor) -> Tensor:
     """|values|, as which NaN is the largest."""
-    return values.abs().nan_to_num(nan=math.inf, posinf=math.inf)
+    return values.abs().nan_to_num_(nan=math.inf, posinf=math.inf)
 
 
 def _side_by_side(x: Tensor) -> Tensor:
