@@ -105,7 +105,7 @@ def test_a_waiting_backward_pass_has_the_pattern_that_it_began_with(kind) -> Non
     assert torch.equal(parameter.grad, next(twin.parameters()).grad) and next(matrix.parameters()).grad is None
 
 
-def test_the_same_change_is_made_by_either_kind_and_costs_what_is_left() -> None:
+def test_a_product_costs_what_is_left() -> None:
     """What CSR multiplies is as large as the pattern: each of its entries once, and once in the transpose."""
     matrix = CSR(200, 500, draw_exact(200, 500, 5000, generator(0)), drawn(5000))
     x = drawn(2, 3, 300)
@@ -159,6 +159,24 @@ def test_the_full_gradient_is_that_of_a_dense_matrix(linear: str, name: str, sti
     loss = model(x).sum()
     loss.backward()  # nobody listens
     assert matrix.full_gradient._terms is None and matrix.full_gradient._whole is None
+
+
+def test_a_pass_that_writes_over_what_it_used_is_heard_in_full() -> None:
+    model = RandomGraph(I, O, graph="watts_strogatz", number=1, cell="tanh", generator=generator(0)).double()
+    matrix = model.core.map
+    for steps in range(1, 9):  # it takes some ticks together, and here one may be left
+        model.zero_grad()
+        with matrix.full_gradient.listening():
+            model(drawn(2, steps, I)).square().sum().backward()
+            found = matrix.full_gradient.rows(0, matrix.out_features).flatten()[matrix.entries()[0]]
+        assert torch.allclose(found, matrix.values.grad, atol=1e-12, rtol=1e-9)
+
+
+def test_what_grows_is_zero_whatever_stood_outside_the_mask() -> None:
+    matrix = Masked(OUT, IN, pattern(30, 0), drawn(30))
+    torch.nn.init.ones_(matrix.weight)
+    matrix.rewire(torch.arange(OUT * IN))
+    assert torch.equal(dense(matrix).nonzero().flatten(), pattern(30, 0))
 
 
 @steady
