@@ -292,12 +292,11 @@ class CSR(Patterned):
         return numbers
 
     def _rewire(self, indices: Tensor) -> Change:
-        old, before = self.entries()[0], self.values
-        places = torch.searchsorted(old, indices).clamp_(max=max(0, len(old) - 1))
-        stays = old[places] == indices if len(old) else torch.zeros_like(indices, dtype=torch.bool)
+        places, stays = _found(indices, self.entries()[0])
+        before = self.values
 
         def carry(numbers: Tensor) -> Tensor:
-            return torch.where(stays, numbers[places], 0) if len(old) else numbers.new_zeros(len(indices))
+            return torch.where(stays, numbers[places], 0) if len(numbers) else numbers.new_zeros(len(stays))
 
         # New tensors, and new blocks at the next product: a backward pass that waits has those that it began with.
         self.pointers, self.columns = _compressed(indices, self.out_features, self.in_features)
@@ -366,10 +365,17 @@ def _compressed(indices: Tensor, out_features: int, in_features: int) -> tuple[T
     return torch.cat([rows.new_zeros(1), rows]).int(), (indices % in_features).int()
 
 
+def _found(wanted: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
+    """For sorted numbers (n,) where each stands among others (m,), sorted too, if it does; and whether it does."""
+    places = torch.searchsorted(among, wanted).clamp_(max=max(0, len(among) - 1))
+    return places, among[places] == wanted if len(among) else torch.zeros_like(wanted, dtype=torch.bool)
+
+
 def _flat(pointers: Tensor, columns: Tensor, in_features: int) -> Tensor:
     """The entries' flat positions, (n,), int64."""
     counts = pointers.long().diff()
-    return torch.arange(len(counts), device=counts.device).repeat_interleave(counts) * in_features + columns
+    rows = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+    return rows.mul_(in_features).add_(columns)
 
 
 def _check_pattern(matrix: CSR, pointers: Tensor, columns: Tensor, values: Tensor) -> None:

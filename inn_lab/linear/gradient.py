@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-TILE = 2**20  # entries of the matrix of which the gradient is computed at once
+TILE = 2**18  # entries of the matrix of which the gradient is computed at once
 
 
 class FullGradient:
@@ -56,7 +56,7 @@ class FullGradient:
     def largest_absent(self, indices: Tensor, k: int) -> Tensor:
         """The k entries that are not among `indices` whose gradients are the largest in magnitude; of equal ones the first.
 
-        indices and the result: flat positions, sorted, (n,) and (k,). It needs memory for n + 3 k entries and one tile.
+        indices and the result: flat positions, sorted, (n,) and (k,). It needs memory for n + 2 k entries and one tile.
 
         Raises ValueError if fewer than k entries are absent.
         """
@@ -75,7 +75,7 @@ class FullGradient:
             places.append(found + ends[0])
             sizes.append(tile[found])
             held += len(found)
-            if held > 3 * k or (held > k and stop == self.out_features):  # to choose is slow, to hold some more is not
+            if held > 2 * k or (held > k and stop == self.out_features):  # to choose is slow, to hold some more is not
                 together, at = torch.cat(sizes), torch.cat(places)
                 best = largest(together, k)
                 places, sizes, least, held = [at[best]], [together[best]], float(together[best].min()), k

@@ -202,4 +202,9 @@ def smallest(values: Tensor, k: int) -> Tensor:
 
 
 def together(kept: Tensor, grown: Tensor) -> Tensor:
-    return torch.cat([kept, grown]).sort().values
+    """Both, sorted; each is. Sorting anew would take twice as long, and three times the memory."""
+    places = torch.searchsorted(kept, grown) + torch.arange(len(grown), device=grown.device)
+    both = kept.new_empty(len(kept) + len(grown))
+    rest = torch.ones_like(both, dtype=torch.bool).index_fill_(0, places, False)
+    both[places], both[rest] = grown, kept
+    return both
