@@ -27,11 +27,11 @@ from torch.optim import Optimizer
 
 from inn_lab.errors import ConfigError
 from inn_lab.linear import Dense, Fixed, Patterned
-from inn_lab.linear.gradient import largest, magnitudes
 from inn_lab.models.wavefront import Wavefront
 from inn_lab.patterns import draw_absent
 from inn_lab.ranges import Density, Fraction, Many, Seed, check_value
 from inn_lab.seeding import generator
+from inn_lab.training.pruning import smallest
 
 
 class Method:
@@ -194,11 +194,6 @@ class RigL(Rewiring):
         indices, values = matrix.entries()
         kept = indices[~smallest(values, round(share * len(values)))]
         return together(kept, matrix.full_gradient.largest_absent(kept, len(indices) - len(kept)))
-
-
-def smallest(values: Tensor, k: int) -> Tensor:
-    """Which are the k of smallest magnitude, of equal ones the first: (n,) -> (n,), booleans."""
-    return largest(-magnitudes(values), k)
 
 
 def together(kept: Tensor, grown: Tensor) -> Tensor:
