@@ -15,7 +15,8 @@ from inn_lab.errors import ConfigError
 from inn_lab.linear import CSR, Activation, Dense, Fixed, Masked, Patterned, Stepwise
 from inn_lab.linear import gradient as gradients
 from inn_lab.linear.gradient import FullGradient, largest
-from inn_lab.models import INN, LSTM, RandomGraph, Sequential2D, SettledINN
+from inn_lab.models import GRU, INN, LSTM, MLP, RNN, SRU, RandomGraph, ResNet, Sequential2D, SettledINN
+from inn_lab.models.base import Model
 from inn_lab.models.sequential2d import Factored, Identity, Trainable
 from inn_lab.patterns import draw_absent, draw_exact
 from inn_lab.seeding import generator
@@ -421,6 +422,72 @@ def test_a_block_matrix_beside_others_and_layers_of_a_users_own(name: str) -> No
         assert sum(now) == round(0.1 * (20 * I + 20 * O))
 
 
+BY_MASKS = {
+    "mlp": partial(MLP, I, O, hidden=[9, 7]),
+    "rnn": partial(RNN, I, O, hidden_size=8),
+    "lstm": partial(LSTM, I, O, hidden_size=5, num_layers=2),
+    "gru": partial(GRU, I, O, hidden_size=5),
+    "sru": partial(SRU, I, O, hidden_size=5),
+    "resnet": partial(ResNet, I, O, image=(1, 2, 3), width=4, blocks=[1]),
+}
+
+
+def by_masks(name: str, seed: int = 0) -> Model:
+    """Half of the weights are left, drawn at random."""
+    model = BY_MASKS[name](generator=generator(seed, "model")).double()
+    draw = generator(seed, "kept")
+    model.keep([torch.rand(len(weights.values), generator=draw) < 0.5 for weights in model.weights()])
+    return model
+
+
+@pytest.mark.parametrize("name", BY_MASKS)
+@pytest.mark.parametrize("method", ["set", "rigl"])
+def test_models_that_are_pruned_by_masks_grow_as_well(method: str, name: str) -> None:
+    """The twin has no masks: its weights outside are zero, and have gradients."""
+    model, method = by_masks(name), METHODS[method]
+    seen: list[list[dict[int, float]]] = []
+
+    def watch(step: int, x: Tensor | None, y: Tensor | None) -> None:
+        now = [dict(zip(*(part.tolist() for part in held.entries()), strict=True)) for held in model.rewirable()]
+        if x is None:
+            for matrix, (before, gradient), after in zip(model.rewirable(), seen, now, strict=True):
+                assert len(after) == len(before) and values_stay(before, after)
+                if gradient is not None and isinstance(method, RigL):
+                    k = round(0.15 * (1 + cos(pi * step / 30)) * len(before))
+                    kept = set(by_size(before)[k:])
+                    grown = sorted((at for at in gradient if at not in kept), key=lambda at: -abs(gradient[at]))[:k]
+                    assert after.keys() == kept | set(grown)
+                held = torch.zeros(matrix.out_features * matrix.in_features, dtype=torch.bool)
+                held[list(after)] = True
+                assert (matrix.parameter.flatten()[~held] == 0).all()
+            return
+        twin = copy.deepcopy(model)
+        twin.masks = torch.nn.Module()
+        twin.zero_grad()
+        (twin(x) - y).square().mean().backward()
+        gradients = [dict(enumerate(matrix.grad.flatten().tolist())) for _, _, matrix in twin.matrices()]
+        seen[:] = zip(now, gradients, strict=True)
+
+    before, start = model.n_weights, {name: mask.clone() for name, mask in model.masks.named_buffers()}
+    train(model, method, seen=watch)
+    assert seen and model.n_weights == before
+    assert all((mask != start[name]).any() for name, mask in model.masks.named_buffers())
+
+
+@pytest.mark.parametrize("name", BY_MASKS)
+@pytest.mark.parametrize("method", METHODS)
+def test_masks_are_resumed_from_a_checkpoint_too(method: str, name: str) -> None:
+    whole, first, second = by_masks(name), by_masks(name), by_masks(name, seed=3)
+    train(whole, METHODS[method])
+    steps = train(first, METHODS[method], range(22))
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    state, steps = steps.state_dict(), OPTIMIZERS["adam"](second.parameters())
+    steps.load_state_dict(copy.deepcopy(state))
+    train(second, METHODS[method], range(22, STEPS), steps)
+    ours, theirs = whole.state_dict(), second.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
 WRONG: list[tuple[Callable, str]] = [
     (lambda: RigL(steps=100), "every=100: no change would come within 0.75 of 100 steps"),
     (lambda: Gradual(steps=1000, R=1.5), "R=1.5: a density lies in"),
@@ -438,15 +505,20 @@ def test_a_method_that_cannot_be(make, text: str) -> None:
 @pytest.mark.parametrize(
     "model, text",
     [
-        (lambda: LSTM(I, O, hidden_size=4), "pruning=snip: LSTM holds no sparse matrix; take a block matrix"),
+        (lambda: torch.nn.Linear(I, O), "pruning=snip: Linear holds no sparse matrix; put layers of `inn_lab.sparse` into it"),
         (lambda: INN(I, O, R=1.0, depth=9), "INN holds a dense matrix, which has no pattern; set linear=csr"),
-        (lambda: INN(I, O, R=0.3, depth=9, linear="low_rank"), "INN holds no sparse matrix"),
+        (lambda: INN(I, O, R=0.3, depth=9, linear="low_rank"), "pruning: INN says nothing of which weights it can lose"),
         (lambda: RandomGraph(I, O, graph="watts_strogatz", number=1, cell="tanh"), "RandomGraph holds its biases"),
     ],
 )
 def test_a_network_whose_pattern_cannot_change(model, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         train(model(), METHODS["snip"])
+
+
+def test_rigl_needs_room_to_grow() -> None:
+    with pytest.raises(ConfigError, match="pruning=rigl: a matrix has all its entries, and can grow none; start with fewer"):
+        train(BY_MASKS["gru"](), METHODS["rigl"])
 
 
 def test_what_cannot_be_rewired() -> None:

@@ -10,7 +10,17 @@ import torch
 from torch import Tensor
 
 from inn_lab.errors import ConfigError, near
-from inn_lab.linear.base import ACTIVATIONS, Activation, Change, Patterned, WeightMatrix, admit, check_entries, is_still
+from inn_lab.linear.base import (
+    ACTIVATIONS,
+    Activation,
+    Change,
+    Patterned,
+    Rewirable,
+    WeightMatrix,
+    admit,
+    check_entries,
+    is_still,
+)
 from inn_lab.linear.composed import LowRank, Sum, draw_factors
 from inn_lab.linear.csr import CSR, Fixed
 from inn_lab.linear.dense import Dense, Masked, Stepwise
@@ -87,6 +97,7 @@ __all__ = [
     "LowRank",
     "Masked",
     "Patterned",
+    "Rewirable",
     "Stepwise",
     "Sum",
     "WeightMatrix",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from numbers import Integral
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -139,43 +140,6 @@ class WeightMatrix(torch.nn.Module):
         return admit(type(self).__name__, name, x, shape, self._like)
 
 
-class Patterned(WeightMatrix):
-    """A matrix that is given by its trainable entries.
-
-    indices: their flat positions (row · in + column), (n,), sorted. values: (n,).
-
-    Raises TypeError or ValueError for entries that do not fit the matrix.
-    """
-
-    def __init__(self, out_features: int, in_features: int, indices: Tensor, values: Tensor) -> None:
-        check_entries(out_features, in_features, indices, values)
-        super().__init__()
-        self.out_features, self.in_features = out_features, in_features
-        self.full_gradient = FullGradient(out_features, in_features)
-
-    def entries(self) -> tuple[Tensor, Tensor]:
-        """The flat indices of the trainable entries, (n,), sorted, and their values, (n,)."""
-        raise NotImplementedError
-
-    def at_entries(self, numbers: Tensor) -> Tensor:
-        """Of numbers like the parameter, e.g. its gradient, those of the trainable entries, in order, (n,)."""
-        raise NotImplementedError
-
-    def rewire(self, indices: Tensor) -> "Change":
-        """Makes `indices` the trainable entries. Those that were before keep their values, the others start at zero.
-
-        indices: flat positions, (n,), sorted. The matrix gets a new parameter; `Change.follow` hands it to the optimizer. A
-        backward pass that waits still computes the gradient of the parameter and pattern that it began with.
-
-        Raises TypeError or ValueError for entries that do not fit the matrix, ConfigError for a matrix whose pattern is fixed.
-        """
-        check_entries(self.out_features, self.in_features, indices, self._like.new_zeros(len(indices)))
-        return self._rewire(indices)
-
-    def _rewire(self, indices: Tensor) -> "Change":
-        raise ConfigError(f"{type(self).__name__}: its pattern cannot change; hold the matrix as csr or masked")
-
-
 @dataclass(frozen=True)
 class Change:
     """A parameter before and after its pattern has changed.
@@ -212,6 +176,69 @@ class Change:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, Tensor) and value.numel() == 1
+
+
+class Rewirable(Protocol):
+    """A matrix (out, in) whose pattern can change. Its parameter is stored in any way; entries are given by flat positions."""
+
+    out_features: int
+    in_features: int
+    full_gradient: FullGradient
+
+    @property
+    def parameter(self) -> torch.nn.Parameter:
+        """What the optimizer sees."""
+
+    def entries(self) -> tuple[Tensor, Tensor]:
+        """The flat indices of the trainable entries, (n,), sorted, and their values, (n,)."""
+
+    def at_entries(self, numbers: Tensor) -> Tensor:
+        """Of numbers like the parameter, e.g. its gradient, those of the trainable entries, in order, (n,)."""
+
+    def rewire(self, indices: Tensor) -> Change:
+        """Makes `indices` the trainable entries. Those that were before keep their values, the others start at zero."""
+
+
+class Patterned(WeightMatrix):
+    """A matrix that is given by its trainable entries.
+
+    indices: their flat positions (row · in + column), (n,), sorted. values: (n,).
+
+    Raises TypeError or ValueError for entries that do not fit the matrix.
+    """
+
+    def __init__(self, out_features: int, in_features: int, indices: Tensor, values: Tensor) -> None:
+        check_entries(out_features, in_features, indices, values)
+        super().__init__()
+        self.out_features, self.in_features = out_features, in_features
+        self.full_gradient = FullGradient(out_features, in_features)
+
+    @property
+    def parameter(self) -> torch.nn.Parameter:
+        """The only one."""
+        return next(self.parameters())
+
+    def entries(self) -> tuple[Tensor, Tensor]:
+        """The flat indices of the trainable entries, (n,), sorted, and their values, (n,)."""
+        raise NotImplementedError
+
+    def at_entries(self, numbers: Tensor) -> Tensor:
+        """Of numbers like the parameter, e.g. its gradient, those of the trainable entries, in order, (n,)."""
+        raise NotImplementedError
+
+    def rewire(self, indices: Tensor) -> Change:
+        """Makes `indices` the trainable entries. Those that were before keep their values, the others start at zero.
+
+        indices: flat positions, (n,), sorted. The matrix gets a new parameter; `Change.follow` hands it to the optimizer. A
+        backward pass that waits still computes the gradient of the parameter and pattern that it began with.
+
+        Raises TypeError or ValueError for entries that do not fit the matrix, ConfigError for a matrix whose pattern is fixed.
+        """
+        check_entries(self.out_features, self.in_features, indices, self._like.new_zeros(len(indices)))
+        return self._rewire(indices)
+
+    def _rewire(self, indices: Tensor) -> Change:
+        raise ConfigError(f"{type(self).__name__}: its pattern cannot change; hold the matrix as csr or masked")
 
 
 def is_still(x: Tensor) -> bool:

@@ -37,8 +37,9 @@ class FullGradient:
             self._terms.append((first, _side_by_side(g), _side_by_side(x)))
 
     def add_whole(self, grad: Tensor) -> None:
-        """Adds a gradient (out, in), which a dense product has anyway. A matrix calls this or `add`, never both."""
+        """Adds a gradient (out, …), which a dense product has anyway. A matrix calls this or `add`, never both."""
         if self._terms is not None:
+            grad = grad.reshape(self.out_features, self.in_features)
             self._whole = grad if self._whole is None else self._whole + grad
 
     def rows(self, start: int, stop: int) -> Tensor:

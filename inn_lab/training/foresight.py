@@ -11,7 +11,7 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from inn_lab.linear import Patterned
+from inn_lab.linear import Rewirable
 from inn_lab.linear.gradient import largest, magnitudes
 from inn_lab.models.base import Model
 from inn_lab.ranges import Density, Steps, count
@@ -29,7 +29,7 @@ class Foresight(Method):
     def due(self, step: int) -> bool:
         return step == 0
 
-    def target(self, matrices: Sequence[Patterned]) -> int:
+    def target(self, matrices: Sequence[Rewirable]) -> int:
         """How many entries are left at the end."""
         return round(self.R * sum(matrix.out_features * matrix.in_features for matrix in matrices))
 
@@ -41,7 +41,7 @@ class SNIP(Foresight):
     Source: Lee et al. 2019, Algorithm 1; their batch has 100 examples, here it is the training's.
     """
 
-    def patterns(self, step: int, model: nn.Module, matrices: Sequence[Patterned]) -> Iterable[Tensor]:
+    def patterns(self, step: int, model: nn.Module, matrices: Sequence[Rewirable]) -> Iterable[Tensor]:
         return best(matrices, self.target(matrices))
 
 
@@ -59,7 +59,7 @@ class SynFlow(Foresight):
     T: Steps
     iterations: Annotated[int, count(1, 100_000, 100)] = 100
 
-    def patterns(self, step: int, model: nn.Module, matrices: Sequence[Patterned]) -> Iterable[Tensor]:
+    def patterns(self, step: int, model: nn.Module, matrices: Sequence[Rewirable]) -> Iterable[Tensor]:
         assert isinstance(model, Model)
         twin = copy.deepcopy(model).double()  # a sum over all paths leaves the range of float32
         with torch.no_grad():
@@ -67,7 +67,7 @@ class SynFlow(Foresight):
                 if tensor.is_floating_point():
                     tensor.abs_()
         own = self.matrices(twin)
-        before, after = sum(matrix.n_weights for matrix in own), self.target(own)
+        before, after = sum(len(matrix.entries()[0]) for matrix in own), self.target(own)
         ones = torch.ones(1, 1, model.n_inputs, dtype=torch.float64, device=matrices[0].entries()[0].device)
         for iteration in range(1, self.iterations + 1 if after < before else 1):
             twin.zero_grad()
@@ -78,11 +78,11 @@ class SynFlow(Foresight):
         return [matrix.entries()[0] for matrix in own]
 
 
-def best(matrices: Sequence[Patterned], n: int) -> list[Tensor]:
+def best(matrices: Sequence[Rewirable], n: int) -> list[Tensor]:
     """Of each matrix the entries that are among the n of the largest |w dL/dw| of all, by their flat positions."""
     scores = []
     for matrix in matrices:
-        gradient = next(matrix.parameters()).grad
+        gradient = matrix.parameter.grad
         assert gradient is not None
         scores.append(magnitudes(matrix.entries()[1] * matrix.at_entries(gradient)))
     kept = largest(torch.cat(scores), min(n, sum(map(len, scores)))).split([len(score) for score in scores])

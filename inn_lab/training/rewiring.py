@@ -10,9 +10,9 @@ A method stands around the backward pass of each training step, the first of whi
 A method has no state. All that it does follows from `step`, the weights and their gradients, so a run that goes on from a
 checkpoint ends as if nothing had happened.
 
-It changes the matrices of `inn_lab.linear`, which hold what they hold as csr or masked. With csr a step costs what the entries
-that are left cost. Entries that stay keep their values and the optimizer's state, also those that are dropped and grown at
-once. New entries start at zero in both.
+It changes the matrices of `inn_lab.linear` that are csr or masked, and the masks of the models that are pruned by masks. With
+csr a step costs what the entries that are left cost; with masks it costs what it did. Entries that stay keep their values and
+the optimizer's state, also those that are dropped and grown at once. New entries start at zero in both.
 """
 
 import math
@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from inn_lab.errors import ConfigError
-from inn_lab.linear import Dense, Fixed, Patterned
+from inn_lab.linear import Dense, Fixed, Patterned, Rewirable
+from inn_lab.models.base import Model
 from inn_lab.models.wavefront import Wavefront
 from inn_lab.patterns import draw_absent
 from inn_lab.ranges import Density, Fraction, Many, Seed, check_value
@@ -52,7 +53,7 @@ class Method:
         """Whether the patterns change at this step."""
         raise NotImplementedError
 
-    def patterns(self, step: int, model: nn.Module, matrices: Sequence[Patterned]) -> Iterable[Tensor]:
+    def patterns(self, step: int, model: nn.Module, matrices: Sequence[Rewirable]) -> Iterable[Tensor]:
         """For each matrix the flat positions of its next pattern, sorted, (n,). Parameters have their gradients."""
         raise NotImplementedError
 
@@ -76,17 +77,22 @@ class Method:
         if self.instead:
             optimizer.zero_grad()
 
-    def matrices(self, model: nn.Module) -> list[Patterned]:
-        """The sparse matrices of a network. Raises ConfigError if there are none, or if they cannot change as asked."""
+    def matrices(self, model: nn.Module) -> Sequence[Rewirable]:
+        """The matrices of a network whose patterns change: its sparse ones, or, if it holds none, those that a model says.
+
+        Raises ConfigError if there are none, or if they cannot change.
+        """
         who, what = f"pruning={type(self).__name__.lower()}", type(model).__name__
         found = [part for part in model.modules() if isinstance(part, Patterned) and not isinstance(part, Fixed)]
-        if not found:
-            raise ConfigError(f"{who}: {what} holds no sparse matrix; take a block matrix, e.g. model=inn linear=csr")
         if any(type(matrix) is Dense for matrix in found):
             raise ConfigError(f"{who}: {what} holds a dense matrix, which has no pattern; set linear=csr")
         if any(isinstance(part, Wavefront) for part in model.modules()):
             raise ConfigError(f"{who}: the matrix of {what} holds its biases and its graph's links; take pruning=magnitude")
-        return found
+        if found:
+            return found
+        if isinstance(model, Model):
+            return model.rewirable()
+        raise ConfigError(f"{who}: {what} holds no sparse matrix; put layers of `inn_lab.sparse` into it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +123,10 @@ class Rewiring(Method):
     def due(self, step: int) -> bool:
         return step % self.every == 0 and 0 < step <= self.last
 
-    def patterns(self, step: int, model: nn.Module, matrices: Sequence[Patterned]) -> Iterable[Tensor]:
+    def patterns(self, step: int, model: nn.Module, matrices: Sequence[Rewirable]) -> Iterable[Tensor]:
         return (self.pattern(step, number, matrix) for number, matrix in enumerate(matrices))
 
-    def pattern(self, step: int, number: int, matrix: Patterned) -> Tensor:
+    def pattern(self, step: int, number: int, matrix: Rewirable) -> Tensor:
         """The next pattern of a matrix. number: which of the network's it is."""
         raise NotImplementedError
 
@@ -144,7 +150,7 @@ class Gradual(Rewiring):
     def due(self, step: int) -> bool:
         return step % self.every == 0 and step <= self.last
 
-    def pattern(self, step: int, number: int, matrix: Patterned) -> Tensor:
+    def pattern(self, step: int, number: int, matrix: Rewirable) -> Tensor:
         density = self.R + (self.start - self.R) * (1 - step / self.last) ** 3
         indices, values = matrix.entries()
         n = round(density * matrix.out_features * matrix.in_features)
@@ -164,7 +170,7 @@ class SET(Rewiring):
     fraction: Fraction = 0.3
     end: Fraction = 1.0
 
-    def pattern(self, step: int, number: int, matrix: Patterned) -> Tensor:
+    def pattern(self, step: int, number: int, matrix: Rewirable) -> Tensor:
         indices, values = matrix.entries()
         dropped = torch.zeros_like(values, dtype=torch.bool)
         for side in (values >= 0, values < 0):
@@ -189,9 +195,11 @@ class RigL(Rewiring):
 
     fraction: Fraction = 0.3
 
-    def pattern(self, step: int, number: int, matrix: Patterned) -> Tensor:
+    def pattern(self, step: int, number: int, matrix: Rewirable) -> Tensor:
         share = self.fraction / 2 * (1 + math.cos(math.pi * step / (self.end * self.steps)))
         indices, values = matrix.entries()
+        if len(indices) == matrix.out_features * matrix.in_features:
+            raise ConfigError("pruning=rigl: a matrix has all its entries, and can grow none; start with fewer, e.g. R=0.1")
         kept = indices[~smallest(values, round(share * len(values)))]
         return together(kept, matrix.full_gradient.largest_absent(kept, len(indices) - len(kept)))
 
