@@ -36,6 +36,19 @@ def draw_exact(rows: int, columns: int, n: int, generator: torch.Generator) -> T
     return drawn[kept]
 
 
+def draw_absent(indices: Tensor, total: int, k: int, generator: torch.Generator) -> Tensor:
+    """Exactly k different entries that are not among `indices`, each set of k equally likely.
+
+    indices (n,) and the result (k,): flat positions in a matrix of `total` entries, sorted. Draws ranks among the absent
+    entries. The absent entry of rank r stands r places after as many entries of `indices` as have at most r absent ones before.
+
+    Raises ValueError if fewer than k entries are absent.
+    """
+    ranks = draw_exact(1, total - len(indices), k, generator).to(indices.device)
+    before = indices - torch.arange(len(indices), device=indices.device)  # absent entries before each present one
+    return ranks + torch.searchsorted(before, ranks, right=True)
+
+
 def draw_bernoulli(rows: int, columns: int, R: float, generator: torch.Generator) -> Tensor:
     """Each entry independently with probability R, as Hershey 2023's "r < R".
 

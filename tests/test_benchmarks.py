@@ -11,7 +11,12 @@ import benchmarks
 from benchmarks.common import count, positive
 
 NAMES = sorted(path.stem for path in Path(benchmarks.__file__).parent.glob("[a-z]*.py"))
-TIMES = {"solver_speed": "iteration_ms", "block_speed": "fused_ms", "graph_speed": "wavefront_ms"}  # a column of its rows
+TIMES = {  # a column of its rows
+    "solver_speed": "iteration_ms",
+    "block_speed": "fused_ms",
+    "graph_speed": "wavefront_ms",
+    "rewiring_speed": "step_ms",
+}
 BY_SIZE = [pytest.param(*of, marks=[pytest.mark.slow] if of[0] != "solver_speed" else []) for of in TIMES.items()]
 
 

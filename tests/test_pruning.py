@@ -22,7 +22,7 @@ from inn_lab.seeding import generator
 from inn_lab.signals import Interrupted
 from inn_lab.studies import ModelJob
 from inn_lab.training.module import Training
-from inn_lab.training.pruning import largest, prune
+from inn_lab.training.pruning import prune, smallest
 
 SMOKE = ["source=digits", "scale=smoke", "trainer.progress=false"]
 OPTIMIZERS = {
@@ -35,11 +35,9 @@ OPTIMIZERS = {
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=30), st.floats(0, 1))
 def test_the_smallest_go_and_as_many_as_asked_for(values, amount):
-    kept = largest(torch.tensor(values, dtype=torch.float64), amount).tolist()
-    assert kept.count(False) == round(amount * len(values))
-    gone = [abs(value) for value, stays in zip(values, kept, strict=True) if not stays]
-    left = [abs(value) for value, stays in zip(values, kept, strict=True) if stays]
-    assert not gone or not left or max(gone) <= min(left)
+    n = round(amount * len(values))
+    goes = smallest(torch.tensor(values, dtype=torch.float64), n).nonzero().flatten().tolist()
+    assert goes == sorted(sorted(range(len(values)), key=lambda at: abs(values[at]))[:n])  # of equal ones the first
 
 
 def build(model: str, *words: str) -> ModelJob:

@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from numbers import Integral
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from inn_lab.errors import near
+from inn_lab.errors import ConfigError, near
+from inn_lab.linear.gradient import FullGradient
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -138,6 +140,65 @@ class WeightMatrix(torch.nn.Module):
         return admit(type(self).__name__, name, x, shape, self._like)
 
 
+@dataclass(frozen=True)
+class Change:
+    """A parameter before and after its pattern has changed.
+
+    carry: takes numbers by entry, like the parameter before, to those after. An entry that is new gets zero.
+    """
+
+    before: torch.nn.Parameter
+    after: torch.nn.Parameter
+    carry: Callable[[Tensor], Tensor]
+
+    @torch.no_grad()
+    def follow(self, optimizer: torch.optim.Optimizer) -> None:
+        """Lets the optimizer go on with the parameter after. Entries keep their gradients and, for example, Adam's moments.
+
+        Raises TypeError for a state that is neither by entry nor one number, as LBFGS's is.
+        """
+        if self.before.grad is not None:
+            self.after.grad = self.carry(self.before.grad)
+        state = optimizer.state.pop(self.before, {})
+        moved = {}
+        for name, value in state.items():
+            by_entry = isinstance(value, Tensor) and value.shape == self.before.shape
+            if not by_entry and not (value is None or isinstance(value, int | float) or _is_number(value)):
+                raise TypeError(
+                    f"{type(optimizer).__name__} keeps {name}, which cannot follow a changed pattern; take Adam, AdamW or SGD"
+                )
+            moved[name] = self.carry(value) if by_entry else value
+        if state:
+            optimizer.state[self.after] = moved
+        for group in optimizer.param_groups:
+            group["params"] = [self.after if parameter is self.before else parameter for parameter in group["params"]]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Tensor) and value.numel() == 1
+
+
+class Rewirable(Protocol):
+    """A matrix (out, in) whose pattern can change. Its parameter is stored in any way; entries are given by flat positions."""
+
+    out_features: int
+    in_features: int
+    full_gradient: FullGradient
+
+    @property
+    def parameter(self) -> torch.nn.Parameter:
+        """What the optimizer sees."""
+
+    def entries(self) -> tuple[Tensor, Tensor]:
+        """The flat indices of the trainable entries, (n,), sorted, and their values, (n,)."""
+
+    def at_entries(self, numbers: Tensor) -> Tensor:
+        """Of numbers like the parameter, e.g. its gradient, those of the trainable entries, in order, (n,)."""
+
+    def rewire(self, indices: Tensor) -> Change:
+        """Makes `indices` the trainable entries. Those that were before keep their values, the others start at zero."""
+
+
 class Patterned(WeightMatrix):
     """A matrix that is given by its trainable entries.
 
@@ -150,10 +211,34 @@ class Patterned(WeightMatrix):
         check_entries(out_features, in_features, indices, values)
         super().__init__()
         self.out_features, self.in_features = out_features, in_features
+        self.full_gradient = FullGradient(out_features, in_features)
+
+    @property
+    def parameter(self) -> torch.nn.Parameter:
+        """The only one."""
+        return next(self.parameters())
 
     def entries(self) -> tuple[Tensor, Tensor]:
         """The flat indices of the trainable entries, (n,), sorted, and their values, (n,)."""
         raise NotImplementedError
+
+    def at_entries(self, numbers: Tensor) -> Tensor:
+        """Of numbers like the parameter, e.g. its gradient, those of the trainable entries, in order, (n,)."""
+        raise NotImplementedError
+
+    def rewire(self, indices: Tensor) -> Change:
+        """Makes `indices` the trainable entries. Those that were before keep their values, the others start at zero.
+
+        indices: flat positions, (n,), sorted. The matrix gets a new parameter; `Change.follow` hands it to the optimizer. A
+        backward pass that waits still computes the gradient of the parameter and pattern that it began with.
+
+        Raises TypeError or ValueError for entries that do not fit the matrix, ConfigError for a matrix whose pattern is fixed.
+        """
+        check_entries(self.out_features, self.in_features, indices, self._like.new_zeros(len(indices)))
+        return self._rewire(indices)
+
+    def _rewire(self, indices: Tensor) -> Change:
+        raise ConfigError(f"{type(self).__name__}: its pattern cannot change; hold the matrix as csr or masked")
 
 
 def is_still(x: Tensor) -> bool:

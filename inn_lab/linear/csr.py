@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from inn_lab.linear.base import Activation, Map, Patterned, check, check_entries, is_still
+from inn_lab.linear.base import Activation, Change, Map, Patterned, check, check_entries, is_still
 from inn_lab.linear.by_hand import first_order
+from inn_lab.linear.gradient import FullGradient
 
 CACHE = 2**20  # bytes that a core's second-level cache has at least, we assume
 MOST = 2**31 - 1  # rows, columns or entries: they are counted in 32 bits
@@ -26,11 +27,20 @@ class Block:
     """The pattern of a block of W, a range of its columns.
 
     Row i has the entries starts[i] … stops[i] − 1 of `columns` and of W's values. Columns are counted from the block's first
-    column. All int32.
+    column, which is W's column `first`. All int32. `full_gradient` is W's.
     """
 
-    def __init__(self, starts: Tensor, stops: Tensor, columns: Tensor, n_columns: int) -> None:
+    def __init__(
+        self,
+        starts: Tensor,
+        stops: Tensor,
+        columns: Tensor,
+        n_columns: int,
+        first: int = 0,
+        full_gradient: FullGradient | None = None,
+    ) -> None:
         self.starts, self.stops, self.columns, self.n_columns = starts, stops, columns, n_columns
+        self.first, self.full_gradient = first, full_gradient
         self.n_rows, self.values_shape, self.device = len(starts), columns.shape, columns.device
 
     @functools.cached_property
@@ -127,10 +137,12 @@ def product(block: Block, values: Tensor, x: Tensor) -> Tensor:
 def sampled(block: Block, g: Tensor, x: Tensor, out: Tensor, cache: int = CACHE) -> None:
     """Computes Σ_s g[s] x[s]ᵀ at the block's entries only, and writes them to their places in `out`, a vector like W's values.
 
-    g (S, out, C), x (S, in, C).
+    g (S, out, C), x (S, in, C). Who listens to the full gradient gets g and x.
     """
     size, c = x.shape[0], x.shape[-1]
     _check("sampled", block, out, g=(g, (size, block.n_rows, c)), x=(x, (size, block.n_columns, c)))
+    if block.full_gradient is not None:
+        block.full_gradient.add(g, x, block.first)
     if x.device.type == "cpu":
         _numba("sampled")(*_arrays(block), g.numpy(), x.numpy(), out.numpy(), cache)
     else:
@@ -264,9 +276,9 @@ class CSR(Patterned):
             )
         super().__init__(out_features, in_features, indices, values)
         self.values = torch.nn.Parameter(values.clone())
-        rows = (indices // in_features).bincount(minlength=out_features).cumsum(0)
-        self.register_buffer("pointers", torch.cat([rows.new_zeros(1), rows]).int())
-        self.register_buffer("columns", (indices % in_features).int())
+        pointers, columns = _compressed(indices, out_features, in_features)
+        self.register_buffer("pointers", pointers)
+        self.register_buffer("columns", columns)
         self._blocks: dict[int, tuple[Block, Block]] = {}
 
     @property
@@ -275,6 +287,22 @@ class CSR(Patterned):
 
     def entries(self) -> tuple[Tensor, Tensor]:
         return _flat(self.pointers, self.columns, self.in_features), self.values.detach()
+
+    def at_entries(self, numbers: Tensor) -> Tensor:
+        return numbers
+
+    def _rewire(self, indices: Tensor) -> Change:
+        places, stays = _found(indices, self.entries()[0])
+        before = self.values
+
+        def carry(numbers: Tensor) -> Tensor:
+            return torch.where(stays, numbers[places], 0) if len(numbers) else numbers.new_zeros(len(stays))
+
+        # New tensors, and new blocks at the next product: a backward pass that waits has those that it began with.
+        self.pointers, self.columns = _compressed(indices, self.out_features, self.in_features)
+        self.values = torch.nn.Parameter(carry(before.detach()))
+        self._blocks.clear()
+        return Change(before, self.values, carry)
 
     def blocks(self, columns: int) -> tuple[Block, Block]:
         """The blocks of the first `columns` columns and of the others. They are made once and kept."""
@@ -287,8 +315,8 @@ class CSR(Patterned):
             between = starts + (left[stops] - left[starts])
             right = self.columns - columns
             self._blocks[columns] = (
-                Block(starts, between, self.columns, columns),
-                Block(between, stops, right, self.in_features - columns),
+                Block(starts, between, self.columns, columns, 0, self.full_gradient),
+                Block(between, stops, right, self.in_features - columns, columns, self.full_gradient),
             )
         return self._blocks[columns]
 
@@ -331,10 +359,23 @@ class CSR(Patterned):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
+def _compressed(indices: Tensor, out_features: int, in_features: int) -> tuple[Tensor, Tensor]:
+    """The pointers (out + 1,) and columns (n,) of flat positions, int32."""
+    rows = (indices // in_features).bincount(minlength=out_features).cumsum(0)
+    return torch.cat([rows.new_zeros(1), rows]).int(), (indices % in_features).int()
+
+
+def _found(wanted: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
+    """For sorted numbers (n,) where each stands among others (m,), sorted too, if it does; and whether it does."""
+    places = torch.searchsorted(among, wanted).clamp_(max=max(0, len(among) - 1))
+    return places, among[places] == wanted if len(among) else torch.zeros_like(wanted, dtype=torch.bool)
+
+
 def _flat(pointers: Tensor, columns: Tensor, in_features: int) -> Tensor:
     """The entries' flat positions, (n,), int64."""
     counts = pointers.long().diff()
-    return torch.arange(len(counts), device=counts.device).repeat_interleave(counts) * in_features + columns
+    rows = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+    return rows.mul_(in_features).add_(columns)
 
 
 def _check_pattern(matrix: CSR, pointers: Tensor, columns: Tensor, values: Tensor) -> None:
@@ -364,6 +405,7 @@ class Fixed(CSR):
     """A sparse matrix without trainable entries: the identities and signs in a block matrix."""
 
     n_weights = 0
+    _rewire = Patterned._rewire  # refuses
 
     def __init__(self, out_features: int, in_features: int, indices: Tensor, values: Tensor) -> None:
         super().__init__(out_features, in_features, indices, values)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from inn_lab.linear.base import Activation, Map, Patterned
+from inn_lab.linear.base import Activation, Change, Map, Patterned
 
 
 class Dense(Patterned):
@@ -26,6 +26,9 @@ class Dense(Patterned):
 
     def entries(self) -> tuple[Tensor, Tensor]:
         return torch.arange(self.weight.numel(), device=self.weight.device), self.weight.detach().flatten()
+
+    def at_entries(self, numbers: Tensor) -> Tensor:
+        return numbers.flatten()
 
     @property
     def _like(self) -> Tensor:
@@ -60,11 +63,27 @@ class Masked(Dense):
         return int(self.mask.count_nonzero())
 
     def matrix(self) -> Tensor:
-        return self.weight * self.mask
+        matrix = self.weight * self.mask
+        if matrix.requires_grad:
+            matrix.register_hook(self.full_gradient.add_whole)
+        return matrix
 
     def entries(self) -> tuple[Tensor, Tensor]:
         indices = self.mask.flatten().nonzero().flatten()
         return indices, self.weight.detach().flatten()[indices]
+
+    def at_entries(self, numbers: Tensor) -> Tensor:
+        return numbers[self.mask != 0]
+
+    def _rewire(self, indices: Tensor) -> Change:
+        mask = torch.zeros_like(self.mask).flatten().index_fill_(0, indices, 1).view_as(self.mask)
+        stays, before = (mask * self.mask).bool(), self.weight
+
+        def carry(numbers: Tensor) -> Tensor:
+            return torch.where(stays, numbers, 0)
+
+        self.mask, self.weight = mask, torch.nn.Parameter(carry(before.detach()))
+        return Change(before, self.weight, carry)
 
 
 @torch.no_grad()

@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from inn_lab.errors import ConfigError
-from inn_lab.linear import admit
+from inn_lab.linear import Change, Rewirable, admit
+from inn_lab.linear.base import check_entries
+from inn_lab.linear.gradient import FullGradient
 
 Part = TypeVar("Part", bound=torch.nn.Module)
 
@@ -47,6 +49,7 @@ class Model(torch.nn.Module):
         self.register_forward_pre_hook(_admit)
         self.masks = torch.nn.Module()
         self._masking = False  # within a call that has applied the masks
+        self._full_gradients: dict[str, FullGradient] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         masks = None if self._masking else self._masks()
@@ -55,6 +58,9 @@ class Model(torch.nn.Module):
         self._masking = True
         try:
             left = {name: torch.where(mask, self.get_parameter(name), 0.0) for name, mask in masks.items()}
+            for name, weight in left.items():
+                if weight.requires_grad:
+                    weight.register_hook(self.full_gradient(name).add_whole)
             return functional_call(self, left, args, kwargs)
         finally:
             self._masking = False
@@ -118,6 +124,17 @@ class Model(torch.nn.Module):
                 self.masks.register_buffer(names[matrix].replace(".", "/"), mask)
                 matrix.masked_fill_(~mask, 0)
 
+    def rewirable(self) -> list[Rewirable]:
+        """`matrices()`, as matrices whose patterns can change."""
+        names: dict[Tensor, str] = {parameter: name for name, parameter in self.named_parameters()}
+        return [Masks(self, names[matrix]) for _, _, matrix in self.matrices()]
+
+    def full_gradient(self, name: str) -> FullGradient:
+        """The gradient of a parameter as if it had no mask."""
+        if name not in self._full_gradients:
+            self._full_gradients[name] = FullGradient(*_as_matrix(self.get_parameter(name)).shape)
+        return self._full_gradients[name]
+
     def _left(self) -> dict[Tensor, Tensor]:
         """For each of `matrices()`, where entries have not been pruned."""
         masks: dict[Tensor, Tensor] = {self.get_parameter(name): mask for name, mask in self._masks().items()}
@@ -129,6 +146,55 @@ class Model(torch.nn.Module):
         They are logged as model/NAME. A name that contains "/" is logged as it is.
         """
         return {"weights": self.n_weights, "parameters": self.n_weights}
+
+
+class Masks:
+    """A parameter of a model and its mask, as a matrix whose pattern can change; a kernel (out, …) as (out, in).
+
+    It costs what all its entries cost.
+    """
+
+    def __init__(self, model: Model, name: str) -> None:
+        self.model, self.name = model, name
+        self.out_features, self.in_features = _as_matrix(self.parameter).shape
+        self.full_gradient = model.full_gradient(name)
+
+    @property
+    def parameter(self) -> torch.nn.Parameter:
+        return self.model.get_parameter(self.name)
+
+    @property
+    def mask(self) -> Tensor:
+        """Which entries are left, of the parameter's shape."""
+        return self.model._left()[self.parameter]
+
+    def entries(self) -> tuple[Tensor, Tensor]:
+        indices = self.mask.flatten().nonzero().flatten()
+        return indices, self.parameter.detach().flatten()[indices]
+
+    def at_entries(self, numbers: Tensor) -> Tensor:
+        return numbers[self.mask]
+
+    @torch.no_grad()
+    def rewire(self, indices: Tensor) -> Change:
+        """As in `Patterned`, but the parameter stays the same one, and a backward pass that waits is refused by torch."""
+        check_entries(self.out_features, self.in_features, indices, self.parameter.new_zeros(len(indices)))
+        parameter = self.parameter
+        mask = torch.zeros_like(parameter, dtype=torch.bool)
+        mask.view(-1)[indices] = True
+        stays = mask & self.mask
+
+        def carry(numbers: Tensor) -> Tensor:
+            return torch.where(stays, numbers, 0)
+
+        parameter.copy_(carry(parameter))
+        self.model.masks.register_buffer(self.name.replace(".", "/"), mask)
+        return Change(parameter, parameter, carry)
+
+
+def _as_matrix(parameter: Tensor) -> Tensor:
+    """(out, …) -> (out, in); a vector is a column."""
+    return parameter.reshape(len(parameter), -1)
 
 
 def _admit(model: Model, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

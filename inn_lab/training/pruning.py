@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from inn_lab.errors import ConfigError
+from inn_lab.linear.gradient import largest, magnitudes
 from inn_lab.models.base import Model
 
 TARGETS = {"both": ("i2h", "h2h"), "i2h": ("i2h",), "h2h": ("h2h",)}
@@ -32,15 +33,15 @@ def prune(model: Model, target: str, scope: str, amount: float) -> int:
     kept = {id(w): torch.ones_like(w.values, dtype=torch.bool) for w in weights}
     gone = 0
     for group in groups:
-        masks = largest(torch.cat([w.values for w in group]), amount).split([len(w.values) for w in group])
+        values = torch.cat([w.values for w in group])
+        n = round(amount * len(values))
+        masks = (~smallest(values, n)).split([len(w.values) for w in group])
         kept |= {id(w): mask for w, mask in zip(group, masks, strict=True)}
-        gone += sum(int((~mask).sum()) for mask in masks)
+        gone += n
     model.keep([kept[id(w)] for w in weights])
     return gone
 
 
-def largest(values: Tensor, amount: float) -> Tensor:
-    """Which are left when the round(amount · n) of smallest magnitude go, of equal ones the first: (n,) -> (n,), booleans."""
-    mask = torch.ones_like(values, dtype=torch.bool)
-    mask[values.abs().argsort(stable=True)[: round(amount * len(values))]] = False
-    return mask
+def smallest(values: Tensor, n: int) -> Tensor:
+    """Which are the n of smallest magnitude, of equal ones the first: (m,) -> (m,), booleans."""
+    return largest(-magnitudes(values), n)
