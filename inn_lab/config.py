@@ -33,6 +33,7 @@ BUILT: dict[str, frozenset[str]] = {
     "study": frozenset({"job"}),
     "optimizer": frozenset({"params", "lr"}),
     "schedule": frozenset({"updates"}),
+    "pruning": frozenset({"steps", "seed", "T"}),  # of a method that changes patterns in training
 }
 
 
@@ -234,12 +235,15 @@ def _check_study(cfg: DictConfig) -> None:
             raise ConfigError(f"study={name}: {why}")
     if cfg.debug in ("overfit", "profile") and (study.timed or study.model[0] is None):
         raise ConfigError(f"debug={cfg.debug}: study={name} does not train; leave one of them out")
+    in_training = OmegaConf.select(cfg, "pruning._target_")
+    if in_training and (study.timed or study.cuts or study.model[0] is None):
+        raise ConfigError(f"pruning._target_={in_training}: it is for training, and study={name} is not; leave one of them out")
     if not study.cuts:
-        if cfg.pruning is not None:
+        if cfg.pruning is not None and not in_training:
             raise ConfigError(f"study={name}: it cuts nothing; leave study out, pruning=magnitude chooses study=prune")
     elif cfg.pruning is None:
         raise ConfigError("study=prune: there is nothing to cut; add pruning=magnitude")
-    elif cfg.trainer.max_time is not None:
+    if cfg.pruning is not None and cfg.trainer.max_time is not None:
         raise ConfigError(f"trainer.max_time={cfg.trainer.max_time}: pruning trains for epochs; set it to null")
 
 

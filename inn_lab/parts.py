@@ -22,6 +22,7 @@ from inn_lab.models.base import Model
 from inn_lab.seeding import generator, seed_globals
 from inn_lab.shared import Shared, digest
 from inn_lab.studies import Job, ModelJob
+from inn_lab.training.schedules import updates
 
 
 def build(cfg: DictConfig, device: torch.device) -> Callable[..., Job]:
@@ -42,18 +43,26 @@ def build(cfg: DictConfig, device: torch.device) -> Callable[..., Job]:
     model = make(generator=generator(cfg.seed, "model"))
     if cfg.start_from is not None:
         start(model, cfg.start_from)
-    optimizer, schedule = check_training(cfg)
-    parts = {"objective": part_of(cfg, "objective")(), "optimizer": optimizer, "schedule": schedule}
+    optimizer, schedule, method = check_training(cfg, data)
+    if method:
+        method.matrices(model)  # raises if none can change
+    parts = {"objective": part_of(cfg, "objective")(), "optimizer": optimizer, "schedule": schedule, "method": method}
     return functools.partial(ModelJob, **common, model=model, make=make, **parts)
 
 
-def check_training(cfg: DictConfig) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """What makes the optimizer, from the parameters, and what makes the schedule, from the number of all updates. Raises
-    ConfigError where either cannot be made."""
+def check_training(cfg: DictConfig, data: Any) -> tuple[Callable[..., Any], Callable[..., Any], Any]:
+    """What makes the optimizer, from the parameters; what makes the schedule, from the number of all updates; and the method
+    that changes patterns in training, None without one. Raises ConfigError where one cannot be made."""
     optimizer, schedule = functools.partial(part_of(cfg, "optimizer"), lr=cfg.lr), part_of(cfg, "schedule")
     optimizer([torch.nn.Parameter(torch.zeros(1))])
     schedule(None if cfg.trainer.max_time else 1)(0)
-    return optimizer, schedule
+    method = None
+    if OmegaConf.select(cfg, "pruning._target_"):
+        part = part_of(cfg, "pruning")
+        steps = updates(data, cfg.trainer.max_epochs, cfg.debug)
+        given = {"steps": steps, "seed": cfg.seed, "T": data.steps}
+        method = part(**{name: value for name, value in given.items() if name in part.arguments})
+    return optimizer, schedule, method
 
 
 def start(model: Model, file: str) -> None:
@@ -84,9 +93,10 @@ def define(cfg: DictConfig, made: dict[str, Any], device: torch.device | None = 
             check_model(cfg, maker(cfg, data, device), data, device if here else None)
             part_of(cfg, "objective")()
             made[all_of] = True
-        trained_by = str((config.flat(cfg.optimizer), config.flat(cfg.schedule), cfg.lr, cfg.trainer.max_time))
+        ways = (config.flat(cfg[group]) for group in ("optimizer", "schedule", "pruning", "trainer") if cfg[group])
+        trained_by = data_of + str((*ways, cfg.lr, cfg.debug))
         if trained_by not in made:
-            made[trained_by] = check_training(cfg)
+            made[trained_by] = check_training(cfg, data)
 
 
 def check_study(cfg: DictConfig, device: torch.device | None) -> None:
@@ -175,6 +185,7 @@ PARTS = {  # what the lab asks of each
     "objective": ("read", "loss", "answer", "correct"),
     "optimizer": ("param_groups", "zero_grad", "step", "state_dict", "load_state_dict"),
     "schedule": ("__call__",),
+    "pruning": ("around", "matrices"),
 }
 USUAL = "leave it out for the usual one (docs/architecture.md says how to add another)"
 

@@ -7,6 +7,7 @@ key of that name in the configuration is checked by it (`inn_lab.config.check`).
 import functools
 import inspect
 import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -34,7 +35,7 @@ def count(least: int, most: int, example: Any, more: str = "") -> Range:
 
 
 def real(allowed: Callable[[float], bool], words: str, example: Any) -> Range:
-    return Range(lambda v: math.isfinite(v) and allowed(v), words, example)
+    return Range(lambda v: abs(v) <= sys.float_info.max and allowed(v), words, example)  # also of an int that no float holds
 
 
 def each(rule: Range, most: int) -> Range:

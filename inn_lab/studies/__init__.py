@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from inn_lab.models.base import Model
 from inn_lab.tracking import Run
 from inn_lab.training.objectives import Objective
+from inn_lab.training.rewiring import Method
 from inn_lab.training.schedules import Factor
 
 
@@ -48,3 +49,4 @@ class ModelJob(Job):
     objective: Objective
     optimizer: Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
     schedule: Callable[[int | None], Factor]
+    method: Method | None  # changes the patterns of the model's matrices in training

@@ -95,8 +95,9 @@ def fit(
     from inn_lab.training.best import Best
     from inn_lab.training.checkpoint import Checkpoint
     from inn_lab.training.debug import Overfit, Profile
-    from inn_lab.training.module import Training, updates
+    from inn_lab.training.module import Training
     from inn_lab.training.progress import ShowProgress
+    from inn_lab.training.schedules import updates
 
     # isort: split
     from pytorch_lightning.callbacks import Timer
@@ -106,7 +107,7 @@ def fit(
     factor = job.schedule(None if cfg.max_time else updates(job.data, epochs, debug))
     module = Training(
         job.model, job.data, job.objective, job.optimizer, factor, cfg.gradient_clip_val,
-        earlier=earlier, best=best, debug=debug,
+        earlier=earlier, best=best, debug=debug, method=job.method,
     )  # fmt: skip
     keeper = Checkpoint(checkpoint, cfg.checkpoint_s)
     callbacks: list[Callback] = [keeper, *more, ShowProgress(job.title, cfg.progress)]

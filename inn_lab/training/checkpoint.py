@@ -46,6 +46,8 @@ class Checkpoint(L.Callback):
             return 0.0
         module.model.load_state_dict(model)
         module.best.restore(best)
+        if module.followed:
+            module.followed.restore(state["patterns"])
         module.optimizer_state, self._random, self._before, module.diverged = optimizer, states, seconds, diverged
         progress: Any = trainer.fit_loop.epoch_progress.current  # it has all four, and says so of two
         progress.ready = progress.started = progress.processed = progress.completed = epoch
@@ -79,6 +81,8 @@ class Checkpoint(L.Callback):
                 "diverged": module.diverged,
             }
         ) | {"best": module.best.state()}
+        if module.followed:
+            self._last["patterns"] = module.followed.state()
 
     def flush(self) -> None:
         """Writes what was taken last."""

@@ -3,6 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -19,9 +21,9 @@ from inn_lab.tracking import Run
 from inn_lab.training.best import Best
 from inn_lab.training.objectives import Objective
 from inn_lab.training.optimizers import scaled
-from inn_lab.training.schedules import Factor
-
-BATCHES = {None: None, "one_batch": 1, "overfit": 1, "profile": 10}  # how many of each part an epoch takes
+from inn_lab.training.patterns import Followed
+from inn_lab.training.rewiring import Method
+from inn_lab.training.schedules import BATCHES, Factor, updates
 
 
 class Training(L.LightningModule):
@@ -33,7 +35,7 @@ class Training(L.LightningModule):
     says for how many epochs the model was trained before: the training data are those of the epochs that follow. At each update
     the optimizer's learning rate is multiplied by the `factor` at that update's number, from 0. `best` says which epoch was the
     best, and when there is no further one. With `debug` an epoch takes the first `BATCHES` of each part alone, and with
-    "overfit" it is the same one each time.
+    "overfit" it is the same one each time. `method` changes the patterns of the model's matrices in training.
 
     Without an optimizer it can be tested, and not trained.
 
@@ -54,10 +56,12 @@ class Training(L.LightningModule):
         earlier: int = 0,
         best: Best | None = None,
         debug: str | None = None,
+        method: Method | None = None,
     ) -> None:
         super().__init__()
         self.model, self.data, self.objective, self.clip, self.earlier = model, data, objective, clip, earlier
         self.make_optimizer, self.factor, self.best, self.debug = optimizer, factor, best or Best(), debug
+        self.method, self.followed = method, Followed(partial(method.matrices, model)) if method else None
         self.answers: list[tuple[Tensor, Tensor]] = []
         self.optimizer_state: dict[str, Any] | None = None  # a checkpoint's, to go on from
         self.diverged = False
@@ -90,7 +94,8 @@ class Training(L.LightningModule):
             for group, lr in zip(optimizer.param_groups, self.rates, strict=True):
                 group["lr"] = lr * self.factor(update)
             optimizer.zero_grad()
-            loss.backward()
+            with self.method.around(update, self.model, optimizer) if self.method else nullcontext():
+                loss.backward()
             if self.clip:
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
             optimizer.step()
@@ -101,6 +106,8 @@ class Training(L.LightningModule):
             pass
 
     def on_train_epoch_end(self) -> None:
+        if self.followed:
+            self.log_dict(self.followed.told(), on_step=False, on_epoch=True)
         self.best.see(self.current_epoch, float(self.trainer.callback_metrics["val/acc_end"]), self.model)
         self.trainer.should_stop |= self.diverged or self.best.over
 
@@ -126,12 +133,6 @@ class Training(L.LightningModule):
         values = {"loss": loss_sum / n, "acc_end": end / n, "acc_seq": seq / n, **self.model.told()}
         logged = {f"{part}/{key}": value for key, value in values.items()}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
-
-
-def updates(data: Any, epochs: int, debug: str | None) -> int:
-    """How many updates these are: one a batch."""
-    batches = -(-data.sizes["train"] // data.batch_size)
-    return epochs * min(batches, BATCHES[debug] or batches)
 
 
 class Pass:

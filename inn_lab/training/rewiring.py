@@ -83,6 +83,8 @@ class Method:
         Raises ConfigError if there are none, or if they cannot change.
         """
         who, what = f"pruning={type(self).__name__.lower()}", type(model).__name__
+        if isinstance(model, Model) and model.lr_factors():
+            raise ConfigError(f"{who}: {what} has blocks with learning rates of their own, whose entries stay; leave one out")
         found = [part for part in model.modules() if isinstance(part, Patterned) and not isinstance(part, Fixed)]
         if any(type(matrix) is Dense for matrix in found):
             raise ConfigError(f"{who}: {what} holds a dense matrix, which has no pattern; set linear=csr")

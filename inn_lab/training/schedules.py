@@ -6,12 +6,13 @@ None where a clock ends the training; only what needs no end is defined then.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from inn_lab.errors import ConfigError
 from inn_lab.ranges import BIG, each, real
 
 Factor = Callable[[int], float]
+BATCHES = {None: None, "one_batch": 1, "overfit": 1, "profile": 10}  # by `debug`, how many of each part an epoch takes
 _SHARE = real(lambda v: 0 <= v < 1, "a fraction of all updates, in [0, 1)", 0.1)
 Warmup = Annotated[float, _SHARE]
 Places = Annotated[Sequence[float], each(_SHARE, 100)]
@@ -58,3 +59,9 @@ def _known(updates: int | None, name: str) -> int:
     if updates is None:
         raise ConfigError(f"schedule={name}: {CLOCK}; take schedule=constant, or set trainer.max_time=null")
     return updates
+
+
+def updates(data: Any, epochs: int, debug: str | None) -> int:
+    """How many updates these are: one a batch."""
+    batches = -(-data.sizes["train"] // data.batch_size)
+    return epochs * min(batches, BATCHES[debug] or batches)
