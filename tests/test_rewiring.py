@@ -545,3 +545,23 @@ def test_what_cannot_be_rewired() -> None:
     with pytest.raises(TypeError, match=r"LBFGS keeps .*, which cannot follow a changed pattern; take Adam"):
         matrix.rewire(pattern(20, 1)).follow(steps)
     assert isinstance(Stepwise(OUT, IN, *matrix.entries()).rewire(pattern(20, 0)).after, torch.nn.Parameter)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", METHODS)
+def test_a_gpu_learns_the_same_pattern(name: str) -> None:
+    found = []
+    for device in ("cpu", "cuda"):
+        model = models("csr")["inn"]().double().to(device)
+        optimizer = OPTIMIZERS["adam"](model.parameters())
+        for step in range(STEPS):
+            draw = generator(step, "data")
+            x, y = (torch.randn(8, T, n, generator=draw, dtype=torch.float64).to(device) for n in (I, O))
+            optimizer.zero_grad()
+            with METHODS[name].around(step, model, optimizer):
+                (model(x) - y).square().mean().backward()
+            optimizer.step()
+        found.append([tensor.cpu() for tensor in model.map.entries()])
+    (indices, values), (others, theirs) = found
+    assert torch.equal(indices, others) and torch.allclose(values, theirs, atol=1e-9, rtol=0)
