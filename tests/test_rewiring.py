@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from inn_lab.errors import ConfigError
-from inn_lab.linear import CSR, Activation, Dense, Fixed, Masked, Patterned, Stepwise
+from inn_lab.linear import CSR, Activation, Dense, Fixed, Masked, Stepwise
 from inn_lab.linear import gradient as gradients
+from inn_lab.linear.base import Patterned
 from inn_lab.linear.gradient import FullGradient, largest
 from inn_lab.models import GRU, INN, LSTM, MLP, RNN, SRU, RandomGraph, ResNet, Sequential2D, SettledINN
 from inn_lab.models.base import Model
@@ -411,9 +412,11 @@ def test_a_block_matrix_beside_others_and_layers_of_a_users_own(name: str) -> No
     now = model.map.parts[0].n_weights
     assert (now == before) if name in ("set", "rigl") else now < before
     assert all(torch.equal(a, b.entries()[0]) for a, b in zip(fixed, model.map.parts[2:], strict=True))
-    if name == "synflow":
-        return  # it asks for a model's number of inputs
     layers = torch.nn.Sequential(Sparse(I, 20, R=0.5), torch.nn.ReLU(), Sparse(20, O, R=0.5))
+    if name == "synflow":
+        with pytest.raises(ConfigError, match="asks a model of the lab for its inputs, which Sequential is not"):
+            train(layers, METHODS[name])
+        return
     sizes = [layer.n_weights for layer in (layers[0], layers[2])]
     train(layers, METHODS[name], name="sgd")
     now = [layer.n_weights for layer in (layers[0], layers[2])]
@@ -542,3 +545,23 @@ def test_what_cannot_be_rewired() -> None:
     with pytest.raises(TypeError, match=r"LBFGS keeps .*, which cannot follow a changed pattern; take Adam"):
         matrix.rewire(pattern(20, 1)).follow(steps)
     assert isinstance(Stepwise(OUT, IN, *matrix.entries()).rewire(pattern(20, 0)).after, torch.nn.Parameter)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", METHODS)
+def test_a_gpu_learns_the_same_pattern(name: str) -> None:
+    found = []
+    for device in ("cpu", "cuda"):
+        model = models("csr")["inn"]().double().to(device)
+        optimizer = OPTIMIZERS["adam"](model.parameters())
+        for step in range(STEPS):
+            draw = generator(step, "data")
+            x, y = (torch.randn(8, T, n, generator=draw, dtype=torch.float64).to(device) for n in (I, O))
+            optimizer.zero_grad()
+            with METHODS[name].around(step, model, optimizer):
+                (model(x) - y).square().mean().backward()
+            optimizer.step()
+        found.append([tensor.cpu() for tensor in model.map.entries()])
+    (indices, values), (others, theirs) = found
+    assert torch.equal(indices, others) and torch.allclose(values, theirs, atol=1e-9, rtol=0)

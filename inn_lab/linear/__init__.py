@@ -10,17 +10,7 @@ import torch
 from torch import Tensor
 
 from inn_lab.errors import ConfigError, near
-from inn_lab.linear.base import (
-    ACTIVATIONS,
-    Activation,
-    Change,
-    Patterned,
-    Rewirable,
-    WeightMatrix,
-    admit,
-    check_entries,
-    is_still,
-)
+from inn_lab.linear.base import ACTIVATIONS, Activation, Patterned, WeightMatrix, admit, check_entries, is_still
 from inn_lab.linear.composed import LowRank, Sum, draw_factors
 from inn_lab.linear.csr import CSR, Fixed
 from inn_lab.linear.dense import Dense, Masked, Stepwise
@@ -91,13 +81,10 @@ __all__ = [
     "CSR",
     "KINDS",
     "Activation",
-    "Change",
     "Dense",
     "Fixed",
     "LowRank",
     "Masked",
-    "Patterned",
-    "Rewirable",
     "Stepwise",
     "Sum",
     "WeightMatrix",

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from inn_lab.errors import ConfigError
-from inn_lab.linear import Change, Rewirable, admit
-from inn_lab.linear.base import check_entries
+from inn_lab.linear import admit
+from inn_lab.linear.base import Change, Rewirable, check_entries
 from inn_lab.linear.gradient import FullGradient
 
 Part = TypeVar("Part", bound=torch.nn.Module)

@@ -11,7 +11,8 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from inn_lab.linear import Rewirable
+from inn_lab.errors import ConfigError
+from inn_lab.linear.base import Rewirable
 from inn_lab.linear.gradient import largest, magnitudes
 from inn_lab.models.base import Model
 from inn_lab.ranges import Density, Steps, count
@@ -60,7 +61,10 @@ class SynFlow(Foresight):
     iterations: Annotated[int, count(1, 100_000, 100)] = 100
 
     def patterns(self, step: int, model: nn.Module, matrices: Sequence[Rewirable]) -> Iterable[Tensor]:
-        assert isinstance(model, Model)
+        if not isinstance(model, Model):
+            raise ConfigError(
+                f"pruning=synflow: it asks a model of the lab for its inputs, which {type(model).__name__} is not"
+            )
         twin = copy.deepcopy(model).double()  # a sum over all paths leaves the range of float32
         with torch.no_grad():
             for tensor in twin.state_dict().values():
@@ -83,7 +87,8 @@ def best(matrices: Sequence[Rewirable], n: int) -> list[Tensor]:
     scores = []
     for matrix in matrices:
         gradient = matrix.parameter.grad
-        assert gradient is not None
+        if gradient is None:  # the loss does not depend on it
+            gradient = torch.zeros_like(matrix.parameter)
         scores.append(magnitudes(matrix.entries()[1] * matrix.at_entries(gradient)))
     kept = largest(torch.cat(scores), min(n, sum(map(len, scores)))).split([len(score) for score in scores])
     return [matrix.entries()[0][stays] for matrix, stays in zip(matrices, kept, strict=True)]

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from inn_lab.errors import ConfigError
-from inn_lab.linear import Dense, Fixed, Patterned, Rewirable
+from inn_lab.linear import Dense, Fixed
+from inn_lab.linear.base import Patterned, Rewirable
 from inn_lab.models.base import Model
 from inn_lab.models.wavefront import Wavefront
 from inn_lab.patterns import draw_absent
