@@ -137,7 +137,7 @@ def _block(at: str, given: Any, high: int, wide: int, init: str) -> Block:
     if size == "rank":
         whole(key, value)
         if value > min(high, wide):
-            raise ConfigError(f"{key}={value}: a block of {high} × {wide} has at most rank {min(high, wide)}")
+            raise ConfigError(f"{key}={value}: a block of {high} × {wide} has at most rank {min(high, wide)}; give no more")
         return Factored(value * (high + wide) / (high * wide), **drawn)
     if value not in KINDS:
         raise ConfigError(f"{key}={value}: there is no such kind of block{near(str(value), KINDS)}")
