@@ -333,7 +333,7 @@ def test_a_mistake_elsewhere(options: dict[str, Any], text: str) -> None:
 def test_on_the_command_line(lab, runs, outputs) -> None:
     words = [*SMOKE, "model=blocks", "model.layers={a:30,b:20}", "model.activation.a=tanh", "model.blocks.a.a.R=0.3"]
     code, _, err = lab(*words, "model.blocks.b.a.rank=21")
-    assert code == 2 and err == "inn_lab: model.blocks.b.a.rank=21: a block of 20 × 30 has at most rank 20\n"
+    assert code == 2 and err == "inn_lab: model.blocks.b.a.rank=21: a block of 20 × 30 has at most rank 20; give no more\n"
     code, _, err = lab(*words, "model.blocks.a.input.lr=0")
     assert code == 2 and err.endswith("lr: there is no such key; to add it, write +model.blocks.a.input.lr=VALUE\n")
     changes = ["+model.blocks.b.a={rank:null,R:0.5}", "+model.blocks.a.input.lr=0", "+model.blocks.b.input=null"]

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inn_lab.linear import Rewirable
+from inn_lab.linear.base import Rewirable
 
 
 class Followed:
