@@ -75,7 +75,7 @@ def test_a_run_that_is_cut_off_ends_with_the_same_numbers(lab, runs, outputs, mo
     "words, message",
     [
         ("pruning=set pruning.fraction=2", "pruning.fraction=2.0: a fraction of the weights lies in [0, 1]"),
-        ("pruning=rigl pruning.every=1000", "pruning.every=1000: no change would come within 0.75 of"),
+        ("pruning=rigl pruning.every=1000", "pruning.every=1000, pruning.end=0.75: no change would come in"),
         (
             "pruning=rigl R=1.0 n_weights=null depth=30 pruning.every=2",
             "pruning=rigl: INN holds a dense matrix, which has no pattern; set linear=csr",

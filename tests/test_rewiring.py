@@ -492,7 +492,7 @@ def test_masks_are_resumed_from_a_checkpoint_too(method: str, name: str) -> None
 
 
 WRONG: list[tuple[Callable, str]] = [
-    (lambda: RigL(steps=100), "every=100: no change would come within 0.75 of 100 steps"),
+    (lambda: RigL(steps=100), "every=100, end=0.75: no change would come in 100 steps"),
     (lambda: Gradual(steps=1000, R=1.5), "R=1.5: a density lies in"),
     (lambda: SET(steps=1000, seed=0, fraction=-1), "fraction=-1: a fraction of the weights"),
     (lambda: SynFlow(R=0.1, T=0), "T=0: a whole number from 1"),

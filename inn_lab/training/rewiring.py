@@ -114,9 +114,7 @@ class Rewiring(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.last:
-            raise ConfigError(
-                f"every={self.every}: no change would come within {self.end} of {self.steps} steps; take fewer, or train longer"
-            )
+            raise ConfigError(f"every={self.every}, end={self.end}: no change would come in {self.steps} steps; change sooner")
 
     @property
     def last(self) -> int:
