@@ -182,8 +182,10 @@ def _type(cfg: DictConfig, group: str) -> None:
         raise ConfigError(explain(error)) from error
     made = named(cfg, group)
     known = made and arguments(made)
-    if made is None or known is None:
+    if made is None:
         return  # `inn_lab.parts` says what ails it
+    if known is None:
+        return _said_unchecked(f"{group}._target_={node._target_}")
     known = {**known, "_target_": Target}
     names = known.keys() - BUILT[group]
     for key in keys(node):
@@ -199,6 +201,12 @@ def _type(cfg: DictConfig, group: str) -> None:
             way = way_out(f"{group}.{key}", known[key])
             raise ConfigError(f"{group}.{key}={value}: {way}" if way else explain(error)) from error
     cfg[group] = typed
+
+
+@functools.cache
+def _said_unchecked(what: str) -> None:
+    """Says once what is lost with a class that takes any argument."""
+    print(f"{what}: it does not say which arguments it takes; its keys are not checked", flush=True)
 
 
 @functools.cache

@@ -130,14 +130,27 @@ def arguments(made: Callable[..., Any]) -> dict[str, Any] | None:
     found: dict[str, Any] = {}
     for called in _line(made):
         try:
-            parameters = inspect.signature(called, eval_str=True).parameters.values()
-        except (TypeError, ValueError, NameError, SyntaxError):  # not Python's own, or its annotations name nothing
+            parameters = inspect.signature(called).parameters.values()
+        except (TypeError, ValueError):  # it is not Python's own
             return None
         named = [p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name != "self"]
-        found = {p.name: Any if p.annotation is p.empty else p.annotation for p in named} | found
+        if found and {p.name for p in named} <= found.keys():
+            return None  # nothing is passed on: the options are for the class itself
+        found = {p.name: _stated(called, p) for p in named} | found
         if all(p.kind is not p.VAR_KEYWORD for p in parameters):
             return found
     return None
+
+
+def _stated(called: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """The type of an argument; `Any` where none is stated, or where its text names nothing (an import for types alone)."""
+    kind = parameter.annotation
+    if isinstance(kind, str):
+        try:
+            return eval(kind, getattr(called, "__globals__", {}))
+        except Exception:  # whatever stands there
+            return Any
+    return Any if kind is parameter.empty else kind
 
 
 def _line(made: Callable[..., Any]) -> Sequence[Callable[..., Any]]:

@@ -222,6 +222,24 @@ def test_a_mistake_in_a_yaml(lab, tmp_path, yaml, message):
     assert re.search(message, line), line
 
 
+def test_a_class_that_takes_anything_works_and_it_is_said(lab, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    text = OWN.replace("own_net", "any_net").replace(
+        'window: Annotated[int, count(1, 9, 3)], to: Literal["mean", "last"], ', ""
+    )
+    (tmp_path / "any_net.py").write_text(text.replace("generator):", "generator, **more):").replace(", window", ", more"))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/anything.yaml").write_text("_target_: any_net.Net\nwindow: 3\n")
+    words = ["--config-dir", str(tmp_path), *SMOKE, "model=anything", "trainer.max_epochs=1", "-m", "+model.more=2", "seed=0,1"]
+    code, out, _ = lab(*words)
+    said = "model._target_=any_net.Net: it does not say which arguments it takes; its keys are not checked"
+    assert (
+        code == 0
+        and out.count(said) == 1
+        and out.index(said) < out.index("2 at a time" if "2 at a time" in out else "at a time")
+    )
+
+
 OWN = """
 from typing import Annotated, Literal
 from inn_lab.models.base import Model, linear
