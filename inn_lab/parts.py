@@ -45,7 +45,8 @@ def build(cfg: DictConfig, device: torch.device) -> Callable[..., Job]:
         start(model, cfg.start_from)
     optimizer, schedule, method = check_training(cfg, data)
     if method:
-        method.matrices(model)  # raises if none can change
+        with in_keys(keys_of(cfg, "model")):
+            method.matrices(model)  # raises if none can change
     parts = {"objective": part_of(cfg, "objective")(), "optimizer": optimizer, "schedule": schedule, "method": method}
     return functools.partial(ModelJob, **common, model=model, make=make, **parts)
 

@@ -73,7 +73,6 @@ Fraction = Annotated[float, real(lambda v: 0 <= v <= 1, "a fraction of the weigh
 Tolerance = Annotated[float, real(lambda v: 0 < v <= 1, "a tolerance lies in (0, 1]", "1e-4")]
 Iterations = Annotated[int, count(1, 1_000_000, 300)]  # until a state settles
 Memory = Annotated[int, count(0, 100, 5)]  # of Anderson's method
-Positive = Annotated[float, real(lambda v: v > 0, "a positive number", 1)]
 Factor = Annotated[float, real(lambda v: 0 < v <= BIG, "a positive number, at most 1e9", 1)]
 Std = Annotated[float, real(lambda v: 0 < v <= BIG, "a standard deviation is a positive number, at most 1e9", 0.05)]
 Mean = Annotated[float, real(lambda v: abs(v) <= BIG, "of the pixels, a finite number", 0.1307)]

@@ -78,7 +78,7 @@ def test_a_run_that_is_cut_off_ends_with_the_same_numbers(lab, runs, outputs, mo
         ("pruning=rigl pruning.every=1000", "pruning.every=1000, pruning.end=0.75: no change would come in"),
         (
             "pruning=rigl R=1.0 n_weights=null depth=30 pruning.every=2",
-            "pruning=rigl: INN holds a dense matrix, which has no pattern; set linear=csr",
+            "pruning=rigl: INN holds a dense matrix, which has no pattern; set model.linear=csr",
         ),
         (
             "pruning=set study=time_step",

@@ -1,14 +1,14 @@
 """Reber strings, and whether the grammar allows them."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from inn_lab.data.grammar import decode, encode, invalid_strings, valid_strings
-from inn_lab.data.sets import PARTS, Batch, Batches
+from inn_lab.data.sets import PARTS, Batch, Kept
 from inn_lab.data.sources import balanced_order
 from inn_lab.errors import ConfigError, reading
 from inn_lab.ranges import Many
@@ -18,7 +18,7 @@ ASCII = 128
 MOST = 200_000  # strings: twice as many different ones take about three times as many walks
 
 
-class Reber:
+class Reber(Kept):
     """Strings of letters, one a step, and whether they are valid (Darji 2022, ch. 4).
 
     x (B, T, 128), float32, has a step for each letter, with a 1 at its ASCII code; y (B,), int64, is 1 for a valid string.
@@ -74,24 +74,11 @@ class Reber:
         """The strings of a part, and for each whether it is valid, 1 or 0."""
         return decode(self._codes[part]), self._valid[part].tolist()
 
-    def batches(self, part: str, epoch: int = 0) -> Batches:
-        """The batches of "train", "val" or "test": x (B, T, 128) and y (B,), on the device; the last may be shorter.
-
-        The order of training strings is drawn anew for each epoch; the others are always in the same order.
-        """
-        if part not in PARTS:
-            raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part}")
-        return Batches(self.sizes[part], self.batch_size, lambda: self._pass(part, epoch))
-
-    def _pass(self, part: str, epoch: int) -> Iterator[Batch]:
-        order = torch.arange(self.sizes[part])
-        if part == "train":
-            order = torch.randperm(len(order), generator=generator(self.seed, part, epoch))
-        for rows in order.split(self.batch_size):
-            longest = int(self._lengths[part][rows].max())
-            there = rows.to(self.device)
-            letters = self._codes[part][there, :longest]  # (B, T)
-            yield self._symbols[letters.long()], self._valid[part][there]  # (B, T, 128), (B,)
+    def _batch(self, part: str, rows: Tensor) -> Batch:
+        longest = int(self._lengths[part][rows].max())
+        there = rows.to(self.device)
+        letters = self._codes[part][there, :longest]  # (B, T)
+        return self._symbols[letters.long()], self._valid[part][there]  # (B, T, 128), (B,)
 
 
 def draw(n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:

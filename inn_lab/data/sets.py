@@ -41,6 +41,37 @@ class Batches:
         return iter(self._start())
 
 
+class Kept(ABC):
+    """Base class of data that are kept as they are, of which only the order of training examples changes."""
+
+    sizes: dict[str, int]
+    batch_size: int
+    seed: int
+
+    def batches(self, part: str, epoch: int = 0) -> Batches:
+        """The batches of "train", "val" or "test", on the device; the last may be shorter.
+
+        The order of training examples is drawn anew for each epoch; the others are always in the same order.
+        """
+        check_part(part)
+        return Batches(self.sizes[part], self.batch_size, lambda: self._pass(part, epoch))
+
+    def _pass(self, part: str, epoch: int) -> Iterator[Batch]:
+        order = torch.arange(self.sizes[part])
+        if part == "train":
+            order = torch.randperm(len(order), generator=generator(self.seed, part, epoch))
+        return (self._batch(part, rows) for rows in order.split(self.batch_size))
+
+    @abstractmethod
+    def _batch(self, part: str, rows: Tensor) -> Batch:
+        """The examples `rows` of a part."""
+
+
+def check_part(part: str) -> None:
+    if part not in PARTS:
+        raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part}")
+
+
 def rebatch(pieces: Iterable[Batch], size: int) -> Iterator[Batch]:
     """Joins and cuts pieces of any length into batches of `size`; the last may be shorter."""
     held: list[Batch] = []
@@ -134,8 +165,7 @@ class ImageSet(ABC):
         Training examples are drawn anew for each epoch, and do not depend on earlier draws; without `redraw` every epoch has
         those of epoch 0. Validation and test examples are drawn once and kept; `epoch` changes nothing there.
         """
-        if part not in PARTS:
-            raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part}")
+        check_part(part)
         drawn = epoch if self.redraw else 0
         start = (lambda: self._draw("train", drawn)) if part == "train" else (lambda: self._keep(part))
         return Batches(self.sizes[part], self.batch_size, start)

@@ -1,6 +1,6 @@
 """A user's own sequences, from a file of arrays or a table."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from inn_lab import machine
 from inn_lab.data import files
-from inn_lab.data.sets import PARTS, Batch, Batches
+from inn_lab.data.sets import PARTS, Batch, Kept
 from inn_lab.errors import near, reading
 from inn_lab.ranges import Many, Range
 from inn_lab.seeding import generator
@@ -49,7 +49,7 @@ class Sequences:
         return Sequences(self.x.to(device), self.y.to(device), self.lengths)
 
 
-class Tensors:
+class Tensors(Kept):
     """Sequences from a file, and their classes or real values, at the end or at each step. docs/data.md shows the files.
 
     x (B, T, I), float32; y (B, T), int64, or (B, T, O), float32, as `training.objectives.Targets` takes it: −100 or not a
@@ -93,29 +93,16 @@ class Tensors:
         self.steps = max(int(taken.lengths.max()) for taken in parts.values())
         self._parts = {part: taken.to(self.device) for part, taken in parts.items()}
 
-    def batches(self, part: str, epoch: int = 0) -> Batches:
-        """The batches of "train", "val" or "test", on the device; the last may be shorter.
-
-        The order of training sequences is drawn anew for each epoch; the others are always in the same order.
-        """
-        if part not in PARTS:
-            raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part}")
-        return Batches(self.sizes[part], self.batch_size, lambda: self._pass(part, epoch))
-
-    def _pass(self, part: str, epoch: int) -> Iterator[Batch]:
-        order = torch.arange(self.sizes[part])
-        if part == "train":
-            order = torch.randperm(len(order), generator=generator(self.seed, part, epoch))
+    def _batch(self, part: str, rows: Tensor) -> Batch:
         kept = self._parts[part]
-        for rows in order.split(self.batch_size):
-            lengths, there = kept.lengths[rows], rows.to(self.device)
-            longest = int(lengths.max())
-            y = kept.y[there]
-            if kept.at_end:
-                at_each = y.new_full((len(rows), longest, *y.shape[1:]), _nothing(y))
-                at_each[torch.arange(len(rows)), lengths - 1] = y
-                y = at_each
-            yield kept.x[there, :longest], y[:, :longest]
+        lengths, there = kept.lengths[rows], rows.to(self.device)
+        longest = int(lengths.max())
+        y = kept.y[there]
+        if kept.at_end:
+            at_each = y.new_full((len(rows), longest, *y.shape[1:]), _nothing(y))
+            at_each[torch.arange(len(rows)), lengths - 1] = y
+            y = at_each
+        return kept.x[there, :longest], y[:, :longest]
 
 
 def _nothing(y: Tensor) -> float:
