@@ -104,15 +104,15 @@ def ends(runs: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     rows = []
     for label, part in arms(trained(runs), axes):
         row: dict[str, object] = {"setting": label, "runs": part["run_id"].nunique()}
-        for name, values, examples in (("validation", finals, "data.n_val"), ("test", tested, "data.n_test")):
+        for name, values, on in (("validation", finals, "val"), ("test", tested, "test")):
             arm = report.arm(part, values) if report.TEST in part or values is finals else pd.Series(dtype=float)
-            row[name] = worded(verdicts.mean(arm, report.spread(part, [arm], examples)))
+            row[name] = worded(verdicts.mean(arm, report.spread(part, [arm], on)))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def compared(runs: pd.DataFrame, axes: Sequence[str], column: str) -> pd.DataFrame:
-    """The difference in validation ACC_end between the two values of a column, for each setting, with its 95 % interval.
+    """The difference in test ACC_end between the two values of a column, for each setting, with its 95 % interval.
 
     The older value comes first. Runs of one seed are paired. Raises ConfigError unless the column has two values.
     """

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from experiments import report
 from experiments.claims import Claim, judge
-from experiments.report import ACC, number, trained
+from experiments.report import ACC, TEST, number, trained
 from experiments.verdicts import AGREES, Finding, all_of, at_least, difference
 
 AXES = ("model", "data")
@@ -29,13 +29,20 @@ def figures(runs: pd.DataFrame) -> dict[str, Figure]:
 
 PARTS = 10  # of a training, for each of which it is asked who is ahead
 LOSS = (-1, math.inf)
-METRICS = {ACC: (1, 0.0), "val/acc_seq": (1, 0.0), "train/loss": LOSS, "val/loss": LOSS}  # H's: which way is better; the worst
+METRICS = {
+    TEST: (1, 0.0),
+    "test/acc_seq": (1, 0.0),
+    "train/loss": LOSS,
+    "test/loss": LOSS,
+}  # H's: which way is better; the worst
 
 
-def ahead(runs: pd.DataFrame, data: str, values: Callable[[pd.DataFrame], pd.Series] = report.finals) -> Finding:
-    """Whether the INN is above the LSTM on a data set, in what `values` takes of each run."""
+def ahead(
+    runs: pd.DataFrame, data: str, values: Callable[[pd.DataFrame], pd.Series] = report.tested, part: str = "test"
+) -> Finding:
+    """Whether the INN is above the LSTM on a data set, in what `values` takes of each run on a part of the data."""
     inn, lstm = (report.arm(trained(runs, data=data, model=model), values) for model in MODELS)
-    known = report.spread(runs, [inn, lstm])
+    known = report.spread(runs, [inn, lstm], part)
     found = difference(inn, lstm, known).within(0)
     return found.said(f"INN {number(inn.mean())}, LSTM {number(lstm.mean())}: {found.measured}")
 
@@ -57,7 +64,7 @@ def ahead_while_training(data: str) -> Callable[[pd.DataFrame], Finding]:
         here = trained(runs, data=data)
         if set(here["model"]) != set(MODELS):
             return judge("no runs", None)
-        found = {str(tenth): ahead(part, data, average) for tenth, part in tenths(here)}
+        found = {str(tenth): ahead(part, data, average, "val") for tenth, part in tenths(here)}
         leads = sum(one.verdict == AGREES for one in found.values())
         return at_least(9 * len(found) // 10, found).said(f"ahead in {leads} tenths of {len(found)}, each by its 95 % interval")
 
@@ -78,10 +85,11 @@ def in_all_metrics(inn: pd.DataFrame, lstm: pd.DataFrame) -> Finding:
 
         def ends(runs: pd.DataFrame, metric: str = metric, worst: float = worst) -> pd.Series:
             states = report.each(runs, "state")
-            return report.tails(runs, metric).reindex(states.index).mask(states == "diverged", worst)
+            last = report.each(runs, metric) if metric.startswith("test/") else report.tails(runs, metric)
+            return last.reindex(states.index).mask(states == "diverged", worst)
 
         one, other = (sign * report.arm(part, ends) for part in (inn, lstm))
-        found[metric] = difference(one, other, report.spread(inn, [one, other]) if metric == ACC else None).within(0)
+        found[metric] = difference(one, other, report.spread(inn, [one, other]) if metric == TEST else None).within(0)
     return all_of(found)
 
 

@@ -128,34 +128,34 @@ def tails(runs: pd.DataFrame, metric: str) -> pd.Series:
 
 
 def finals(runs: pd.DataFrame) -> pd.Series:
-    """Where each run ends: the mean ACC_end of its last tenth of epochs.
-
-    A run that diverged ends at 0, whatever it had reached: it no longer answers anything.
-    """
+    """Where each run ends in validation: the mean ACC_end of its last tenth of epochs. A run that diverged ends at 0."""
     states = each(runs, "state")
     return tails(runs, ACC).reindex(states.index).mask(states == "diverged", 0.0)
 
 
 def tested(runs: pd.DataFrame) -> pd.Series:
-    """The test ACC_end per run. A run that diverged was not tested and has 0."""
+    """Where each run ends: its test ACC_end, which is of as many examples as the source has.
+
+    A run that diverged ends at 0, whatever it had reached: it no longer answers anything.
+    """
     return each(runs, TEST).mask(each(runs, "state") == "diverged", 0.0)
 
 
-def arm(runs: pd.DataFrame, values: Callable[[pd.DataFrame], pd.Series] = finals) -> pd.Series:
+def arm(runs: pd.DataFrame, values: Callable[[pd.DataFrame], pd.Series] = tested) -> pd.Series:
     """The values of the runs of one setting by seed, as `verdicts` takes them. A seed that was run twice has the mean."""
     return values(runs).groupby(each(runs, "seed")).mean()
 
 
-def arms(runs: pd.DataFrame, by: str, values: Callable[[pd.DataFrame], pd.Series] = finals) -> dict[Any, pd.Series]:
+def arms(runs: pd.DataFrame, by: str, values: Callable[[pd.DataFrame], pd.Series] = tested) -> dict[Any, pd.Series]:
     """An arm for each value of a column, in their order."""
     measured, at, seeds = values(runs), each(runs, by), each(runs, "seed")
     return {value: part.groupby(seeds).mean() for value, part in measured.groupby(at)}
 
 
-def spread(runs: pd.DataFrame, arms: Iterable[pd.Series], examples: str = "data.n_val") -> float:
-    """The prior standard deviation of these accuracies, from the number of examples on which they are measured."""
-    many = runs[examples].min() if examples in runs else math.nan
-    return verdicts.accuracy_spread(list(arms), FEW_EXAMPLES if math.isnan(many) else int(many))
+def spread(runs: pd.DataFrame, arms: Iterable[pd.Series], part: str = "test") -> float:
+    """The prior standard deviation of these accuracies, from the number of examples of the part on which they are measured."""
+    counts = [runs[column].min() for column in (f"data/{part}", f"data.n_{part}") if column in runs]
+    return verdicts.accuracy_spread(list(arms), int(next(filter(math.isfinite, counts), FEW_EXAMPLES)))
 
 
 def ends(arms: Mapping[Any, pd.Series], spread: float | None = None, name: str = "R", digits: int = 2) -> str:

@@ -134,7 +134,7 @@ def band(axes: Axes, values: pd.DataFrame, label: str, colour: str) -> None:
 
 def accuracies(runs: pd.DataFrame, kind: str) -> dict[float, pd.Series]:
     """Test accuracies by density."""
-    return report.arms(of(runs, kind), "R", tested)
+    return report.arms(of(runs, kind), "R")
 
 
 def epochs(runs: pd.DataFrame, kind: str) -> dict[float, pd.Series]:
@@ -164,7 +164,7 @@ def at_every(
 
 
 def is_ahead(one: pd.Series, other: pd.Series, runs: pd.DataFrame) -> Finding:
-    return difference(one, other, report.spread(runs, [one, other], "data.n_test")).within(0)
+    return difference(one, other, report.spread(runs, [one, other])).within(0)
 
 
 def as_many(one: pd.Series, other: pd.Series, runs: pd.DataFrame) -> Finding:
@@ -191,14 +191,14 @@ def learns_faster(runs: pd.DataFrame, counts: pd.DataFrame) -> Finding:
         )
         if not len(low) or not len(dense) or low.isna().any() or dense.isna().any():
             return judge(f"no runs, or none with an epoch as early as after {seconds:.3g} s", None)
-        ahead = difference(low, dense, report.spread(runs, [low, dense])).within(0)
+        ahead = difference(low, dense, report.spread(runs, [low, dense], "val")).within(0)
         found[f"after {seconds:.3g} s"] = ahead.said(f"low-rank {low.mean():.2f}, dense {dense.mean():.2f}: {ahead.measured}")
     return all_of(found)
 
 
 def dense_does_not_depend(runs: pd.DataFrame, counts: pd.DataFrame) -> Finding:
     at = accuracies(runs, "dense")
-    known = report.spread(runs, at.values(), "data.n_test")
+    known = report.spread(runs, at.values())
     text = report.ends(at, known)
     return alike(at, 0.05, known).said(text) if len(at) >= DENSITIES else judge(text, None)
 

@@ -39,8 +39,8 @@ def seventy_by_epoch_seventy(runs: pd.DataFrame) -> Finding:
     here = here[here["epoch"] < 70]
     if here.empty:
         return judge("no runs", None)
-    reached = report.arm(here)
-    found = mean(reached, report.spread(runs, [reached])).within(0.6, 0.8)
+    reached = report.arm(here, report.finals)
+    found = mean(reached, report.spread(runs, [reached], "val")).within(0.6, 0.8)
     return found.said(f"{found.measured} by epoch {here['epoch'].max() + 1:.0f}")
 
 
@@ -50,7 +50,7 @@ def lstm_below_a_half(runs: pd.DataFrame) -> Finding:
     if here.empty:
         return judge("no runs", None)
     parts = {str(tenth): report.arm(part, average) for tenth, part in tenths(here)}
-    known = report.spread(runs, parts.values())
+    known = report.spread(runs, parts.values(), "val")
     found = {tenth: mean(arm, known).within(high=0.5) for tenth, arm in parts.items()}
     highest = max(parts, key=lambda tenth: parts[tenth].mean())
     return all_of(found).said(f"at most {found[highest].measured}, the mean of a tenth of the epochs")

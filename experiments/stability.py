@@ -1,6 +1,6 @@
 """Hershey 2023, 3.4.3: a million weights, more or less dense, at growing learning rates (Fig. 3.18).
 
-A run that diverged failed to train: it ends at 0 (`report.finals`), below those that answer by chance.
+A run that diverged failed to train: it ends at 0 (`report.tested`), below those that answer by chance.
 """
 
 from collections.abc import Callable
@@ -47,9 +47,7 @@ def by_density(runs: pd.DataFrame, rates: list[float], chance: float) -> Figure:
             axes.plot(1.25, lstm.mean(), "*", color=colour, markersize=11, label=f"lr {lr:g}, LSTM")
     axes.axhline(chance, color="gray", linewidth=0.8, linestyle=":", label="chance")
     densities = sorted(trained(runs, model="inn")["R"].unique())
-    axes.set(
-        xscale="log", xlabel="density R (LSTM: at the right)", ylabel="final validation ACC_end (0: diverged)", ylim=(-0.03, 1)
-    )
+    axes.set(xscale="log", xlabel="density R (LSTM: at the right)", ylabel="test ACC_end (0: diverged)", ylim=(-0.03, 1))
     axes.set_xticks(densities, [f"{R:g}" for R in densities])
     axes.set_xticks([], minor=True)
     axes.legend(fontsize=8, ncols=2)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from experiments import report
 from experiments.claims import Claim, judge
-from experiments.report import finals, trained
+from experiments.report import tested, trained
 from experiments.verdicts import AGREES, Finding, all_of, at_least, difference, mean
 
 AXES = ("data", "n_weights")
@@ -31,7 +31,7 @@ CEILING = (0.525, 0.575)  # H's "approximately 55 %", a number of whole five per
 def ends(runs: pd.DataFrame, data: str) -> pd.DataFrame:
     """Where each run on a data set ends: `n_weights` and `end`, a row for each run."""
     here = trained(runs, model="inn", data=data)
-    return pd.DataFrame({"n_weights": here.groupby("run_id")["n_weights"].first(), "end": finals(here)})
+    return pd.DataFrame({"n_weights": here.groupby("run_id")["n_weights"].first(), "end": tested(here)})
 
 
 def difficulty(runs: pd.DataFrame, data: str, target: float | None) -> dict[str, object]:
@@ -107,7 +107,7 @@ def by_weights(axes: Axes, runs: pd.DataFrame, table: pd.DataFrame) -> None:
             axes.plot(found["n_weights"], target, "*", color=TASKS[data]["color"], **star)
     sizes = sorted(runs["n_weights"].dropna().unique())
     axes.set(title="where the seeds' mean reaches the target (★)", xscale="log")
-    axes.set(xlabel="weights", ylabel="final validation ACC_end", ylim=(0, 1))
+    axes.set(xlabel="weights", ylabel="test ACC_end", ylim=(0, 1))
     axes.set_xticks(sizes, [f"{size / 1000:g}k" for size in sizes], fontsize=8)
     axes.set_xticks([], minor=True)
     axes.legend(fontsize=8, loc="lower right")

@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 
 from experiments import report
 from experiments.claims import Claim, judge
-from experiments.report import ACC, each, finals, trained
-from experiments.verdicts import Finding, best, difference
+from experiments.report import ACC, each, tested, trained
+from experiments.verdicts import Finding, best, difference, ratio
 from inn_lab.sizing import Group, areas, column_group, fill
 
 AXES = ("model.R_input",)
-EVEN, BEST, TOTAL = 0.2, 0.25, 1_000_268
+EVEN, BEST, MOST, TOTAL = 0.2, 0.25, 0.3, 1_000_268
 TABLE_5 = [(0, 0.584), (0.001, 0.582), (0.01, 0.565), (0.05, 0.488), (0.1, 0.392)]  # E_i, E_h; E_o is 0.2
 TABLE_5 += [(0.2, 0.2), (0.225, 0.152), (0.25, 0.104), (0.275, 0.056), (0.3, 0.008)]
 SETTINGS = 5  # the least number to name the best one
@@ -64,8 +64,8 @@ def figures(runs: pd.DataFrame, settings: pd.DataFrame) -> dict[str, Figure]:
     loss.set(title="Validation loss", xlabel="epoch", ylabel="validation loss")
     accuracy.set(title="Validation accuracy", xlabel="epoch", ylabel="validation ACC_end", ylim=(0, 1))
     accuracy.legend(fontsize=7, title="R_input, R_hidden", title_fontsize=7, loc="upper left", ncols=2)
-    report.side_by_side(last, each(runs, "model.R_input"), finals(runs), color="black", marker="o")
-    last.set(title="Where the runs end", xlabel="R_input", ylabel="final validation ACC_end")
+    report.side_by_side(last, each(runs, "model.R_input"), tested(runs), color="black", marker="o")
+    last.set(title="Where the runs end", xlabel="R_input", ylabel="test ACC_end")
     return {"weight_distribution": figure}
 
 
@@ -91,6 +91,19 @@ def even_is_not_optimal(runs: pd.DataFrame, settings: pd.DataFrame) -> Finding:
     return found.said(f"K's best ends at {at[BEST].mean():.3f}, the even one at {at[EVEN].mean():.3f}: {found.measured}")
 
 
+def parallel(runs: pd.DataFrame, settings: pd.DataFrame) -> Finding:
+    """K 2.7.3: the products of one column can be taken at once; those of the input's column can, for all steps. So the more of
+    the weights stand there, the less an epoch should take: the median of each run, with the most there and with none."""
+    if "time/epoch_s" not in runs:
+        return judge("no runs", None)
+    seconds = report.arms(trained(runs), "model.R_input", lambda part: part.groupby("run_id")["time/epoch_s"].median())
+    if not {0.0, MOST} <= set(seconds):
+        return judge("no runs of both ends", None)
+    text = f"{seconds[MOST].mean():.2f} s at R_input={MOST:g}, {seconds[0.0].mean():.2f} s at 0"
+    found = ratio(seconds[MOST], seconds[0.0], high=1.0)
+    return found.said(f"{text}: {found.measured}")
+
+
 def the_total_stays(runs: pd.DataFrame, settings: pd.DataFrame) -> Finding:
     weights = settings["weights"].dropna()
     text = f"{weights.min():,.0f} to {weights.max():,.0f} in {len(weights)} settings" if len(weights) else "no runs"
@@ -105,6 +118,12 @@ CLAIMS = [
         "An even distribution (0.2, 0.2) is not optimal: K's best is ahead of it",
         even_is_not_optimal,
         setting={"lr": None},
+    ),
+    Claim(
+        "K 3.3",
+        "Weights in fewer columns are more parallelizable: an epoch takes the less, the more of them the input has",
+        parallel,
+        images=False,
     ),
     Claim("K Table 5", "Every setting trains 1,000,268 weights (give or take ten)", the_total_stays, images=False),
 ]

@@ -91,6 +91,20 @@ def takes_no_longer(runs: pd.DataFrame) -> Finding:
     return all_of({f"times {name}": ratio(report.arm(hole, epoch), other, high=1.0) for name, other in seconds.items()})
 
 
+def fewer_parameters(runs: pd.DataFrame) -> Finding:
+    """T's reason for less memory is that the same parameters are used again: it has fewer of them than each that is deeper."""
+    hole, plain = kinds(runs)
+    deeper = (
+        {}
+        if hole is None
+        else {name: size(part) for name, part in plain if part["model/layers"].max() > hole["model/layers"].max()}
+    )
+    if hole is None or not deeper:
+        return judge("no runs", None)
+    listed = ", ".join(f"{name} {weights:,.0f}" for name, weights in deeper.items())
+    return judge(f"{size(hole):,.0f} weights; {listed}", size(hole) < min(deeper.values()))
+
+
 def epoch(runs: pd.DataFrame) -> pd.Series:
     return runs.groupby("run_id")["time/epoch_s"].median()
 
@@ -132,4 +146,5 @@ CLAIMS = [
     Claim("this lab", "It does at equal compute", at_equal(cost, ALIKE)),
     Claim("this lab", "Networks make use of the way back: the gates open", opens),
     Claim("T 4.1", "Its training time is not higher than that of those plain ones", takes_no_longer, images=False),
+    Claim("T 4.1", "It needs less memory than those: it has fewer weights", fewer_parameters, images=False),
 ]

@@ -116,8 +116,8 @@ def work(job: Job, asked: Asked) -> Outcome:
             logged.data(f"{asked.tags['data']}/{asked.tags['source']}", job.digest, cfg.data._target_)
         if isinstance(job, ModelJob):
             logged.tag(**(job.model.tags() if isinstance(job.model, Model) else {}))
-            size = job.model.size(job.data.steps)
-            logged.sizes({key if "/" in key else f"model/{key}": value for key, value in size.items()})
+            size = {key if "/" in key else f"model/{key}": value for key, value in job.model.size(job.data.steps).items()}
+            logged.sizes({**{f"data/{part}": n for part, n in job.data.sizes.items()}, **size})
         seed_globals(cfg.seed, "study")
         with at_work(asked.title) if cfg.trainer.progress else nullcontext():
             state = parts.part_of(cfg, "study").made(job) or "finished"

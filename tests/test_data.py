@@ -238,6 +238,16 @@ def test_a_split_that_cannot_be(n_train, n_val, n_test, text):
         divide(numbered(100), n_train, n_val, n_test, seed=0)
 
 
+@pytest.mark.parametrize(("there", "tested"), [(50, 50), (None, 20)])
+def test_all_test_images_that_the_source_has_or_as_many_as_n_val(there, tested):
+    images = numbered(100, there)
+    assert [len(labels) for _, labels in divide(images, 40, 20, None, seed=0)] == [40, 20, tested]
+    data = RandomAnomaly(images, seq_len=2, **COMMON | dict(n_train=40, n_val=20, n_test=None))
+    assert data.sizes == {"train": 40, "val": 20, "test": tested}
+    once, again = ([y for _, y in data.batches("test")] for _ in range(2))
+    assert sum(map(len, once)) == tested and all(map(torch.equal, once, again))
+
+
 def test_more_test_images_than_there_are():
     with pytest.raises(ConfigError, match=r"n_test=60: the source has 50 test images"):
         divide(numbered(100, 50), 20, 20, 60, seed=0)

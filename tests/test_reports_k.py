@@ -28,7 +28,15 @@ def verdicts(module, frame: pd.DataFrame) -> list[str]:
 def network(model: str, R=0.2, end=0.5, loss=(1.0, 1.0), **values) -> dict[str, object]:
     """A run of one of K's models that ends with these training and validation losses, for `frame_of`."""
     size = {"model/depth": 1312, "model/width": 3812}
-    common = {"seq_len": 10, "model.hidden": HIDDEN, "model.R": R, "data.n_val": 20_000, "test/acc_end": end, **size}
+    common = {
+        "seq_len": 10,
+        "model.hidden": HIDDEN,
+        "model.R": R,
+        "data/test": 20_000,
+        "data/val": 20_000,
+        "test/acc_end": end,
+        **size,
+    }
     common |= {"train/loss": loss[0], "val/loss": loss[1]}
     return one(R, np.nan, end, model=model, **{**common, **values})
 
@@ -63,18 +71,20 @@ def by_column(change=None, inputs=INPUTS, seeds=1, **common) -> pd.DataFrame:
 @pytest.mark.parametrize(
     "made, expected",
     [
-        ({}, [AGREES, AGREES, AGREES]),
-        ({"seeds": 1}, [TOO_FEW, TOO_FEW, AGREES]),
-        ({"change": {0.1: {"end": 0.6}}}, [DIFFERS, AGREES, AGREES]),
-        ({"change": {0.2: {"end": 0.6}}}, [DIFFERS, DIFFERS, AGREES]),
-        ({"change": {0.2: {"end": 0.495}}}, [AGREES, TOO_FEW, AGREES]),  # a tie
-        ({"data.n_val": 20}, [TOO_FEW, TOO_FEW, AGREES]),  # so few examples do not tell 0.475 from 0.5
-        ({"change": {0.25: {"state": "diverged", "end": 0.9}}}, [DIFFERS, DIFFERS, AGREES]),
-        ({"change": {0.1: {"model/weights": 999_000}}}, [AGREES, AGREES, DIFFERS]),
-        ({"inputs": INPUTS[:7]}, [TOO_FEW, TOO_FEW, AGREES]),
-        ({"inputs": (0.2, 0.25)}, [TOO_FEW, AGREES, TOO_FEW]),
-        ({"source": "digits"}, [OTHER_DATA, OTHER_DATA, AGREES]),
-        ({"scale": "smoke"}, [OTHER_SCALE] * 3),
+        ({}, [AGREES, AGREES, TOO_FEW, AGREES]),
+        ({"seeds": 1}, [TOO_FEW, TOO_FEW, TOO_FEW, AGREES]),
+        ({"change": {0.1: {"end": 0.6}}}, [DIFFERS, AGREES, TOO_FEW, AGREES]),
+        ({"change": {0.2: {"end": 0.6}}}, [DIFFERS, DIFFERS, TOO_FEW, AGREES]),
+        ({"change": {0.2: {"end": 0.495}}}, [AGREES, TOO_FEW, TOO_FEW, AGREES]),  # a tie
+        ({"data/test": 20}, [TOO_FEW, TOO_FEW, TOO_FEW, AGREES]),  # so few examples do not tell 0.475 from 0.5
+        ({"change": {0.25: {"state": "diverged", "end": 0.9}}}, [DIFFERS, DIFFERS, TOO_FEW, AGREES]),
+        ({"change": {0.1: {"model/weights": 999_000}}}, [AGREES, AGREES, TOO_FEW, DIFFERS]),
+        ({"inputs": INPUTS[:7]}, [TOO_FEW, TOO_FEW, TOO_FEW, AGREES]),
+        ({"inputs": (0.2, 0.25)}, [TOO_FEW, AGREES, TOO_FEW, TOO_FEW]),
+        ({"source": "digits"}, [OTHER_DATA, OTHER_DATA, TOO_FEW, AGREES]),
+        ({"change": {0: {"time/epoch_s": 3.0}, 0.3: {"time/epoch_s": 2.0}}}, [AGREES] * 4),
+        ({"change": {0: {"time/epoch_s": 2.0}, 0.3: {"time/epoch_s": 2.2}}}, [AGREES, AGREES, DIFFERS, AGREES]),
+        ({"scale": "smoke"}, [OTHER_SCALE] * 4),
     ],
 )
 def test_claims_on_columns(made, expected) -> None:

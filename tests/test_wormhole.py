@@ -228,11 +228,15 @@ def table3(ends: dict[object, float], seeds=3, iterations=18.0, **values) -> pd.
     ],
 )
 def test_table_3s_verdicts(made, expected):
-    assert verdicts(wormhole_classification, made) == [*expected, TOO_FEW]  # the last is about seconds
+    deeper = "wormhole" in set(made["model"]) and made["model/layers"].max() > 11
+    fewer = AGREES if deeper else TOO_FEW  # weights, which are counted
+    assert verdicts(wormhole_classification, made) == [*expected, TOO_FEW, fewer]  # TOO_FEW is about seconds
     for seconds, verdict in ((0.5, AGREES), (2.0, DIFFERS)):
         timed = made.assign(**{"time/epoch_s": np.where(made["model"] == "wormhole", seconds, 1.0) + 0.001 * made["seed"]})
-        deeper = "wormhole" in set(made["model"]) and made["model/layers"].max() > 11 and made["seed"].nunique() > 1
-        assert verdicts(wormhole_classification, timed)[-1] == (verdict if deeper else TOO_FEW)
+        assert verdicts(wormhole_classification, timed)[-2] == (verdict if deeper and made["seed"].nunique() > 1 else TOO_FEW)
+    if deeper:
+        many = made.assign(**{"model/weights": made["model/weights"].where(made["model"] != "wormhole", 3e5)})
+        assert verdicts(wormhole_classification, many)[-1] == DIFFERS
     assert wormhole_classification.figures(made).keys() == {"wormhole_classification"}
 
 

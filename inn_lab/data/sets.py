@@ -98,7 +98,7 @@ class ImageSet(ABC):
 
     images: a source's images, as `load` gives them.
     n_train, n_val, n_test: how many examples each part has. They are made of as many images; if the source has fewer, the
-        training part has the rest only (see `divide`).
+        training part has the rest only. n_test=None: all images that the source has for testing (see `divide`).
     image_size: the images are resized to image_size × image_size and kept so (10 kB an image at 50 × 50 in gray).
     redraw: whether training examples are drawn anew for each epoch; else every epoch has those of epoch 0, in their order, as
         in the code that Hershey published later (github.com/qbhershey/iterativenn), which reads them from a file.
@@ -124,7 +124,7 @@ class ImageSet(ABC):
         *,
         n_train: Many,
         n_val: Many,
-        n_test: Many,
+        n_test: Many | None,
         batch_size: Many,
         redraw: bool = True,
         probability: Probability = 1.0,
@@ -140,41 +140,46 @@ class ImageSet(ABC):
         self.image = (images.train_pixels.shape[1:-2].numel(), image_size, image_size)
         self.n_inputs = math.prod(self.image)
         self.n_classes = images.n_classes
-        self.sizes = {"train": n_train, "val": n_val, "test": n_test}
-        n = min(sum(self.sizes.values()), sum(len(x) for x in (images.train_labels, images.test_labels) if x is not None))
+        parts = dict(zip(PARTS, divide(images, n_train, n_val, n_test, seed), strict=True))
+        n = sum(len(labels) for _, labels in parts.values())
         held = 2 * n * self.n_inputs  # the images, and a copy while they are written for other jobs
         machine.fits(f"{n} images", held, torch.device("cpu"), {"image_size": image_size})
-        parts = dict(zip(PARTS, divide(images, n_train, n_val, n_test, seed), strict=True))
         self._labels = {part: labels for part, (_, labels) in parts.items()}  # (n,), on the CPU, where the drawing is done
+        self.sizes = {"train": n_train, "val": n_val, "test": len(self._labels["test"])}
         self._pixels: dict[str, Tensor] = once(  # (n, size, size) or (n, 3, size, size), on the device
-            "images", lambda: {part: resize(pixels, image_size).to(self.device) for part, (pixels, _) in parts.items()}
+            "images", lambda: {part: resize(parts[part][0], image_size).to(self.device) for part in PARTS if part != "test"}
         )
+        self._test_pixels = parts["test"][0]  # as the source has them: a job needs them once, at its end
         self._once = once
-        self._fixed: dict[str, list[Batch]] = {}
+        self._validation: list[Batch] | None = None
 
     def images(self, part: str) -> tuple[Tensor, Tensor]:
         """The images of a part before any transform, and their classes (n,).
 
         The images are (n, size, size) or (n, 3, size, size), in [0, 1], on the device.
         """
+        check_part(part)
+        if part not in self._pixels:
+            self._pixels[part] = resize(self._test_pixels, self.image[-1]).to(self.device)
         return self._pixels[part], self._labels[part]
 
     def batches(self, part: str, epoch: int = 0) -> Batches:
         """The batches of "train", "val" or "test": x (B, T, I) and y (B,), on the device; the last may be shorter.
 
         Training examples are drawn anew for each epoch, and do not depend on earlier draws; without `redraw` every epoch has
-        those of epoch 0. Validation and test examples are drawn once and kept; `epoch` changes nothing there.
+        those of epoch 0. `epoch` changes nothing of the others: validation examples, which each epoch needs, are drawn once and
+        kept; test examples are drawn anew, and come out the same.
         """
         check_part(part)
-        drawn = epoch if self.redraw else 0
-        start = (lambda: self._draw("train", drawn)) if part == "train" else (lambda: self._keep(part))
+        drawn = [epoch if self.redraw else 0] if part == "train" else []
+        start = self._keep if part == "val" else (lambda: self._draw(part, *drawn))
         return Batches(self.sizes[part], self.batch_size, start)
 
-    def _keep(self, part: str) -> list[Batch]:
-        if part not in self._fixed:
+    def _keep(self) -> list[Batch]:
+        if self._validation is None:
             with torch.inference_mode(False):  # Lightning validates in inference mode, whose tensors autograd cannot use later
-                self._fixed[part] = self._once(part, lambda: list(self._draw(part)))
-        return self._fixed[part]
+                self._validation = self._once("val", lambda: list(self._draw("val")))
+        return self._validation
 
     def _draw(self, part: str, *epoch: int) -> Iterator[Batch]:
         rng, n = generator(self.seed, part, *epoch), self.sizes[part]
@@ -202,9 +207,8 @@ class Anomaly(ImageSet):
     def __init__(self, images: Images, seq_len: SequenceLength, flag: bool = True, **common):
         super().__init__(images, **common)
         self.seq_len, self.steps, self.n_outputs = seq_len, seq_len + 1, seq_len + flag
-        parts = {f"n_{part}": n for part, n in self.sizes.items() if part != "train"}
-        kept = 2 * sum(parts.values()) * self.steps * self.n_inputs  # with a copy while they are written for other jobs
-        machine.fits("the sequences of validation and test", kept, torch.device("cpu"), {**parts, "seq_len": seq_len})
+        kept = 2 * self.sizes["val"] * self.steps * self.n_inputs  # with a copy while they are written for other jobs
+        machine.fits("the validation sequences", kept, torch.device("cpu"), {"n_val": self.sizes["val"], "seq_len": seq_len})
         self._counts = {part: labels.bincount(minlength=self.n_classes) for part, labels in self._labels.items()}
         self._members = {}  # (classes, most): the images of each class, padded
         for part, labels in self._labels.items():
@@ -239,7 +243,7 @@ class Anomaly(ImageSet):
             odd = (usual + torch.randint(1, len(ANOMALY), (b,), generator=rng)) % len(ANOMALY)  # another one
             y = torch.randint(self.seq_len, (b,), generator=rng)
             x = torch.empty(b, self.steps, self.n_inputs, device=self.device)
-            self._show(x[:, : self.seq_len], self._pixels[part], chosen, usual, odd, y, rng)
+            self._show(x[:, : self.seq_len], self.images(part)[0], chosen, usual, odd, y, rng)
             x[:, self.seq_len] = 0.0  # the blank
             yield x, y.to(self.device)
 
@@ -299,6 +303,6 @@ class Classification(ImageSet):
     def _pieces(self, part: str, n: int, rng: Generator) -> Iterator[Batch]:
         order = torch.randperm(n, generator=rng) if part == "train" else torch.arange(n)
         for rows in order.split(CHUNK):
-            images = self._pixels[part].index_select(0, rows.to(self.device))
+            images = self.images(part)[0].index_select(0, rows.to(self.device))
             x = apply_steps(images, self._steps, rng, self.probability)
             yield normalise(x, self.mean, self.std).view(len(rows), 1, self.n_inputs), self._labels[part][rows].to(self.device)

@@ -219,15 +219,17 @@ def balanced_order(labels: Tensor, rng: torch.Generator) -> Tensor:
     return shuffled[(rank * len(counts) + turns[labels[shuffled]]).argsort()]
 
 
-def divide(images: Images, n_train: int, n_val: int, n_test: int, seed: int) -> tuple[Part, Part, Part]:
+def divide(images: Images, n_train: int, n_val: int, n_test: int | None, seed: int) -> tuple[Part, Part, Part]:
     """Training, validation and test images: disjoint, drawn from the seed, with equally many of each class as far as possible.
 
     Returns three pairs of pixels (n, h, w) or (n, 3, h, w), float in [0, 1], and labels (n,). The test images come from the
     source's own test part if it has one. Validation and test are drawn first; training gets at most n_train of what is left
-    (digits: 200, 200 and 1397).
+    (digits: 200, 200 and 1397). With n_test=None they are all of that part; of a source that has none, as many as n_val.
 
     Raises ConfigError if a part would have fewer images than there are classes.
     """
+    if n_test is None:
+        n_test = n_val if images.test_labels is None else len(images.test_labels)
     for key, n in (("n_train", n_train), ("n_val", n_val), ("n_test", n_test)):
         if n < images.n_classes:
             raise ConfigError(f"{key}={n}: at least one image of each of the {images.n_classes} classes, e.g. {key}=200")

@@ -79,8 +79,7 @@ class Run:
         self._write("params", values=values, text=OmegaConf.to_yaml(cfg, resolve=True))
 
     def sizes(self, values: Mapping[str, float]) -> None:
-        """Logs what is known of a model before it is trained: as params, for MLflow draws a chart of every metric. Once, as
-        `params`."""
+        """Logs how large data and model are: as params, for MLflow draws a chart of every metric. Once, as `params`."""
         if not any(entry["do"] == "params" and values.keys() <= entry["values"].keys() for entry in self._journal.entries):
             self._write("params", values={key: _plain(value) for key, value in values.items()})
 
