@@ -18,6 +18,7 @@ NONE_FINISHED = "no such run has finished yet"
 NAMES = {"run_id", "start", "record"}  # different in every run
 SHOWN = 10  # values that a message lists at most
 OWN = {"model": ("model.",), "data": ("data.", "objective."), "optimizer": ("optimizer.",), "schedule": ("schedule.",)}
+OWN |= {"pruning._target_": ("pruning.",)}
 SCALARS = {field.name for field in fields(Config) if field.type is not Any}  # R, lr, …: not the groups
 
 

@@ -57,6 +57,7 @@ class Terms:
     model, data: the class that they must be of, None where none is needed; and the message if they are not.
     timed: it times the machine, which a job then must have for itself; on another machine it is another job.
     cuts: it cuts what `pruning` says.
+    method: the class that `pruning` must name, of a method whose patterns change between trainings.
     memory: how many numbers it holds at least beside the model and the data, by the key that they come from, of its own part of
         the configuration.
     """
@@ -68,6 +69,7 @@ class Terms:
     data: tuple[type | None, str] = (object, "it works on data, and there are none; take another study or another experiment")
     timed: bool = False
     cuts: bool = False
+    method: type | None = None
     memory: Callable[[DictConfig], dict[str, float]] = lambda study: {}
 
     def __call__(self, study: F) -> F:
@@ -243,7 +245,11 @@ def _check_study(cfg: DictConfig) -> None:
             raise ConfigError(f"study={name}: {why}")
     if cfg.debug in ("overfit", "profile") and (study.timed or study.model[0] is None):
         raise ConfigError(f"debug={cfg.debug}: study={name} does not train; leave one of them out")
-    in_training = OmegaConf.select(cfg, "pruning._target_")
+    in_training, method = OmegaConf.select(cfg, "pruning._target_"), named(cfg, "pruning")
+    if study.method and not (isinstance(method, type) and issubclass(method, study.method)):
+        raise ConfigError(f"study={name}: it does what pruning={study.method.__name__.lower()} says; add that")
+    if not study.method and getattr(method, "between", False):
+        raise ConfigError(f"pruning._target_={in_training}: study={name} does not do that; leave study out")
     if in_training and (study.timed or study.cuts or study.model[0] is None):
         raise ConfigError(f"pruning._target_={in_training}: it is for training, and study={name} is not; leave one of them out")
     if not study.cuts:

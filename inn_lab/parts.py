@@ -46,7 +46,7 @@ def build(cfg: DictConfig, device: torch.device) -> Callable[..., Job]:
     optimizer, schedule, method = check_training(cfg, data)
     if method:
         with in_keys(keys_of(cfg, "model")):
-            method.matrices(model)  # raises if none can change
+            method.check(model)
     parts = {"objective": part_of(cfg, "objective")(), "optimizer": optimizer, "schedule": schedule, "method": method}
     return functools.partial(ModelJob, **common, model=model, make=make, **parts)
 
@@ -186,7 +186,7 @@ PARTS = {  # what the lab asks of each
     "objective": ("read", "loss", "answer", "correct"),
     "optimizer": ("param_groups", "zero_grad", "step", "state_dict", "load_state_dict"),
     "schedule": ("__call__",),
-    "pruning": ("around", "matrices"),
+    "pruning": ("around", "matrices", "check"),
 }
 USUAL = "leave it out for the usual one (docs/architecture.md says how to add another)"
 

@@ -231,6 +231,22 @@ def mlp_hidden(n_inputs: int, n_outputs: int, n_weights: int, proportions: tuple
     return widths(min((low, high), key=lambda scale: abs(count(scale) - n_weights)))
 
 
+def erdos_renyi(sizes: Sequence[tuple[int, int]], R: float) -> list[float]:
+    """The densities of layers of n × m, each in proportion to (n + m) / nm and 1 at most, with R of all entries together.
+
+    Source: Mocanu et al. 2018, Eq. 1, an Erdős–Rényi graph between two layers: small layers are denser.
+    """
+    wanted, full = R * sum(n * m for n, m in sizes), set[int]()
+    while True:
+        share = (wanted - sum(math.prod(sizes[k]) for k in full)) / (
+            sum(n + m for k, (n, m) in enumerate(sizes) if k not in full) or 1
+        )
+        densities = [1.0 if k in full else share * (n + m) / (n * m) for k, (n, m) in enumerate(sizes)]
+        if not (over := {k for k, density in enumerate(densities) if density >= 1} - full):
+            return densities
+        full |= over
+
+
 def given_or_found(key: str, size: T | None, n_weights: int | None, find: Callable[[int], T]) -> T:
     """`size` if it is given, otherwise find(n_weights). `key` is its name, for error messages.
 

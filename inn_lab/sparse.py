@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Collection
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Generator, Tensor, nn
 
 from inn_lab.errors import ConfigError, near
-from inn_lab.linear import WeightMatrix, from_entries
+from inn_lab.linear import WeightMatrix, fitting, from_entries
+from inn_lab.linear.base import Patterned
 from inn_lab.patterns import draw_exact
 from inn_lab.ranges import Density, check_value
 from inn_lab.sizing import whole
@@ -37,7 +38,7 @@ class Sparse(nn.Module):
     ValueError or TypeError for a shape, a device or a dtype that is not W's. There is no second derivative.
     """
 
-    map: WeightMatrix
+    map: Patterned
 
     def __init__(
         self,
@@ -91,6 +92,11 @@ class Sparse(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.map(x)  # (…, in) -> (…, out)
         return y if self.bias is None else y + self.bias
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """A state contains its own pattern, which may have more or fewer entries."""
+        self.map = fitting(self.map, self.out_features, self.in_features, state_dict, f"{prefix}map.")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def extra_repr(self) -> str:
         R = self.n_weights / (self.in_features * self.out_features)

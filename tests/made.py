@@ -25,8 +25,8 @@ def one(R=0.1, n_weights=100_000, end=0.5, *, model="inn", data="random_anomaly"
 
 
 def rows(*ones: dict[str, object]) -> pd.DataFrame:
-    """Runs whose validation ACC_end rises to `end` in 20 epochs (one that diverges stops after 5); the test ACC_end is that too,
-    if none is given. Thousands of rows at once: a frame for each run takes a millisecond."""
+    """Runs whose validation ACC_end rises to `end` in 20 epochs (one that diverges stops after 5). If none is given the test
+    ACC_end is `end` too. Thousands of rows at once: a frame for each run takes a millisecond."""
     lengths = [EPOCHS.get(one["state"], 0) for one in ones]
     epoch = np.concatenate([np.arange(length) if length else [np.nan] for length in lengths])
     made = pd.DataFrame(ones).iloc[np.repeat(np.arange(len(ones)), np.maximum(1, lengths))].reset_index(drop=True)

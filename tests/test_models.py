@@ -30,6 +30,7 @@ MODELS = {
     "sru": lambda g: SRU(I, O, n_weights=700, generator=g),
     "sru_square": lambda g: SRU(I, O, hidden_size=I, generator=g),
     "mlp": lambda g: MLP(I, O, n_weights=700, generator=g),
+    "mlp_sparse": lambda g: MLP(I, O, hidden=[20, 20], R_layers=0.3, spread="erdos_renyi", generator=g),
     "random_graph": lambda g: RandomGraph(I, O, graph="watts_strogatz", number=1, cell="gru", generator=g),
     "layered_inn": lambda g: LayeredINN(I, O, hidden=[20, 10], component=5, swap=0.3, generator=g),
     "blocks": lambda g: Blocks(I, O, layers={"a": 15, "b": 9}, blocks=BLOCKS, generator=g),

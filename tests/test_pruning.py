@@ -269,6 +269,19 @@ def test_a_target_spares_the_others_and_the_readout():
     assert changed == ["core.weight_hh_l0"]
 
 
+def test_a_sparse_mlp_loses_its_smallest_entries():
+    model, fresh = (MLP(6, 3, hidden=[17, 15], R_layers=0.6, generator=generator(seed, "model")) for seed in (0, 1))
+    before = torch.cat([weights.values for weights in model.weights()])
+    biases = 17 + 15 + 3
+    assert model.n_weights == len(before) + biases
+    assert prune(model, "both", "global", 0.5) == round(0.5 * len(before))
+    after = torch.cat([weights.values for weights in model.weights()])
+    assert torch.equal(after, before[before.abs() >= after.abs().min()]) and model.n_weights == len(after) + biases
+    fresh.load_state_dict(model.state_dict())  # of as many entries as the state has
+    x = torch.randn(4, 2, 6, generator=generator(0, "x"))
+    assert torch.equal(fresh(x), model(x)) and fresh.n_weights == model.n_weights
+
+
 def shares(model: MLP, whole: MLP) -> list[float]:
     pairs = zip(model.weights(), whole.weights(), strict=True)
     return [1 - len(weights.values) / len(before.values) for weights, before in pairs]

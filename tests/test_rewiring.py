@@ -22,8 +22,9 @@ from inn_lab.models.sequential2d import Factored, Identity, Trainable
 from inn_lab.patterns import draw_absent, draw_exact
 from inn_lab.seeding import generator
 from inn_lab.sparse import Sparse
-from inn_lab.training.foresight import SNIP, SynFlow
+from inn_lab.training.foresight import SNIP, Random, SynFlow
 from inn_lab.training.rewiring import SET, Gradual, Method, RigL
+from inn_lab.training.tickets import Iterative
 
 steady = settings(deadline=None, derandomize=True, max_examples=40)
 OUT, IN = 7, 11
@@ -291,6 +292,7 @@ def values_stay(before: dict[int, float], after: dict[int, float]) -> bool:
     return all(value == before.get(at, 0.0) for at, value in after.items())
 
 
+RESTARTS = ("rewound", "reinit", "random")
 CELLS, N = 12 * 18, 65  # of `models`' inn; round(0.3 · 216)
 METHODS = {
     "gradual": Gradual(steps=STEPS, every=5, R=0.05, start=0.3),
@@ -519,9 +521,77 @@ def test_a_network_whose_pattern_cannot_change(model, text: str) -> None:
         train(model(), METHODS["snip"])
 
 
-def test_rigl_needs_room_to_grow() -> None:
-    with pytest.raises(ConfigError, match="pruning=rigl: a matrix has all its entries, and can grow none; start with fewer"):
-        train(BY_MASKS["gru"](), METHODS["rigl"])
+@pytest.mark.parametrize("name", ["set", "rigl"])
+def test_what_grows_needs_room(name: str) -> None:
+    method = METHODS[name]
+    for refused in (lambda: method.check(BY_MASKS["gru"]()), lambda: train(BY_MASKS["gru"](), method)):
+        with pytest.raises(ConfigError, match=f"pruning={name}: a matrix has all its entries, and can grow none; begin with"):
+            refused()
+
+
+@pytest.mark.parametrize("name", ["set", "rigl", "random"])
+@pytest.mark.parametrize("whole", ["gru", "inn"])
+def test_a_random_part_of_each_matrix_is_left_in_the_beginning(name: str, whole: str) -> None:
+    model = models("csr", 1.0)["inn"]() if whole == "inn" else BY_MASKS["gru"]()
+    kinds = {
+        "set": SET(steps=STEPS, every=7, R=0.2),
+        "rigl": RigL(steps=STEPS, every=7, R=0.2),
+        "random": Random(R=0.2, seed=0),
+    }
+    method = kinds[name]
+    method.check(model)
+    before = [matrix.entries() for matrix in method.matrices(model)]
+    train(model, method, steps=range(1))
+    for (indices, values), matrix in zip(before, method.matrices(model), strict=True):
+        left, now = matrix.entries()
+        assert len(left) == round(0.2 * matrix.out_features * matrix.in_features) and torch.isin(left, indices).all()
+        assert name == "set" or torch.equal(now, values[torch.searchsorted(indices, left)])  # rigl and random take no step
+    train(model, method, steps=range(1, STEPS))
+    assert [len(matrix.entries()[0]) for matrix in method.matrices(model)] == [
+        round(0.2 * len(indices)) for indices, _ in before
+    ]
+
+
+@steady
+@given(density=st.floats(0.05, 1), R=st.floats(0.01, 1), amount=st.floats(0.05, 0.9))
+def test_tickets_shrink_by_the_same_fraction_to_the_density(density: float, R: float, amount: float) -> None:
+    method, patterns = Iterative(R=R, amount=amount, seed=0), [pattern(max(1, round(density * OUT * IN)), 0), pattern(60, 1)]
+    matrices = [CSR(OUT, IN, indices, drawn(len(indices))) for indices in patterns]
+    before = [len(matrix.entries()[0]) for matrix in matrices]
+    after = [min(n, max(1, round(R * OUT * IN))) for n in before]
+    if after == before:
+        with pytest.raises(ConfigError, match="has no more than that from the beginning"):
+            method.sizes(matrices)
+        return
+    sizes = method.sizes(matrices)
+    assert sizes[-1] == after
+    shares = [max(n / left for n, left in zip(before, after, strict=True)) ** (-1 / len(sizes))]
+    assert 1 - amount <= shares[0] + 1e-9 and (
+        len(sizes) == 1 or shares[0] ** (len(sizes) / (len(sizes) - 1)) < 1 - amount + 1e-9
+    )
+    for wider, narrower in zip([before, *sizes], sizes, strict=False):
+        assert all(left <= n for n, left in zip(wider, narrower, strict=True))
+    for matrix, n, kept in zip(matrices, sizes[0], method.cut(matrices, sizes[0]), strict=True):
+        indices, values = matrix.entries()
+        largest_first = sorted(range(len(indices)), key=lambda at: (-abs(values[at]), -at))  # of equal ones the first goes
+        assert kept.tolist() == sorted(indices[largest_first[:n]].tolist())
+
+
+@pytest.mark.parametrize("kind", ["csr", "masked", "gru"])
+def test_a_ticket_has_the_values_of_before_and_its_controls_others(kind: str) -> None:
+    made = {restart: BY_MASKS["gru"]() if kind == "gru" else models(kind, 0.5)["inn"]() for restart in RESTARTS}
+    for restart, model in made.items():
+        method = Iterative(R=0.1, seed=3, restart=restart)
+        matrices = method.matrices(model)
+        before = [(indices, values.clone()) for indices, values in (matrix.entries() for matrix in matrices)]
+        found = [indices[::3].contiguous() for indices, _ in before]
+        method.begin(matrices, found)
+        for (indices, values), pattern, matrix in zip(before, found, method.matrices(model), strict=True):
+            left, now = matrix.entries()
+            same = torch.equal(now, values[torch.searchsorted(indices, left)])
+            assert len(left) == len(pattern) and torch.isin(left, indices).all()
+            assert torch.equal(left, pattern) is (restart != "random") and same is (restart != "reinit")
+            assert torch.isin(now, values).all() and len(now.unique()) == len(now)
 
 
 def test_what_cannot_be_rewired() -> None:

@@ -10,7 +10,17 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from inn_lab.errors import ConfigError
-from inn_lab.sizing import given_or_found, gru_hidden, lstm_hidden, mlp_count, mlp_hidden, rnn_hidden, sru_hidden, weight_space
+from inn_lab.sizing import (
+    erdos_renyi,
+    given_or_found,
+    gru_hidden,
+    lstm_hidden,
+    mlp_count,
+    mlp_hidden,
+    rnn_hidden,
+    sru_hidden,
+    weight_space,
+)
 
 steady = settings(deadline=None, derandomize=True)  # the same examples each time, however busy the machine
 inputs = st.integers(1, 5000)
@@ -24,6 +34,22 @@ def number(text: str, error: pytest.ExceptionInfo[ConfigError]) -> float:
     found = re.search(re.escape(text) + r"([0-9.e-]*[0-9])", str(error.value))
     assert found, f"{text!r} is not in {error.value}"
     return float(found[1])
+
+
+@steady
+@given(sizes=st.lists(st.tuples(st.integers(1, 300), st.integers(1, 300)), min_size=1, max_size=5), R=st.floats(0.01, 1))
+def test_erdos_renyi_has_the_density_and_the_proportion(sizes, R):
+    densities = erdos_renyi(sizes, R)
+    assert sum(d * n * m for d, (n, m) in zip(densities, sizes, strict=True)) == pytest.approx(R * sum(n * m for n, m in sizes))
+    shares = [d * n * m / (n + m) for d, (n, m) in zip(densities, sizes, strict=True)]
+    assert all(0 < d <= 1 for d in densities)
+    assert all(share == pytest.approx(max(shares)) for d, share in zip(densities, shares, strict=True) if d < 1)
+
+
+def test_the_layers_of_mocanu():
+    """784-1000-1000-1000-10 with 89,797 of 2,794,000 weights: the last layer is whole."""
+    *others, last = erdos_renyi([(784, 1000), (1000, 1000), (1000, 1000), (1000, 10)], 89_797 / 2_794_000)
+    assert last == 1 and others == pytest.approx([0.0314, 0.0276, 0.0276], abs=5e-5)
 
 
 # ------------------------------------------------------------------------------------------------------------- Eq. 3.1

@@ -140,6 +140,12 @@ class Model(torch.nn.Module):
         masks: dict[Tensor, Tensor] = {self.get_parameter(name): mask for name, mask in self._masks().items()}
         return {m: masks.get(m, torch.ones_like(m, dtype=torch.bool)) for _, _, m in self.matrices()}
 
+    def spent(self, steps: int) -> dict[str, float]:
+        """Where the weights stand now, for the log of a network whose patterns change: "weights_on_input", the fraction of the
+        prunable weights that read the first layer's input."""
+        counts = {(w.layer, w.reads): len(w.values) for w in self.weights()}
+        return {"weights_on_input": counts.get((0, "i2h"), 0) / max(1, sum(counts.values()))}
+
     def size(self, steps: int) -> dict[str, float]:
         """Sizes for the log, for sequences of T = `steps`: "weights" is `n_weights`, "parameters" all trainable numbers.
 

@@ -266,6 +266,19 @@ class Sequential2D(Model):
             "density": self.n_weights / (self.depth * self.width),
         }
 
+    def spent(self, steps: int) -> dict[str, float]:
+        """As in `Model`; also "weights_effective" of `size`, and of the units "in_degree_cv" and "out_degree_cv": the standard
+        deviation by the mean of how many weights a unit has, and of how many units read it."""
+        ins, outs = self.degrees()
+        size = {name: n for name, n in self.size(steps).items() if name == "weights_effective"}
+        return {**super().spent(steps), **size, "in_degree_cv": _cv(ins), "out_degree_cv": _cv(outs)}
+
+    def degrees(self) -> tuple[Tensor, Tensor]:
+        """Of each unit (row) how many trainable weights it has, and by how many it is read, (H,) each."""
+        indices = self._trainable.entries()[0]
+        columns = (indices % self.width).bincount(minlength=self.width)
+        return (indices // self.width).bincount(minlength=self.depth), columns[self.n_inputs :]
+
     def _effective(self, steps: int) -> dict[str, int]:
         links = {isinstance(part, Fixed): part.entries()[0] for part in self._parts if isinstance(part, Patterned)}
         if low_rank := [part for part in self._parts if isinstance(part, LowRank)]:
@@ -388,3 +401,9 @@ def diagonal(rows: int, columns: int, device: torch.device) -> Tensor:
 
 def _starts(sizes: Sequence[int]) -> list[int]:
     return [0, *accumulate(sizes)][:-1]
+
+
+def _cv(counts: Tensor) -> float:
+    """The coefficient of variation; 0 of what is zero throughout."""
+    counts = counts.double()
+    return float(counts.std(correction=0) / counts.mean()) if counts.any() else 0.0

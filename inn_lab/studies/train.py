@@ -21,7 +21,7 @@ from inn_lab.models import Sequential2D
 from inn_lab.models.implicit import NotConverged
 from inn_lab.records import WEIGHTS, write_atomically
 from inn_lab.studies import ModelJob
-from inn_lab.studies.weight_space import log_weight_space
+from inn_lab.studies.weight_space import log_pattern, log_weight_space
 from inn_lab.training.objectives import confusion
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def fit_and_test(job: ModelJob, epochs: int, *callbacks: "Callback", earlier: in
         job.run.table("answers", pd.DataFrame({"true": true.flatten(), "answer": logits.flatten()}))  # (n · O,), row by row
     elif logits.shape[1] <= 100:
         log_confusion(job, confusion(logits, true))
+    if job.method and isinstance(job.model, Sequential2D):
+        log_pattern(job, job.model)
     if job.cfg.trainer.keep_weights:
         keep(job)
     return "finished"

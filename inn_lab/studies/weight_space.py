@@ -19,6 +19,8 @@ COLOURS = {
     "fixed": ("orange", (0.85, 0.28, 0.0)),
 }
 
+CELLS = 400  # rows and columns of a picture, at most
+
 
 def log_weight_space(job: ModelJob, model: Sequential2D) -> None:
     """weight_space.png among the run's artifacts: what is trainable and what is fixed, the denser the darker. Of a layered INN
@@ -43,7 +45,27 @@ def log_weight_space(job: ModelJob, model: Sequential2D) -> None:
         job.run.table("components", table.reset_index())
 
 
-def shares(model: Sequential2D, most: int = 400) -> dict[str, Tensor]:
+def log_pattern(job: ModelJob, model: Sequential2D) -> None:
+    """The pattern that a training ended with, among the run's artifacts: pattern.png, the denser the darker, and degrees.csv,
+    of each unit how many weights it has ("in") and by how many it is read ("out")."""
+    ins, outs = model.degrees()
+    job.run.table("degrees", pd.DataFrame({"in": ins.tolist(), "out": outs.tolist()}).rename_axis("unit").reset_index())
+    indices = model._trainable.entries()[0].cpu()
+    high, wide = min(model.depth, CELLS), min(model.width, CELLS)
+    cell = indices // model.width * high // model.depth * wide + indices % model.width * wide // model.width
+    counts = cell.bincount(minlength=high * wide).view(high, wide)
+    figure = matplotlib.figure.Figure(figsize=(7, 5))
+    axes = figure.add_axes((0.1, 0.12, 0.86, 0.76))
+    axes.imshow(
+        counts.sqrt().numpy(), cmap="Blues", extent=(0, model.width, model.depth, 0), aspect="auto", interpolation="nearest"
+    )
+    axes.axvline(model.n_inputs, color="black", linewidth=0.6)
+    axes.set(xlabel="column: inputs, then units", ylabel="row: unit")
+    axes.set_title(f"{job.title}\n{len(indices):,} weights at the end; seed {job.cfg.seed}", fontsize=8)
+    job.run.file("pattern.png", partial(figure.savefig, dpi=120))
+
+
+def shares(model: Sequential2D, most: int = CELLS) -> dict[str, Tensor]:
     """The matrix as it is described, from afar: what share of a cell's entries is "trainable", "low rank" or "fixed".
 
     A matrix with more than `most` rows or columns is divided into `most` cells. Entries at random places are spread evenly over

@@ -15,8 +15,9 @@ from inn_lab.errors import ConfigError
 from inn_lab.linear.base import Rewirable
 from inn_lab.linear.gradient import largest, magnitudes
 from inn_lab.models.base import Model
-from inn_lab.ranges import Density, Steps, count
-from inn_lab.training.rewiring import Method
+from inn_lab.ranges import Density, Seed, Steps, count
+from inn_lab.seeding import generator
+from inn_lab.training.rewiring import Method, thinned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,20 @@ class Foresight(Method):
     def target(self, matrices: Sequence[Rewirable]) -> int:
         """How many entries are left at the end."""
         return round(self.R * sum(matrix.out_features * matrix.in_features for matrix in matrices))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Random(Foresight):
+    """Keeps of each matrix as many entries as make the density R, chosen at random: what all other methods are compared with.
+
+    Source: Liu et al. 2022, "The unreasonable effectiveness of random pruning", uniform.
+    """
+
+    seed: Seed
+
+    def patterns(self, step: int, model: nn.Module, matrices: Sequence[Rewirable]) -> Iterable[Tensor]:
+        for number, matrix in enumerate(matrices):
+            yield thinned(matrix, self.R, generator(self.seed, "rewiring", step, number))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,10 @@ class Training(L.LightningModule):
         super().__init__()
         self.model, self.data, self.objective, self.clip, self.earlier = model, data, objective, clip, earlier
         self.make_optimizer, self.factor, self.best, self.debug = optimizer, factor, best or Best(), debug
-        self.method, self.followed = method, Followed(partial(method.matrices, model)) if method else None
+        self.method, self.followed = method, None
+        if method:
+            spent = partial(model.spent, data.steps) if isinstance(model, Model) else dict
+            self.followed = Followed(partial(method.matrices, model), spent)
         self.answers: list[tuple[Tensor, Tensor]] = []
         self.optimizer_state: dict[str, Any] | None = None  # a checkpoint's, to go on from
         self.diverged = False

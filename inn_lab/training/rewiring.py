@@ -44,6 +44,7 @@ class Method:
 
     listens: ClassVar[bool] = False  # it needs the gradients of entries that are absent
     instead: ClassVar[bool] = False  # the patterns change instead of an optimizer's step
+    between: ClassVar[bool] = False  # the patterns change between the trainings of a study, which asks for this method
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self), include_extras=True)
@@ -77,6 +78,10 @@ class Method:
             matrix.rewire(indices).follow(optimizer)
         if self.instead:
             optimizer.zero_grad()
+
+    def check(self, model: nn.Module) -> None:
+        """Raises ConfigError for a network of which no pattern can change, before anything is trained."""
+        self.matrices(model)
 
     def matrices(self, model: nn.Module) -> Sequence[Rewirable]:
         """The matrices of a network whose patterns change: its sparse ones, or, if it holds none, those that a model says.
@@ -159,7 +164,45 @@ class Gradual(Rewiring):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SET(Rewiring):
+class Growing(Rewiring):
+    """A method that drops a fraction of each matrix's entries and grows as many.
+
+    Args:
+        R: the density of each matrix in the beginning. So many of its entries are chosen at random, at step 0. None: those that
+            the model has.
+    """
+
+    R: Density | None = None
+    seed: Seed = 0
+    fraction: Fraction = 0.3
+
+    def check(self, model: nn.Module) -> None:
+        for matrix in self.matrices(model):
+            cells = matrix.out_features * matrix.in_features
+            self._check_room(matrix, len(matrix.entries()[0]) if self.R is None else round(self.R * cells))
+
+    def _check_room(self, matrix: Rewirable, entries: int) -> None:
+        if entries == matrix.out_features * matrix.in_features:
+            who = f"pruning={type(self).__name__.lower()}"
+            raise ConfigError(f"{who}: a matrix has all its entries, and can grow none; begin with fewer, e.g. pruning.R=0.1")
+
+    def due(self, step: int) -> bool:
+        return super().due(step) or (step == 0 and self.R is not None)
+
+    def pattern(self, step: int, number: int, matrix: Rewirable) -> Tensor:
+        if step == 0:
+            assert self.R is not None  # or it would not be due
+            return thinned(matrix, self.R, generator(self.seed, "rewiring", step, number))
+        self._check_room(matrix, len(matrix.entries()[0]))
+        return self.next(step, number, matrix)
+
+    def next(self, step: int, number: int, matrix: Rewirable) -> Tensor:
+        """The next pattern of a matrix, after the first one."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SET(Growing):
     """Sparse evolutionary training: drops a fraction of the weights that are next to zero, of the positive and of the negative
     ones, and grows as many at random.
 
@@ -167,11 +210,9 @@ class SET(Rewiring):
     zero, as in Evci et al. 2020.
     """
 
-    seed: Seed
-    fraction: Fraction = 0.3
     end: Fraction = 1.0
 
-    def pattern(self, step: int, number: int, matrix: Rewirable) -> Tensor:
+    def next(self, step: int, number: int, matrix: Rewirable) -> Tensor:
         indices, values = matrix.entries()
         dropped = torch.zeros_like(values, dtype=torch.bool)
         for side in (values >= 0, values < 0):
@@ -182,7 +223,7 @@ class SET(Rewiring):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RigL(Rewiring):
+class RigL(Growing):
     """Drops the smallest weights and grows as many where the gradient of the step's batch is the largest. The fraction is
 
         f_t = fraction / 2 (1 + cos(π t / t_end))
@@ -194,15 +235,19 @@ class RigL(Rewiring):
 
     listens = instead = True
 
-    fraction: Fraction = 0.3
-
-    def pattern(self, step: int, number: int, matrix: Rewirable) -> Tensor:
+    def next(self, step: int, number: int, matrix: Rewirable) -> Tensor:
         share = self.fraction / 2 * (1 + math.cos(math.pi * step / (self.end * self.steps)))
         indices, values = matrix.entries()
-        if len(indices) == matrix.out_features * matrix.in_features:
-            raise ConfigError("pruning=rigl: a matrix has all its entries, and can grow none; start with fewer, e.g. R=0.1")
         kept = indices[~smallest(values, round(share * len(values)))]
         return together(kept, matrix.full_gradient.largest_absent(kept, len(indices) - len(kept)))
+
+
+def thinned(matrix: Rewirable, R: float, draw: torch.Generator) -> Tensor:
+    """As many of a matrix's entries as make the density R, chosen at random; all, if it has no more. Flat positions, sorted."""
+    indices = matrix.entries()[0]
+    left = min(len(indices), round(R * matrix.out_features * matrix.in_features))
+    chosen = torch.randperm(len(indices), generator=draw)[:left].sort().values
+    return indices[chosen.to(indices.device)]
 
 
 def together(kept: Tensor, grown: Tensor) -> Tensor:
