@@ -48,12 +48,12 @@ def select(runs: pd.DataFrame, axes: Iterable[str], wanted: Mapping[str, str]) -
     for column, value in wanted.items():
         runs = chosen(runs, column, value)
     columns = settings(runs, axes)
-    owners = {axis: own for axis, own in OWN.items() if axis in axes}
+    owners = {axis: own for axis, own in OWN.items() if axis in axes and axis in runs}
     shared = [column for column in columns if not column.startswith(sum(owners.values(), ()))]
     alike = runs[_same(runs, shared, _newest(runs))]
     for owner, prefixes in owners.items():
         own = [column for column in columns if column.startswith(prefixes)]
-        alike = pd.concat(part[_same(part, own, _newest(part))] for _, part in alike.groupby(owner))
+        alike = pd.concat(part[_same(part, own, _newest(part))] for _, part in alike.groupby(owner, dropna=False))
     distinct = [column for column in dict.fromkeys(["model", "seed", *columns, *axes]) if column in alike]
     kept = alike[alike["run_id"].isin(alike.sort_values("start").groupby(distinct, dropna=False)["run_id"].last())]
     if not (kept["state"] == "finished").any():

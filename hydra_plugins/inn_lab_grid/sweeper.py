@@ -72,7 +72,8 @@ class GridSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
         loader = self.hydra_context.config_loader
         parser = OverridesParser.create(config_loader=loader)
-        jobs = combine([{k: f"{k}={v}" for k, v in grid.items()} for grid in self.grids], arguments, parser)
+        grids = [{key: f"{key}={'null' if value is None else value}" for key, value in grid.items()} for grid in self.grids]
+        jobs = combine(grids, arguments, parser)
         print(f"checking {of(len(jobs))}", flush=True)
         self.foreseen = self.launcher.foreseen = Foreseen(Composer(loader, self.config), axes(jobs))
 

@@ -29,7 +29,7 @@ def lottery(job: ModelJob) -> str:
     Each round and the last training have the same data and end after `trainer.max_epochs`, counted from the beginning; with
     `pruning.rewind` they are so much shorter. Jobs that differ in `pruning.restart` alone share the rounds (`outputs/trained`,
     which can be deleted at any time). Logs the table `rounds`: of each round the weights that it trained, its accuracies before
-    the cut, and its seconds. Then what `train` logs, of the last training.
+    the cut, and its seconds; and `time/rounds_s`, the seconds of all. Then what `train` logs, of the last training.
 
     Source: Frankle and Carbin 2019. Raises ConfigError if the network has no more weights than it shall keep.
     """
@@ -90,6 +90,7 @@ def lottery(job: ModelJob) -> str:
         patterns = found["patterns"]
         rounds.append(found["told"])
     job.run.table("rounds", pd.DataFrame(rounds))
+    job.run.metrics({"time/rounds_s": sum(told["seconds"] for told in rounds)})
     job = replace(job, model=fresh(state))
     method.begin(method.matrices(job.model), patterns)
     return fit_and_test(job, epochs - method.rewind, earlier=method.rewind)
