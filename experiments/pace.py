@@ -203,5 +203,10 @@ SAID = [
     (LEVELS, "Random: R=0.02 ends at about 0.48: in batches of 4", ends(LAST, 0.40, 0.55, 500, **SPARSE)),
     (LEVELS, "Random: R=0.02 ends at about 0.48: in batches of 16", ends(LAST, 0.40, 0.55, 125, **SPARSE)),
     (LEVELS, "Random: the LSTM ends at 0.25–0.30: in batches of 16", ends(LAST, 0.20, 0.35, 125, **LSTM)),
+    (
+        RATES,
+        "At lr 1e-3 every density above 0.4 fails to train: R=1.0 in batches of 4",
+        ends(BY_UPDATE, 0, CHANCE, 500, **DENSE),
+    ),
 ]
 CLAIMS = [Claim(source, sentence, measure, epochs=EPOCHS) for source, sentence, measure in SAID]

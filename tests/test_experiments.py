@@ -35,7 +35,8 @@ def first_jobs(name: str) -> list[list[str]]:
         yaml.safe_load((CONF / f"experiment/{name}.yaml").read_text()).get("hydra", {}).get("sweeper", {}).get("grids", [{}])
     )
     parser = OverridesParser.create()
-    return [combine([{key: f"{key}={value}" for key, value in grid.items()}], [], parser)[0] for grid in grids]
+    words = [{key: f"{key}={'null' if value is None else value}" for key, value in grid.items()} for grid in grids]
+    return [combine([grid], [], parser)[0] for grid in words]
 
 
 def composed(*words: str) -> DictConfig:

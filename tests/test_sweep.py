@@ -43,6 +43,14 @@ def test_with_m_alone_the_grids_are_run():
     assert jobs("experiment=x")[-1] == "model=lstm n_weights=130 experiment=x"
 
 
+def test_a_null_in_a_grid_is_a_null(lab, runs, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    grid = "{model: inn, depth: null, pruning: set, pruning.every: 2, pruning.R: null}"
+    (tmp_path / "experiment/own.yaml").write_text(f"# @package _global_\nhydra: {{sweeper: {{grids: [{grid}]}}}}\n")
+    assert lab("--config-dir", str(tmp_path), "experiment=own", *SMOKE, "-m")[0] == 0
+    assert set(runs("own")["pruning.R"].map(str)) <= {"null", "None", "nan"}
+
+
 def test_a_sweep_on_the_command_line_takes_the_place_of_the_grids():
     assert jobs("experiment=x", "R=0.3,0.5") == ["experiment=x R=0.3", "experiment=x R=0.5"]
 

@@ -1,0 +1,114 @@
+"""The report on learnt patterns, on made runs whose answer is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from made import one, rows
+
+from experiments import learned_pattern as study
+from experiments import selection
+from experiments.claims import claims_table
+from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
+
+TARGETS = {
+    "random": "training.foresight.Random",
+    "snip": "training.foresight.SNIP",
+    "synflow": "training.foresight.SynFlow",
+    "set": "training.rewiring.SET",
+    "rigl": "training.rewiring.RigL",
+    "gradual": "training.rewiring.Gradual",
+    "ticket": "training.tickets.Iterative",
+    "reinit": "training.tickets.Iterative",
+    "ticket of random entries": "training.tickets.Iterative",
+    "layered": "training.foresight.Random",
+}
+ENDS = dict.fromkeys(TARGETS, 0.6) | {
+    "random": 0.4,
+    "reinit": 0.45,
+    "ticket of random entries": 0.4,
+    "layered": 0.1,
+    "rigl": 0.5,
+}
+
+
+def made(ends=None, share=None, clock=None, seeds=5, depths=((39, 10_000), (351, 100_000)), methods=TARGETS) -> pd.DataFrame:
+    """share: of a method's weights on the input; clock: the seconds of its epochs. Random patterns have 0.5, and take 1 s."""
+    ones = []
+    for method in methods:
+        for depth, weights in depths:
+            for seed in range(seeds):
+                restart = {name: key for key, name in study.RESTARTS.items()}.get(method, np.nan)
+                begun = 0.1 if method in ("set", "rigl") else 1.0
+                place = (
+                    {"depth": np.nan, "R": begun, "model.hidden": depth}
+                    if method == "layered"
+                    else {"depth": depth, "R": begun}
+                )
+                values = {
+                    "pruning._target_": f"inn_lab.{TARGETS[method]}", "pruning.restart": restart,
+                    "study._target_": "lottery" if method in study.RESTARTS.values() else "train",
+                    "train/weights": weights * (1 + 0.004 * seed), "train/weights_effective": weights,
+                    "train/weights_on_input": (share or {}).get(method, 0.5) + 0.001 * seed, "train/out_degree_cv": 0.2,
+                    "train/in_degree_cv": 0.1 + 0.001 * seed + (method != "random"),
+                    "time/rounds_s": np.nan if pd.isna(restart) else 5.0,
+                    "time/epoch_s": (clock or {}).get(method, 1.0), "data/test": 10_000, "data/val": 10_000,
+                    "pruning.R": np.nan if begun < 1 else 0.1,
+                }  # fmt: skip
+                end = {**ENDS, **(ends or {})}[method] + 0.005 * seed
+                model = "layered_inn" if method == "layered" else "inn"
+                ones.append({**one(begun, np.nan, end, model=model, seed=seed, lr=1e-3, **values), **place})
+    return rows(*ones)
+
+
+def verdicts(frame: pd.DataFrame) -> dict[str, str]:
+    frame, _ = selection.select(frame, study.AXES, {})
+    table = claims_table(study.CLAIMS, frame, methods=study.methods(frame))
+    return dict(zip(table["sentence"].str.replace(", lr=0.001", ""), table["verdict"], strict=True))
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        ({}, {}),
+        ({"ends": {"set": 0.3}}, {"set: ends ahead": DIFFERS, "set: in the time": DIFFERS, "Random growth": DIFFERS}),
+        ({"ends": {"ticket": 0.35}}, {"ticket: ends ahead": DIFFERS, "A ticket ends ahead of its pattern": DIFFERS,
+                                      "A ticket ends ahead of random": DIFFERS}),
+        ({"ends": {"layered": 0.7}}, {"Layered networks": DIFFERS}),
+        ({"clock": {"gradual": 10.0}}, {"gradual: in the time": DIFFERS}),  # the same curve, ten times as slow
+        ({"share": {"snip": 0.8}}, {"snip: the fraction": AGREES}),
+        ({"seeds": 1, "ends": {"ticket": 0.45}}, {"ticket: ends ahead": TOO_FEW}),
+    ],
+)  # fmt: skip
+def test_claims_on_learnt_patterns(change, expected) -> None:
+    found = verdicts(made(**change))
+    usual = {sentence: DIFFERS if "the fraction" in sentence else AGREES for sentence in found}
+    for beginning, verdict in expected.items():
+        (sentence,) = [sentence for sentence in found if sentence.startswith(beginning)]
+        assert found[sentence] == verdict
+        usual[sentence] = verdict
+    assert found == usual or "seeds" in change
+
+
+def test_methods_are_told_apart_and_placed_by_their_size() -> None:
+    table = study.methods(made())
+    assert set(table["method"]) == set(TARGETS) == set(study.METHODS) and set(table["size"]) == {10_000, 100_000}
+    assert (table["runs"] == 5).all()
+    ticket, random = (table[table["method"] == name].iloc[0] for name in ("ticket", "random"))
+    assert ticket["seconds"] == 25 and random["seconds"] == 20  # 20 epochs of a second, and the rounds
+
+
+def test_without_random_patterns_nothing_is_said() -> None:
+    found = verdicts(made(methods=[name for name in TARGETS if name != "random"]))
+    left = {"Random growth, SET, beats growth by the gradient, RigL (Liu et al. 2021)"}
+    assert {sentence for sentence, verdict in found.items() if verdict != TOO_FEW} == left | {
+        sentence for sentence in found if sentence.startswith("A ticket")
+    }
+
+
+def test_its_figures() -> None:
+    frame = made()
+    figures = study.figures(frame, study.methods(frame))
+    assert set(figures) == {"learned_pattern", "learned_pattern_time", "learned_pattern_spent"}
+    ends, ahead = figures["learned_pattern"].axes
+    assert {text.get_text() for text in ends.get_legend().get_texts()} == set(study.METHODS)
+    assert ahead.get_ylabel() == "difference in test ACC_end"
