@@ -15,7 +15,7 @@ OTHER_SCALE, OTHER_DATA, OTHER_SETTING, SHORT = "other scale", "other data", "ot
 # Less may show less. Fewer validation or test examples only widen the interval.
 LENGTHS = ("trainer.max_epochs", "trainer.max_time", "trainer.patience", "data.n_train")
 # The data from which each source's networks learn.
-THEIRS = {"H": {"mnist"}, "K": {"mnist"}, "D": {"reber"}, "T": {"mnist", "cifar10", "sine"}}
+THEIRS = {"H": {"mnist"}, "K": {"mnist"}, "D": {"reber"}, "T": {"mnist", "cifar10", "sine"}, "Mocanu": {"mnist"}}
 THEIRS["this"] = set().union(*THEIRS.values())  # "this lab": the same images and strings
 
 

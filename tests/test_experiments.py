@@ -26,7 +26,12 @@ CONF = Path(__file__).parent.parent / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
 
-SHORT = {"pruning": ["pruning.epochs=1"], "pace": ["data.n_train=100"], "sru_equivalence": ["study.steps=10"]}
+SHORT = {
+    "pruning": ["pruning.epochs=1"],
+    "pace": ["data.n_train=100"],
+    "set_mnist": ["data.n_train=600"],
+    "sru_equivalence": ["study.steps=10"],
+}
 
 
 def first_jobs(name: str) -> list[list[str]]:

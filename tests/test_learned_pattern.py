@@ -6,8 +6,8 @@ import pytest
 from made import one, rows
 
 from experiments import learned_pattern as study
-from experiments import selection
-from experiments.claims import claims_table
+from experiments import selection, set_mnist
+from experiments.claims import SHORT, claims_table
 from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 
 TARGETS = {
@@ -112,3 +112,36 @@ def test_its_figures() -> None:
     ends, ahead = figures["learned_pattern"].axes
     assert {text.get_text() for text in ends.get_legend().get_texts()} == set(study.METHODS)
     assert ahead.get_ylabel() == "difference in test ACC_end"
+
+
+def mnist(ends: dict[str, float], **common) -> pd.DataFrame:
+    """SET, a fixed random pattern, dense: three runs of each."""
+    arms = {"SET": (0.03, "inn_lab.training.rewiring.SET"), "fixed random pattern": (0.03, np.nan), "dense": (np.nan, np.nan)}
+    values = {"data": "mnist_classification", "model": "mlp", "lr": 0.01}
+    ones = [
+        one(end=end + 0.0003 * seed, seed=seed, **{**values, "model.R_layers": R, "pruning._target_": method, **common})
+        for (R, method), end in ((arms[arm], end) for arm, end in ends.items())
+        for seed in range(3)
+    ]
+    return rows(*ones).assign(**{"train/loss": 0.1})
+
+
+LIKE_MOCANU = {"SET": 0.9870, "fixed random pattern": 0.9765, "dense": 0.9852}
+
+
+@pytest.mark.parametrize(
+    "ends, expected",
+    [
+        (LIKE_MOCANU, [AGREES] * 5),
+        (LIKE_MOCANU | {"SET": 0.97}, [DIFFERS, AGREES, AGREES, DIFFERS, DIFFERS]),
+        (LIKE_MOCANU | {"dense": 0.992}, [AGREES, AGREES, DIFFERS, AGREES, DIFFERS]),
+        ({"dense": 0.985}, [TOO_FEW, TOO_FEW, AGREES, TOO_FEW, TOO_FEW]),
+    ],
+)
+def test_claims_on_set(ends, expected) -> None:
+    frame, _ = selection.select(mnist(ends), set_mnist.AXES, {})
+    assert list(claims_table(set_mnist.CLAIMS, frame)["verdict"]) == expected
+    (figure,) = set_mnist.figures(frame).values()
+    assert [text.get_text().partition(":")[0] for text in figure.axes[0].get_legend().get_texts()] == list(ends)
+    short = claims_table(set_mnist.CLAIMS, frame, {"trainer.max_epochs": 1000})
+    assert set(short["verdict"]) == {SHORT}
