@@ -31,8 +31,8 @@ def test_help_shows_groups_choices_and_examples_without_heavy_imports():
         "optimizer: adam, adamw, sgd",
         "schedule: constant, cosine, step",
         "debug: one_batch, overfit, profile",
-        "study: count_flops, gallery, lottery, probe_iterations, probe_settling, prune, sru_equivalence, strings, time_product, "
-        "time_step, train",
+        "study: count_flops, gallery, lottery, probe_iterations, probe_settling, prune, sru_equivalence, strings, "
+        "time_product, time_step, train",
     ):
         assert line in out
     assert out.count("python -m inn_lab ") == 4  # three examples, and where the flags are listed
