@@ -115,9 +115,17 @@ def figures(runs: pd.DataFrame, methods: pd.DataFrame) -> dict[str, Figure]:
         axes.set(xscale="log", xlabel="weights at the end")
         axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
         axes.set_xticks([], minor=True)
-    ends.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, 1), ncols=2)
+    legend(figure)
     made = {"learned_pattern": figure, "learned_pattern_time": by_time(here, sizes)}
     return made | ({"learned_pattern_spent": spent(here, sizes)} if "train/in_degree_cv" in here else {})
+
+
+def legend(figure: Figure) -> None:
+    """Of all panels, beside them: it covers no curve."""
+    pairs = (zip(*axes.get_legend_handles_labels(), strict=True) for axes in figure.axes)
+    lines = {label: line for panel in pairs for line, label in panel}
+    shown = [method for method in METHODS if method in lines]
+    figure.legend([lines[method] for method in shown], shown, loc="outside right upper", fontsize=8, title="pattern")
 
 
 def lead(axes: Axes, runs: pd.DataFrame, method: str, shift: float) -> None:
@@ -143,7 +151,7 @@ def by_time(runs: pd.DataFrame, sizes: list[int]) -> Figure:
                 line = {key: value for key, value in style.items() if key != "marker"}
                 axes.plot(grid, against_time(part, ACC, grid).mean(axis=1, skipna=False), label=method, **line)
         axes.set(title=f"{size:,.0f} weights", xlabel="seconds of training", ylabel="validation ACC_end", ylim=(0, 1))
-    panels[0].legend(fontsize=7, ncols=2)
+    legend(figure)
     return figure
 
 
@@ -160,7 +168,7 @@ def spent(runs: pd.DataFrame, sizes: list[int]) -> Figure:
         axes.set(title=title, xscale="log", xlabel="weights at the end")
         axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
         axes.set_xticks([], minor=True)
-    panels.flat[0].legend(fontsize=8, ncols=2)
+    legend(figure)
     return figure
 
 

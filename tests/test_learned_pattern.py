@@ -110,7 +110,8 @@ def test_its_figures() -> None:
     figures = study.figures(frame, study.methods(frame))
     assert set(figures) == {"learned_pattern", "learned_pattern_time", "learned_pattern_spent"}
     ends, ahead = figures["learned_pattern"].axes
-    assert {text.get_text() for text in ends.get_legend().get_texts()} == set(study.METHODS)
+    (legend,) = figures["learned_pattern"].legends
+    assert [text.get_text() for text in legend.get_texts()] == list(study.METHODS) and ends.lines
     assert ahead.get_ylabel() == "difference in test ACC_end"
 
 
