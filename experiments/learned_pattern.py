@@ -22,7 +22,7 @@ from experiments.report import ACC, each, tested, trained
 from experiments.representations import against_time
 from experiments.verdicts import Estimate, Finding, all_of, difference
 
-AXES = ("model", "depth", "R", "pruning._target_", "pruning.R", "pruning.restart", "study._target_")
+AXES = ("model", "depth", "model.hidden", "R", "pruning._target_", "pruning.R", "pruning.restart", "study._target_")
 SIZES = (10_000, 50_000, 100_000, 1_000_000)  # weights at the end, about
 RANDOM, LAYERED = "random", "layered"
 METHODS = {  # how they are drawn: what grows weights again, what only drops them, what chooses before training, the tickets
