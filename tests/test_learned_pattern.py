@@ -63,6 +63,7 @@ def made(ends=None, share=None, clock=None, seeds=5, depths=((39, 10_000), (351,
 def verdicts(frame: pd.DataFrame) -> dict[str, str]:
     frame, _ = selection.select(frame, study.AXES, {})
     table = claims_table(study.CLAIMS, frame, methods=study.methods(frame))
+    table = table[~table["sentence"].str.contains("50,000|1,000,000")]  # sizes that none of these runs has
     return dict(zip(table["sentence"].str.replace(", lr=0.001", ""), table["verdict"], strict=True))
 
 
@@ -70,22 +71,22 @@ def verdicts(frame: pd.DataFrame) -> dict[str, str]:
     "change, expected",
     [
         ({}, {}),
-        ({"ends": {"set": 0.3}}, {"set: ends ahead": DIFFERS, "set: in the time": DIFFERS, "Random growth": DIFFERS}),
-        ({"ends": {"ticket": 0.35}}, {"ticket: ends ahead": DIFFERS, "A ticket ends ahead of its pattern": DIFFERS,
+        ({"ends": {"set": 0.3}}, {"set: with": DIFFERS, "set: in the time": DIFFERS, "Random growth": DIFFERS}),
+        ({"ends": {"ticket": 0.35}}, {"ticket: with": DIFFERS, "A ticket ends ahead of its pattern": DIFFERS,
                                       "A ticket ends ahead of random": DIFFERS}),
         ({"ends": {"layered": 0.7}}, {"Layered networks": DIFFERS}),
         ({"clock": {"gradual": 10.0}}, {"gradual: in the time": DIFFERS}),  # the same curve, ten times as slow
         ({"share": {"snip": 0.8}}, {"snip: the fraction": AGREES}),
-        ({"seeds": 1, "ends": {"ticket": 0.45}}, {"ticket: ends ahead": TOO_FEW}),
+        ({"seeds": 1, "ends": {"ticket": 0.45}}, {"ticket: with": TOO_FEW}),
     ],
 )  # fmt: skip
 def test_claims_on_learnt_patterns(change, expected) -> None:
     found = verdicts(made(**change))
     usual = {sentence: DIFFERS if "the fraction" in sentence else AGREES for sentence in found}
     for beginning, verdict in expected.items():
-        (sentence,) = [sentence for sentence in found if sentence.startswith(beginning)]
-        assert found[sentence] == verdict
-        usual[sentence] = verdict
+        meant = [sentence for sentence in found if sentence.startswith(beginning)]
+        assert {found[sentence] for sentence in meant} == {verdict}
+        usual |= dict.fromkeys(meant, verdict)
     assert found == usual or "seeds" in change
 
 
