@@ -18,15 +18,14 @@ from matplotlib.figure import Figure
 
 from experiments import report
 from experiments.claims import Claim, judge
-from experiments.report import ACC, each, tested, trained
-from experiments.representations import against_time
+from experiments.report import ACC, against_time, each, tested, trained
 from experiments.verdicts import Estimate, Finding, all_of, difference
 
 AXES = ("model", "depth", "model.hidden", "R", "pruning._target_", "pruning.R", "pruning.restart", "study._target_")
 SIZES = (10_000, 50_000, 100_000, 1_000_000)  # weights at the end, about
 RANDOM, LAYERED = "random", "layered"
 METHODS = {  # how they are drawn: what grows weights again, what only drops them, what chooses before training, the tickets
-    RANDOM: {"color": "black", "marker": "o", "linewidth": 2},
+    RANDOM: {"color": "black", "marker": "o"},
     "set": {"color": "tab:blue", "marker": "s"},
     "rigl": {"color": "tab:cyan", "marker": "D"},
     "gradual": {"color": "tab:orange", "marker": "v"},
@@ -62,6 +61,7 @@ def placed(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def nearest(weights: float) -> float:
+    """Of `SIZES`."""
     return math.nan if not weights > 0 else min(SIZES, key=lambda size: abs(math.log(size / weights)))
 
 
@@ -105,19 +105,22 @@ def figures(runs: pd.DataFrame, methods: pd.DataFrame) -> dict[str, Figure]:
         part = trained(here, method=method)
         if part.empty:
             continue
-        line = {key: value for key, value in style.items() if key != "linewidth"}
-        report.points(ends, each(part, "size"), tested(part), method, **line)
+        report.points(ends, each(part, "size"), tested(part), method, **style)
         lead(ahead, here, method, (place / (len(METHODS) - 1) - 0.5) * 0.25)
     ends.set(title="where they end", ylabel="test ACC_end", ylim=(0, 1))
     ahead.set(title="ahead of a random pattern: 95 % intervals", ylabel="difference in test ACC_end")
     ahead.axhline(0, color="black", linewidth=0.8)
     for axes in (ends, ahead):
-        axes.set(xscale="log", xlabel="weights at the end")
-        axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
-        axes.set_xticks([], minor=True)
+        by_size(axes, sizes)
     legend(figure)
     made = {"learned_pattern": figure, "learned_pattern_time": by_time(here, sizes)}
     return made | ({"learned_pattern_spent": spent(here, sizes)} if "train/in_degree_cv" in here else {})
+
+
+def by_size(axes: Axes, sizes: list[int]) -> None:
+    axes.set(xscale="log", xlabel="weights at the end")
+    axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
+    axes.set_xticks([], minor=True)
 
 
 def legend(figure: Figure) -> None:
@@ -129,6 +132,7 @@ def legend(figure: Figure) -> None:
 
 
 def lead(axes: Axes, runs: pd.DataFrame, method: str, shift: float) -> None:
+    """How far a method is ahead of random patterns at each size, beside the others'."""
     found = {size: apart(runs, method, size) for size in arms(runs, method)} if method != RANDOM else {}
     known = {size: one for size, one in found.items() if math.isfinite(one.error)}
     if known:
@@ -163,11 +167,9 @@ def spent(runs: pd.DataFrame, sizes: list[int]) -> Figure:
         for method, style in METHODS.items():
             part = trained(runs, method=method)
             if len(part):
-                line = {key: value for key, value in style.items() if key != "linewidth"}
-                report.points(axes, each(part, "size"), last(column)(part), method, **line)
-        axes.set(title=title, xscale="log", xlabel="weights at the end")
-        axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
-        axes.set_xticks([], minor=True)
+                report.points(axes, each(part, "size"), last(column)(part), method, **style)
+        axes.set_title(title)
+        by_size(axes, sizes)
     legend(figure)
     return figure
 
@@ -194,6 +196,7 @@ def at_each_size(
 
 
 def ahead(estimate: Estimate) -> Finding:
+    """Whether it is above 0."""
     return estimate.within(0)
 
 

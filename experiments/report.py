@@ -7,12 +7,13 @@ the figures.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -153,9 +154,24 @@ def arms(runs: pd.DataFrame, by: str, values: Callable[[pd.DataFrame], pd.Series
 
 
 def spread(runs: pd.DataFrame, arms: Iterable[pd.Series], part: str = "test") -> float:
-    """The prior standard deviation of these accuracies, from the number of examples of the part on which they are measured."""
+    """The prior standard deviation of these accuracies, from the number of examples of the part on which they are measured:
+    "train", "val" or "test". Raises ValueError for another."""
+    if part not in ("train", "val", "test"):
+        raise ValueError(f"part={part!r}: an accuracy is measured on train, val or test")
     counts = [runs[column].min() for column in (f"data/{part}", f"data.n_{part}") if column in runs]
     return verdicts.accuracy_spread(list(arms), int(next(filter(math.isfinite, counts), FEW_EXAMPLES)))
+
+
+def against_time(runs: pd.DataFrame, metric: str, grid: Sequence[float]) -> pd.DataFrame:
+    """A metric after each of the `grid`'s seconds of training: a row for each of them, a column for each run.
+
+    What a run had last is carried forward, also when it is over. NaN as long as its first epoch lasts.
+    """
+    found = {}
+    for run_id, run in runs.dropna(subset="epoch").sort_values("epoch").groupby("run_id"):
+        epoch = np.searchsorted(run["time/epoch_s"].cumsum(), grid, side="right") - 1
+        found[run_id] = np.append(run[metric], np.nan)[epoch]  # -1, before the first, is the NaN
+    return pd.DataFrame(found, index=pd.Index(grid, name="seconds"), dtype=float)
 
 
 def ends(arms: Mapping[Any, pd.Series], spread: float | None = None, name: str = "R", digits: int = 2) -> str:

@@ -6,7 +6,7 @@ of time/epoch_s: the clock counts validation too, so a run has a little fewer of
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from experiments import report
 from experiments.claims import Claim, judge
-from experiments.report import ACC, WAYS, each, tested, trained
+from experiments.report import ACC, WAYS, against_time, each, tested, trained
 from experiments.verdicts import AGREES, Finding, alike, all_of, difference, ratio
 
 AXES = ("model.representation", "R")
@@ -71,18 +71,6 @@ TABLES = {"counts": counts}
 def of(runs: pd.DataFrame, kind: str, **values: object) -> pd.DataFrame:
     """The runs that trained with this representation."""
     return trained(runs, **{"model.representation": kind, **values})
-
-
-def against_time(runs: pd.DataFrame, metric: str, grid: Sequence[float]) -> pd.DataFrame:
-    """A metric after each of the `grid`'s seconds of training: a row for each of them, a column for each run.
-
-    What a run had last is carried forward, also when it is over. NaN as long as its first epoch lasts.
-    """
-    found = {}
-    for run_id, run in runs.dropna(subset="epoch").sort_values("epoch").groupby("run_id"):
-        epoch = np.searchsorted(run["time/epoch_s"].cumsum(), grid, side="right") - 1
-        found[run_id] = np.append(run[metric], np.nan)[epoch]  # -1, before the first, is the NaN
-    return pd.DataFrame(found, index=pd.Index(grid, name="seconds"), dtype=float)
 
 
 def figures(runs: pd.DataFrame, counts: pd.DataFrame) -> dict[str, Figure]:

@@ -154,7 +154,7 @@ def test_a_run_that_is_cut_off_ends_with_the_same_numbers(lab, runs, outputs, mo
         ),
         ("pruning=iterative study=train", "pruning._target_=inn_lab.training.tickets.Iterative: study=train does not do that"),
         ("study=lottery", "study=lottery: it does what pruning=iterative says; add that"),
-        ("pruning=iterative pruning.R=0.9", "pruning.R=0.9: the network has no more than that from the beginning"),
+        ("pruning=iterative pruning.R=0.9", "pruning.R=0.9: the network has no more from the beginning"),
         ("pruning=iterative pruning.rewind=2", "pruning.rewind=2: that is not before the end, trainer.max_epochs=2"),
         ("pruning=iterative pruning.restart=new", "pruning.restart=new: one of rewound, reinit, random"),
         (

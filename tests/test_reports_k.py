@@ -221,12 +221,12 @@ def test_a_metric_against_time_carries_the_last_value_forward() -> None:
             "val/acc_end": [0.2, 0.1, 0.3, 0.5, 0.6],
         }
     )
-    found = representations.against_time(frame, "val/acc_end", [0, 1, 2.9, 3, 4, 7.9, 100])
+    found = report.against_time(frame, "val/acc_end", [0, 1, 2.9, 3, 4, 7.9, 100])
     assert list(found.index) == [0, 1, 2.9, 3, 4, 7.9, 100]
     np.testing.assert_equal(found["a"].to_numpy(), [np.nan, 0.1, 0.1, 0.2, 0.3, 0.3, 0.3])
     np.testing.assert_equal(found["b"].to_numpy(), [np.nan, np.nan, np.nan, np.nan, 0.5, 0.5, 0.6])
     at_once = frame.head(1).assign(epoch=np.nan)  # diverged in its first epoch
-    assert representations.against_time(at_once, "val/acc_end", [1.0]).shape == (1, 0)
+    assert report.against_time(at_once, "val/acc_end", [1.0]).shape == (1, 0)
 
 
 def test_table_7_stands_beside_the_runs_weights_and_where_sparse_counts_come_from() -> None:

@@ -560,7 +560,7 @@ def test_tickets_shrink_by_the_same_fraction_to_the_density(density: float, R: f
     before = [len(matrix.entries()[0]) for matrix in matrices]
     after = [min(n, max(1, round(R * OUT * IN))) for n in before]
     if after == before:
-        with pytest.raises(ConfigError, match="has no more than that from the beginning"):
+        with pytest.raises(ConfigError, match="has no more from the beginning"):
             method.sizes(matrices)
         return
     sizes = method.sizes(matrices)

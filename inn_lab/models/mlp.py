@@ -69,23 +69,24 @@ class MLP(Model):
         zeros = sum(layer.map.parameter.numel() - layer.n_weights for layer in self.layers if isinstance(layer, Sparse))
         return super().n_weights - zeros
 
+    @property
+    def _maps(self) -> list[torch.nn.Module]:
+        """The layers without their activations."""
+        return list(self.layers)[::2]
+
     def matrices(self) -> list[tuple[int, str, Tensor]]:
         """The dense ones."""
-        return [
-            (n, "i2h", layer.weight) for n, layer in enumerate(list(self.layers)[::2]) if isinstance(layer, torch.nn.Linear)
-        ]
+        return [(n, "i2h", layer.weight) for n, layer in enumerate(self._maps) if isinstance(layer, torch.nn.Linear)]
 
     def weights(self) -> list[Weights]:
         dense = {found.layer: found for found in super().weights()}
-        layers = enumerate(list(self.layers)[::2])
+        layers = enumerate(self._maps)
         return [Weights(n, "i2h", layer.map.entries()[1]) if isinstance(layer, Sparse) else dense[n] for n, layer in layers]
 
     def keep(self, kept: Sequence[Tensor]) -> None:
         """As in `Model`. Pruned entries leave a sparse matrix."""
-        super().keep(
-            [stays for layer, stays in zip(list(self.layers)[::2], kept, strict=True) if not isinstance(layer, Sparse)]
-        )
-        for layer, stays in zip(list(self.layers)[::2], kept, strict=True):
+        super().keep([stays for layer, stays in zip(self._maps, kept, strict=True) if not isinstance(layer, Sparse)])
+        for layer, stays in zip(self._maps, kept, strict=True):
             if isinstance(layer, Sparse):
                 layer.map.rewire(layer.map.entries()[0][stays])
 

@@ -2,24 +2,25 @@
 
 import copy
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
+from torch import Tensor
 
 from inn_lab.config import Terms
 from inn_lab.errors import ConfigError
-from inn_lab.identity import code, identity
 from inn_lab.models.base import Model
 from inn_lab.seeding import generator
-from inn_lab.shared import Shared, digest
+from inn_lab.shared import Shared
 from inn_lab.studies import ModelJob
-from inn_lab.studies.prune import accuracies
+from inn_lab.studies.prune import accuracies, shared_of
 from inn_lab.studies.train import fit, fit_and_test
 from inn_lab.training.tickets import Iterative
+
+State = dict[str, Any]
 
 
 @Terms(method=Iterative)
@@ -37,60 +38,63 @@ def lottery(job: ModelJob) -> str:
     assert isinstance(method, Iterative)  # its terms
     if method.rewind >= epochs:
         raise ConfigError(f"pruning.rewind={method.rewind}: that is not before the end, trainer.max_epochs={epochs}")
-    try:
-        sizes = method.sizes(method.matrices(job.model))
-    except ConfigError as error:
-        raise ConfigError(f"pruning.{error}") from None
+    sizes = method.sizes(method.matrices(job.model))
     first = copy.deepcopy(job.model.state_dict())
-    own = ("pruning", "study")
-    whole = OmegaConf.masked_copy(job.cfg, [str(key) for key in job.cfg if key not in own])
-    keys = f"{method.R} {method.amount} {method.rewind}"
-    shared = Shared(
-        Path(job.cfg.outputs) / "trained", digest(job.device, identity(whole), code(job.cfg).digest, keys), job.device
-    )
-    checkpoint = shared.folder / "checkpoint.pt"
-
-    def fresh(state: dict[str, Any]) -> Model:
-        """The network as it was before the first cut, with the weights of a state."""
-        model = job.make(generator=generator(job.cfg.seed, "model"))
-        model.load_state_dict(state)
-        return model.to(job.device)
-
-    def trained(what: str, model: Model, many: int, earlier: int = 0) -> bool:
-        """Whether a training comes to its end; else it diverged."""
-        module = fit(replace(job, model=model, title=f"{job.title} · {what}"), many, checkpoint, None, earlier=earlier)
-        checkpoint.unlink(missing_ok=True)
-        return not module.diverged
-
-    def rewound() -> dict[str, Any] | None:
-        return model.state_dict() if trained("before the rounds", model := fresh(first), method.rewind) else None
-
-    def one_round(number: int, patterns: list[Any], state: dict[str, Any]) -> dict[str, Any] | None:
-        start, model = time.monotonic(), fresh(state)
-        for matrix, pattern in zip(method.matrices(model), patterns, strict=True):
-            matrix.rewire(pattern)
-        weights = sum(map(len, patterns))
-        if not trained(f"round {number} of {len(sizes)}", model, epochs - method.rewind, method.rewind):
-            return None
-        seconds = time.monotonic() - start
-        reached = accuracies(replace(job, model=model))
-        return {
-            "patterns": method.cut(method.matrices(model), sizes[number - 1]),
-            "told": {"round": number, "weights": weights, **reached, "seconds": seconds},
-        }
-
-    state = shared.once("rewound", rewound) if method.rewind else first
+    rounds = Rounds(job, method, shared_of(job, f"{method.R} {method.amount} {method.rewind}"))
+    state = rounds.shared.once("rewound", partial(rounds.rewound, first)) if method.rewind else first
     if state is None:
         return "diverged"
-    patterns, rounds = [matrix.entries()[0] for matrix in method.matrices(fresh(state))], []
-    for number in range(1, len(sizes) + 1):
-        found = shared.once(f"round-{number}", partial(one_round, number, patterns, state))
+    patterns, told = [matrix.entries()[0] for matrix in method.matrices(rounds.fresh(state))], []
+    for number, left in enumerate(sizes, 1):
+        words = f"round {number} of {len(sizes)}"
+        found = rounds.shared.once(f"round-{number}", partial(rounds.cut, words, state, patterns, left))
         if found is None:
             return "diverged"
         patterns = found["patterns"]
-        rounds.append(found["told"])
-    job.run.table("rounds", pd.DataFrame(rounds))
-    job.run.metrics({"time/rounds_s": sum(told["seconds"] for told in rounds)})
-    job = replace(job, model=fresh(state))
+        told.append({"round": number, **found["told"]})
+    job.run.table("rounds", pd.DataFrame(told))
+    job.run.metrics({"time/rounds_s": sum(row["seconds"] for row in told)})
+    job = replace(job, model=rounds.fresh(state))
     method.begin(method.matrices(job.model), patterns)
     return fit_and_test(job, epochs - method.rewind, earlier=method.rewind)
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The trainings before the last one, which jobs share. Each returns None if it diverged."""
+
+    job: ModelJob
+    method: Iterative
+    shared: Shared
+
+    def fresh(self, state: State) -> Model:
+        """The network with the pattern that it had in the beginning, and the weights of a state."""
+        model = self.job.make(generator=generator(self.job.cfg.seed, "model"))
+        model.load_state_dict(state)
+        return model.to(self.job.device)
+
+    def rewound(self, first: State) -> State | None:
+        """What the network is rewound to: `pruning.rewind` epochs after `first`."""
+        model = self.fresh(first)
+        return model.state_dict() if self._trains("before the rounds", model, self.method.rewind) else None
+
+    def cut(self, words: str, state: State, patterns: Sequence[Tensor], left: Sequence[int]) -> State | None:
+        """Trains the network with these patterns from `state` on, and cuts it: the "patterns" of so many entries that are left,
+        and what is "told" of the round."""
+        start, model = time.monotonic(), self.fresh(state)
+        for matrix, pattern in zip(self.method.matrices(model), patterns, strict=True):
+            matrix.rewire(pattern)
+        rewind = self.method.rewind
+        if not self._trains(words, model, self.job.cfg.trainer.max_epochs - rewind, earlier=rewind):
+            return None
+        told = {"weights": sum(map(len, patterns)), **accuracies(replace(self.job, model=model))}
+        kept = self.method.cut(self.method.matrices(model), left)
+        return {"patterns": kept, "told": {**told, "seconds": time.monotonic() - start}}
+
+    def _trains(self, words: str, model: Model, epochs: int, earlier: int = 0) -> bool:
+        """Whether a training comes to its end. One that was cut off goes on from its checkpoint."""
+        checkpoint = self.shared.folder / "checkpoint.pt"
+        job = replace(self.job, model=model, title=f"{self.job.title} · {words}")
+        module = fit(job, epochs, checkpoint, None, earlier=earlier)
+        checkpoint.unlink(missing_ok=True)
+        return not module.diverged

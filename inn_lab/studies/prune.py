@@ -48,9 +48,7 @@ def base_of(job: ModelJob) -> dict[str, Any] | None:
 
     By the first job that asks for it; the others wait. An interrupted training goes on from its checkpoint.
     """
-    whole = OmegaConf.masked_copy(job.cfg, [str(key) for key in job.cfg if key not in ("pruning", "study")])
-    which = digest(job.device, identity(whole), code(job.cfg).digest)
-    shared = Shared(Path(job.cfg.outputs) / "trained", which, job.device)
+    shared = shared_of(job)
 
     def make() -> dict[str, Any] | None:
         checkpoint = shared.folder / "checkpoint.pt"
@@ -60,6 +58,13 @@ def base_of(job: ModelJob) -> dict[str, Any] | None:
         return base
 
     return shared.once("base", make)
+
+
+def shared_of(job: ModelJob, *more: str) -> Shared:
+    """What jobs train in common that differ in `pruning` alone, and have in common what `more` says of it."""
+    whole = OmegaConf.masked_copy(job.cfg, [str(key) for key in job.cfg if key not in ("pruning", "study")])
+    which = digest(job.device, identity(whole), code(job.cfg).digest, *more)
+    return Shared(Path(job.cfg.outputs) / "trained", which, job.device)
 
 
 def accuracies(job: ModelJob) -> dict[str, float]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from inn_lab.errors import ConfigError
 from inn_lab.linear.base import Rewirable
@@ -41,6 +41,9 @@ class Iterative(Method):
     rewind: Annotated[int, count(0, MANY, 0)] = 0
     restart: Literal["rewound", "reinit", "random"] = "rewound"
 
+    def check(self, model: nn.Module) -> None:
+        self.sizes(self.matrices(model))
+
     def due(self, step: int) -> bool:
         return False
 
@@ -52,9 +55,7 @@ class Iterative(Method):
         times = max((n / left for n, left in zip(before, after, strict=True) if left), default=1.0)
         rounds = math.ceil(math.log(times) / -math.log(1 - self.amount) - 1e-9)
         if rounds < 1:
-            raise ConfigError(
-                f"R={self.R:g}: the network has no more than that from the beginning; start with more, e.g. R=1.0"
-            )
+            raise ConfigError(f"pruning.R={self.R:g}: the network has no more from the beginning; begin with more, e.g. R=1.0")
         return [
             [round(n * (left / n) ** (number / rounds)) if n else 0 for n, left in zip(before, after, strict=True)]
             for number in range(1, rounds + 1)
