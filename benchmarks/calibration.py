@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.common import count, write
-from experiments import verdicts
+from experiments import graph_analysis, verdicts
 from experiments.verdicts import AGREES, DIFFERS, SPREAD, TOO_FEW, Finding, accuracy_spread, difference, mean
 
 EXAMPLES, SEEDS = 200, (1, 3, 5, 25, 100)
@@ -164,6 +164,30 @@ def rows(times: int, seeds: tuple[int, ...] = SEEDS, spreads: tuple[float, ...] 
                 }
 
 
+def fits(times: int, networks: tuple[int, ...] = (50, 200)) -> Iterator[dict[str, object]]:
+    """How often the interval of a cross-validated R² (`graph_analysis.over_folds`) lies on one side of the truth.
+
+    Made graphs have five properties, which explain 0.6 of the variance of an accuracy. The truth is the mean over all
+    simulations: what these folds give on average.
+    """
+    names = list(graph_analysis.PROPERTIES[:5])
+    for n in networks:
+        draw, found = np.random.default_rng(0), []
+        for _ in range(times):
+            made = pd.DataFrame(draw.normal(size=(n, len(names))), columns=names)
+            made["test_acc"] = made.sum(axis=1) * (0.6 / len(names)) ** 0.5 + draw.normal(0, 0.4**0.5, n)
+            found.append(graph_analysis.over_folds(graph_analysis.folds(made, "BayesianRidge", names)[0]))
+        value, low, high = np.array(found).T
+        truth = value.mean()
+        yield {
+            "networks": n,
+            "R²": truth,
+            "interval above it": (low > truth).mean(),
+            "interval below it": (high < truth).mean(),
+            "width": (high - low).mean(),
+        }
+
+
 def table(part: pd.DataFrame) -> str:
     """A row for each test, and a cell for each number of seeds: wrong both ways, and none."""
     counts = list(part["seeds"].unique())
@@ -178,13 +202,18 @@ def table(part: pd.DataFrame) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="How often verdicts are wrong, by simulation.")
     parser.add_argument("--times", type=count, default=1000, help="simulations of each")
-    found = pd.DataFrame(rows(parser.parse_args().times))
+    times = parser.parse_args().times
+    found = pd.DataFrame(rows(times))
     print(
         "Percent of the verdicts: differs, and holds / agrees, and does not hold · none, where the truth is 0.1 from the edge"
     )
     for spread, part in found.groupby("spread"):
         print(f"\nFrom seed to seed {spread:g}:\n\n{table(part)}")
-    print(f"\nwritten to {write('calibration', found.to_dict('records'))}")
+    print("\nR², cross-validated:\n")
+    fitted = list(fits(times))
+    for fit in fitted:
+        print("; ".join(f"{name} {value:.3g}" for name, value in fit.items()))
+    print(f"\nwritten to {write('calibration', found.to_dict('records'))} and {write('calibration_r2', fitted)}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 All networks end with a tenth of their weight space, and are compared with those whose tenth was drawn at random before training
 and stayed (`random`). Methods: SET (Mocanu et al. 2018), RigL (Evci et al. 2020), gradual pruning (Zhu and Gupta 2017), lottery
-tickets and their controls (Frankle and Carbin 2019), SNIP (Lee et al. 2019), SynFlow (Tanaka et al. 2020). Layered networks
-have as many weights, and no way back.
+tickets (Frankle and Carbin 2019), SNIP (Lee et al. 2019), SynFlow (Tanaka et al. 2020). The last three choose weights by their
+values too: beside each stands its pattern with other values. Layered networks have as many weights, and no way back.
 """
 
 import math
@@ -21,7 +21,17 @@ from experiments.claims import Claim, judge
 from experiments.report import ACC, against_time, each, tested, trained
 from experiments.verdicts import Estimate, Finding, all_of, difference
 
-AXES = ("model", "depth", "model.hidden", "R", "pruning._target_", "pruning.R", "pruning.restart", "study._target_")
+AXES = (
+    "model",
+    "depth",
+    "model.hidden",
+    "R",
+    "pruning._target_",
+    "pruning.R",
+    "pruning.restart",
+    "pruning.reinit",
+    "study._target_",
+)
 SIZES = (10_000, 50_000, 100_000, 1_000_000)  # weights at the end, about
 RANDOM, LAYERED = "random", "layered"
 METHODS = {  # how they are drawn: what grows weights again, what only drops them, what chooses before training, the tickets
@@ -30,13 +40,16 @@ METHODS = {  # how they are drawn: what grows weights again, what only drops the
     "rigl": {"color": "tab:cyan", "marker": "D"},
     "gradual": {"color": "tab:orange", "marker": "v"},
     "snip": {"color": "tab:green", "marker": "^"},
+    "snip, other values": {"color": "tab:green", "marker": "2", "linestyle": "--"},
     "synflow": {"color": "tab:olive", "marker": "<"},
+    "synflow, other values": {"color": "tab:olive", "marker": "3", "linestyle": "--"},
     "ticket": {"color": "tab:red", "marker": "*"},
     "reinit": {"color": "tab:red", "marker": "x", "linestyle": "--"},
     "ticket of random entries": {"color": "tab:red", "marker": "+", "linestyle": ":"},
     LAYERED: {"color": "tab:gray", "marker": "P", "linestyle": "--"},
 }
 RESTARTS = {"rewound": "ticket", "reinit": "reinit", "random": "ticket of random entries"}
+OTHER_VALUES = {"snip": "snip, other values", "synflow": "synflow, other values", "ticket": "reinit"}  # the same patterns
 LEARNT = ("set", "rigl", "gradual", "snip", "synflow", "ticket")
 SPENT = {
     "train/weights_on_input": "fraction of the weights on the input",
@@ -53,6 +66,8 @@ def placed(runs: pd.DataFrame) -> pd.DataFrame:
     named = here["pruning._target_"].str.rpartition(".")[2].str.lower()
     if "pruning.restart" in here:
         named = here["pruning.restart"].map(RESTARTS).fillna(named)
+    if "pruning.reinit" in here:
+        named = named.where(here["pruning.reinit"].ne(True), named.map(OTHER_VALUES))
     here["method"] = named.where(here["model"] != "layered_inn", LAYERED)
     last = here.sort_values("epoch").groupby("run_id")["train/weights"].last()
     here["size"] = here["run_id"].map(last).map(nearest)
@@ -245,9 +260,20 @@ CLAIMS = [
         if name != "ticket"
     ),
     lab("Random growth, SET, beats growth by the gradient, RigL (Liu et al. 2021)", at_each_size("set", "rigl", ahead)),
-    lab(
-        "A ticket ends ahead of its pattern with other values (Frankle and Carbin 2019)",
-        at_each_size("ticket", "reinit", ahead),
+    *(
+        lab(
+            f"{name}, with the values that chose its pattern, ends ahead of that pattern with other values",
+            at_each_size(name, other, ahead),
+        )
+        for name, other in OTHER_VALUES.items()
+    ),
+    *(
+        lab(
+            f"{name}'s pattern with other values: with {size:,} weights it ends ahead of a random pattern",
+            at_each_size(other, RANDOM, ahead, asked=[size]),
+        )
+        for size in SIZES
+        for name, other in OTHER_VALUES.items()
     ),
     lab(
         "A ticket ends ahead of random entries with the values of before (Frankle and Carbin 2019)",

@@ -52,6 +52,7 @@ LATER: dict[str, object] = {
     "model.R_layers": None,
     "model.spread": "uniform",
     "pruning.R": None,
+    "pruning.reinit": False,
     "start_from": None,
     "debug": None,
     "optimizer._target_": "inn_lab.training.optimizers.adam",

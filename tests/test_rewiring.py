@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from math import cos, pi
 
@@ -349,6 +350,17 @@ def test_snip_keeps_the_weights_that_change_the_loss_most(linear: str) -> None:
     ((step, before, gradient, after),) = watched(METHODS["snip"], linear)
     scores = {at: value * gradient[at] for at, value in before.items()}
     assert step == 0 and list(after) == sorted(by_size(scores)[-round(0.1 * CELLS) :]) and values_stay(before, after)
+
+
+@pytest.mark.parametrize("linear", ["csr", "masked"])
+@pytest.mark.parametrize("name", ["snip", "synflow"])
+def test_the_control_has_the_same_pattern_with_values_of_the_whole_matrix(linear: str, name: str) -> None:
+    ((_, before, _, chosen),) = watched(METHODS[name], linear)
+    ((_, whole, _, after),) = watched(replace(METHODS[name], reinit=True, seed=3), linear)
+    ((*_, other),) = watched(replace(METHODS[name], reinit=True, seed=4), linear)
+    assert whole == before and after.keys() == chosen.keys() and after != other
+    assert len(set(after.values())) == len(after) and set(after.values()) <= set(before.values())
+    assert sum(map(abs, after.values())) < sum(map(abs, chosen.values()))
 
 
 @pytest.mark.parametrize("linear", ["csr", "masked"])

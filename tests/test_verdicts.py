@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks import calibration
-from experiments import verdicts
+from experiments import graph_analysis, verdicts
 from experiments.verdicts import AGREES, DIFFERS, SPREAD, TOO_FEW, Estimate, Finding, all_of, at_least, difference, mean, trend
 
 numbers = st.lists(st.floats(-1, 1).map(lambda x: round(x, 3)), min_size=2, max_size=8).filter(lambda x: np.std(x) > 1e-3)
@@ -138,3 +138,13 @@ def test_verdicts_are_wrong_as_rarely_as_they_say_and_more_seeds_tell_more():
     for name, none in found.set_index("seeds").groupby("test")["none"]:
         assert none[1] >= none[5] >= none[25] and none[25] < 0.8, name
     assert (found[found["seeds"] == 25].set_index("test")["none"] < 0.01).sum() >= 10
+
+
+def test_the_interval_of_r2_counts_that_folds_share_what_they_are_fitted_on(monkeypatch):
+    def missed() -> float:
+        (found,) = calibration.fits(30, networks=(50,))
+        return found["interval above it"] + found["interval below it"]
+
+    assert missed() <= 0.1
+    monkeypatch.setattr(graph_analysis, "over_folds", lambda values: (values.mean(), *mean(arm(values)).interval()))
+    assert missed() >= 0.15

@@ -17,7 +17,7 @@ from inn_lab.linear.gradient import largest, magnitudes
 from inn_lab.models.base import Model
 from inn_lab.ranges import Density, Seed, Steps, count
 from inn_lab.seeding import generator
-from inn_lab.training.rewiring import Method, thinned
+from inn_lab.training.rewiring import Method, reinit, thinned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,18 +51,42 @@ class Random(Foresight):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SNIP(Foresight):
+class Scored(Foresight):
+    """Keeps the entries of the highest scores, which depend on their values: what is kept begins with larger values than the
+    whole has.
+
+    Args:
+        reinit: after the choice, the values of the whole matrix are dealt out anew among its entries, so that the pattern alone
+            is what was chosen. A control: Frankle et al. 2021, "Pruning neural networks at initialization".
+    """
+
+    seed: Seed = 0
+    reinit: bool = False
+
+    def patterns(self, step: int, model: nn.Module, matrices: Sequence[Rewirable]) -> Iterable[Tensor]:
+        found = self.chosen(model, matrices)
+        for number, matrix in enumerate(matrices if self.reinit else ()):
+            reinit(matrix, generator(self.seed, "reinit", number))
+        return found
+
+    def chosen(self, model: nn.Module, matrices: Sequence[Rewirable]) -> list[Tensor]:
+        """For each matrix the flat positions of the entries to keep, sorted."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SNIP(Scored):
     """Keeps the weights w that change the loss of the first batch most, those of the largest |w dL/dw|.
 
     Source: Lee et al. 2019, Algorithm 1; their batch has 100 examples, here it is the training's.
     """
 
-    def patterns(self, step: int, model: nn.Module, matrices: Sequence[Rewirable]) -> Iterable[Tensor]:
+    def chosen(self, model: nn.Module, matrices: Sequence[Rewirable]) -> list[Tensor]:
         return best(matrices, self.target(matrices))
 
 
 @dataclass(frozen=True, kw_only=True)
-class SynFlow(Foresight):
+class SynFlow(Scored):
     """Keeps the weights through which most flows. It uses no data: all weights become |w|, the input is ones, and the scores
     are |w| dS/d|w|, S the sum of all outputs. It cuts in many small steps, in each the same fraction of what is left.
 
@@ -75,7 +99,7 @@ class SynFlow(Foresight):
     T: Steps
     iterations: Annotated[int, count(1, 100_000, 100)] = 100
 
-    def patterns(self, step: int, model: nn.Module, matrices: Sequence[Rewirable]) -> Iterable[Tensor]:
+    def chosen(self, model: nn.Module, matrices: Sequence[Rewirable]) -> list[Tensor]:
         if not isinstance(model, Model):
             raise ConfigError(
                 f"pruning=synflow: it asks a model of the lab for its inputs, which {type(model).__name__} is not"

@@ -250,6 +250,14 @@ def thinned(matrix: Rewirable, R: float, draw: torch.Generator) -> Tensor:
     return indices[chosen.to(indices.device)]
 
 
+@torch.no_grad()
+def reinit(matrix: Rewirable, draw: torch.Generator) -> None:
+    """Gives a matrix's entries their own values in another order, chosen at random."""
+    parameter, (indices, values) = matrix.parameter, matrix.entries()
+    places = matrix.at_entries(torch.arange(parameter.numel(), device=values.device).view_as(parameter))
+    parameter.view(-1)[places] = values[torch.randperm(len(indices), generator=draw).to(values.device)]
+
+
 def together(kept: Tensor, grown: Tensor) -> Tensor:
     """Both, sorted; each is. Sorting anew would take twice as long, and three times the memory."""
     places = torch.searchsorted(kept, grown) + torch.arange(len(grown), device=grown.device)

@@ -13,7 +13,7 @@ from inn_lab.linear.base import Rewirable
 from inn_lab.ranges import MANY, Density, Seed, count, real
 from inn_lab.seeding import generator
 from inn_lab.training.pruning import smallest
-from inn_lab.training.rewiring import Method, thinned
+from inn_lab.training.rewiring import Method, reinit, thinned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +74,8 @@ class Iterative(Method):
         """Gives matrices that have the values to rewind to what the last training begins with. patterns: those found."""
         for number, (matrix, pattern) in enumerate(zip(matrices, patterns, strict=True)):
             draw = generator(self.seed, "restart", number)
-            values = matrix.entries()[1]
             if self.restart == "reinit":
-                parameter = matrix.parameter
-                places = matrix.at_entries(torch.arange(parameter.numel(), device=values.device).view_as(parameter))
-                parameter.view(-1)[places] = values[torch.randperm(len(values), generator=draw).to(values.device)]
+                reinit(matrix, draw)
             elif self.restart == "random":
                 pattern = thinned(matrix, len(pattern) / (matrix.out_features * matrix.in_features), draw)
             matrix.rewire(pattern)
