@@ -20,7 +20,7 @@ from scipy.stats import binomtest, rankdata
 
 AGREES, DIFFERS, TOO_FEW = "agrees", "differs", "not enough runs"
 RARE = 0.025  # the most that either verdict may be wrong
-# The standard deviation of an anomaly task's accuracy from seed to seed, on endless test data: measured, see docs/verdicts.md.
+# The standard deviation of an anomaly task's accuracy from seed to seed, on endless test data: see docs/verdicts.md.
 SPREAD = 0.03
 TRUSTED = 4  # runs: the weight of this prior
 ROUNDED = 0.5  # of a step: the standard deviation that seeds with equal values may still have
