@@ -48,6 +48,14 @@ def test_patterns_change_as_the_method_says(lab, runs, outputs, name):
     assert len(load_file(file)["map.values"]) == weights[-1]
 
 
+def test_a_random_graph_learns_its_links(lab, runs):
+    words = ["pruning=rigl", "pruning.R=0.2", "pruning.every=2", "model=random_graph", "data=reber"]
+    assert lab(*SMOKE, *words)[0] == 0
+    found = trained(runs)
+    (before,) = runs("adhoc")["model/weights"].unique()
+    assert len(set(found["weights"])) == 1 and 0 < found["weights"][0] < before and 0 < max(found["grown"]) < 1
+
+
 def test_what_a_pattern_is_spent_on_is_logged(lab, runs, outputs):
     """By epoch, against the weights that were kept; and the pattern at the end, with a picture."""
     assert lab(*OWN, "pruning=set", "pruning.every=3")[0] == 0
@@ -159,7 +167,7 @@ def test_a_run_that_is_cut_off_ends_with_the_same_numbers(lab, runs, outputs, mo
         ("pruning=iterative pruning.restart=new", "pruning.restart=new: one of rewound, reinit, random"),
         (
             "pruning=set pruning.every=2 model=random_graph data=reber",
-            "pruning=set: the matrix of RandomGraph holds its biases",
+            "pruning=set: a matrix has all its entries, and can grow none; begin with fewer, e.g. pruning.R=0.1",
         ),
     ],
 )

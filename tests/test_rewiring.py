@@ -505,6 +505,74 @@ def test_masks_are_resumed_from_a_checkpoint_too(method: str, name: str) -> None
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
+GRAPH_METHODS = {
+    **METHODS,
+    **{name: replace(METHODS[name], R=0.4) for name in ("set", "rigl")},
+    "random": Random(R=0.1, seed=2),
+}
+
+
+def random_graph(cell: str, seed: int = 0) -> RandomGraph:
+    return RandomGraph(I, O, graph="watts_strogatz", number=1, cell=cell, generator=generator(seed, "model")).double()
+
+
+@pytest.mark.parametrize("cell", ["tanh", "gru"])
+@pytest.mark.parametrize("name", GRAPH_METHODS)
+def test_random_graphs_learn_their_links(name: str, cell: str) -> None:
+    """The twin stores every weight that may be there, zero or not, so all have gradients."""
+    model, method = random_graph(cell), GRAPH_METHODS[name]
+    biases = model.core.map.entries()[0] % model.core.width < 2
+    fixed, seen = model.core.map.entries()[0][biases], []
+
+    def patterns() -> list[dict[int, float]]:
+        return [dict(zip(*(part.tolist() for part in cells.entries()), strict=True)) for cells in model.core.rewirable()]
+
+    def watch(step: int, x: Tensor | None, y: Tensor | None) -> None:
+        if x is None:
+            seen[-1].append(patterns())
+            return
+        twin = copy.deepcopy(model)
+        for cells in twin.core.rewirable():
+            cells.rewire(torch.arange(cells.in_features))
+        (twin(x) - y).square().mean().backward()
+        grads = [cells.at_entries(cells.parameter.grad).tolist() for cells in twin.core.rewirable()]
+        seen.append([step, patterns(), grads])
+
+    train(model, method, seen=watch)
+    cells = sum(len(room) for room in model.core.room)
+    for step, before, found, after in seen:
+        assert all(map(values_stay, before, after))
+        for old, gradient, new in zip(before, found, after, strict=True):
+            if name == "rigl" and step:
+                k = round(0.15 * (1 + cos(pi * step / 30)) * len(old))
+                kept = set(by_size(old)[k:])
+                grown = sorted((at for at in range(len(gradient)) if at not in kept), key=lambda at: -abs(gradient[at]))[:k]
+                assert new.keys() == kept | set(grown)
+            elif name in ("set", "rigl"):
+                assert len(new) == (len(old) if step else min(len(old), round(0.4 * len(gradient))))
+            elif name == "gradual":
+                density = 0.05 + 0.25 * (1 - step / 30) ** 3
+                assert list(new) == sorted(by_size(old)[len(old) - min(len(old), round(density * len(gradient))) :])
+        if name in ("snip", "synflow"):
+            assert sum(map(len, after)) == round(0.1 * cells)
+    assert torch.isin(fixed, model.core.map.entries()[0]).all()  # biases never go
+    where = torch.cat([fixed, *model.core.room])
+    assert len(where) == len(where.unique()) and torch.isin(model.core.map.entries()[0], where).all()
+
+
+@pytest.mark.parametrize("name", GRAPH_METHODS)
+def test_a_random_graph_is_resumed_from_a_checkpoint_too(name: str) -> None:
+    whole, first, second = random_graph("lstm"), random_graph("lstm"), random_graph("lstm", seed=3)
+    train(whole, GRAPH_METHODS[name])
+    steps = train(first, GRAPH_METHODS[name], range(22))
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    state, steps = steps.state_dict(), OPTIMIZERS["adam"](second.parameters())
+    steps.load_state_dict(copy.deepcopy(state))
+    train(second, GRAPH_METHODS[name], range(22, STEPS), steps)
+    ours, theirs = whole.state_dict(), second.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
 WRONG: list[tuple[Callable, str]] = [
     (lambda: RigL(steps=100), "every=100, end=0.75: no change would come in 100 steps"),
     (lambda: Gradual(steps=1000, R=1.5), "R=1.5: a density lies in"),
@@ -525,7 +593,6 @@ def test_a_method_that_cannot_be(make, text: str) -> None:
         (lambda: torch.nn.Linear(I, O), "pruning=snip: Linear holds no sparse matrix; put layers of `inn_lab.sparse` into it"),
         (lambda: INN(I, O, R=1.0, depth=9), "INN holds a dense matrix, which has no pattern; set linear=csr"),
         (lambda: INN(I, O, R=0.3, depth=9, linear="low_rank"), "pruning: INN says nothing of which weights it can lose"),
-        (lambda: RandomGraph(I, O, graph="watts_strogatz", number=1, cell="tanh"), "RandomGraph holds its biases"),
     ],
 )
 def test_a_network_whose_pattern_cannot_change(model, text: str) -> None:

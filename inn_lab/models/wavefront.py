@@ -10,6 +10,7 @@ from torch import Tensor
 from inn_lab.errors import near
 from inn_lab.linear import CSR, admit
 from inn_lab.linear.by_hand import first_order
+from inn_lab.linear.cells import Cells
 from inn_lab.linear.csr import product, sampled, transpose
 
 TICKS = 8  # that the backward pass collects before it computes their part of the gradient
@@ -140,13 +141,16 @@ class Wavefront(torch.nn.Module):
         self.y, self.h, self.units = tops[1], tops[-1], starts[-1]
         self.width = self.h + self.units
         by_input, by_state = torch.zeros(2, self.units, self.width, dtype=torch.bool)
+        reach = torch.zeros(2, self.units, self.width, dtype=torch.bool)  # what the links let a unit read of inputs, of states
         by_input[:, 0] = by_state[:, 1] = True  # the biases
         target, delay = torch.empty(2, self.units, dtype=torch.long)
         for link, start in zip(links, starts, strict=False):
             mine = slice(start, start + widths[link.target])
             left = tops[link.source + 1]
             by_input[mine, left : left + link.mask.shape[1]] = link.mask
+            reach[0, mine, left : left + link.mask.shape[1]] = True
             by_state[mine, self.h + mine.start : self.h + mine.stop] = True
+            reach[1, mine, self.h + mine.start : self.h + mine.stop] = True
             target[mine] = tops[link.target + 1] + torch.arange(widths[link.target])
             delay[mine] = link.target - link.source
         pattern = torch.zeros(self.rows, self.units, self.width, dtype=torch.bool)
@@ -159,6 +163,7 @@ class Wavefront(torch.nn.Module):
         values = (2 * torch.rand(len(indices), generator=generator, device=generator.device) - 1) * bound
         self.map = CSR(self.rows * self.units, self.width, indices, values)
         self.layers = torch.tensor([link.target for link in links for _ in range(widths[link.target])])  # of each unit
+        self.room = [self._room(reach[kind], kind, layer) for layer in range(self.depth) for kind in (0, 1)]
         self.begun = [sum(widths[link.target] for link in links if link.source < k) for k in range(self.depth)]
         # Where a unit's h of `delay` ticks ago stands, which counts for its node's y now; and that y, from the tick of the h.
         self.register_buffer("heard_at", self.h + torch.arange(self.units) - delay * self.width)
@@ -166,6 +171,18 @@ class Wavefront(torch.nn.Module):
         total = torch.zeros(self.h - self.y, self.units)
         total[target - self.y, torch.arange(self.units)] = 1
         self.register_buffer("total", total)  # (n, H)
+
+    def _room(self, reach: Tensor, kind: int, layer: int) -> Tensor:
+        """Where weights of a layer's units may stand that read their inputs (kind 0) or states (1): flat positions, (n,)."""
+        room = torch.zeros(self.rows, self.units, self.width, dtype=torch.bool)
+        for gate in self.cell.gates:
+            room[gate[kind]] |= reach & (self.layers == layer)[:, None]
+        return room.flatten().nonzero().flatten()
+
+    def rewirable(self) -> list[Cells]:
+        """By layer, what its units read of other layers and what they read of their own states, as matrices whose patterns can
+        change: between linked layers and within a link, never a bias."""
+        return [Cells(self.map, cells.to(self.map.values.device)) for cells in self.room]
 
     def forward(self, e: Tensor) -> Tensor:
         e = admit("Wavefront", "e", e, ("B", "T", self.y - 2), self.map.values)

@@ -91,11 +91,16 @@ class Method:
         who, what = f"pruning={type(self).__name__.lower()}", type(model).__name__
         if isinstance(model, Model) and model.lr_factors():
             raise ConfigError(f"{who}: {what} has blocks with learning rates of their own, whose entries stay; leave one out")
-        found = [part for part in model.modules() if isinstance(part, Patterned) and not isinstance(part, Fixed)]
+        waves = [part for part in model.modules() if isinstance(part, Wavefront)]
+        inside = {id(wave.map) for wave in waves}  # these hold biases too
+        found: list[Rewirable] = [
+            part
+            for part in model.modules()
+            if isinstance(part, Patterned) and not isinstance(part, Fixed) and id(part) not in inside
+        ]
+        found += [cells for wave in waves for cells in wave.rewirable()]
         if any(type(matrix) is Dense for matrix in found):
             raise ConfigError(f"{who}: {what} holds a dense matrix, which has no pattern; set linear=csr")
-        if any(isinstance(part, Wavefront) for part in model.modules()):
-            raise ConfigError(f"{who}: the matrix of {what} holds its biases and its graph's links; take pruning=magnitude")
         if found:
             return found
         if isinstance(model, Model):
