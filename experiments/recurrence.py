@@ -60,7 +60,7 @@ def figures(runs: pd.DataFrame, settings: pd.DataFrame) -> dict[str, Figure]:
 def speed(runs: pd.DataFrame) -> pd.Series:
     """How fast each run learns: its mean validation ACC_end over the first half of the epochs; 0 after it diverged."""
     half = (runs["epoch"].max() + 1) / 2
-    return runs[runs["epoch"] < half].groupby("run_id")[ACC].sum() / math.ceil(half)
+    return runs[runs["epoch"] < half].groupby("run_id")[ACC].sum() / (math.ceil(half) if len(runs) else 1)
 
 
 def gaps(runs: pd.DataFrame) -> pd.Series:
