@@ -6,6 +6,7 @@ function of the runs. They are passed to `figures` and to every claim's `measure
 the figures.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -97,6 +99,20 @@ def by_density(inn: pd.DataFrame, lstm: pd.DataFrame) -> dict[str, tuple[pd.Data
     return curves | ({f"LSTM ({weights(lstm)})": (lstm, {"color": LSTM, "linewidth": 2})} if len(lstm) else {})
 
 
+def named(artist: Artist, *words: tuple[str, Iterable[str]]) -> None:
+    """What the page says of a curve, or of each of its points, when it is pointed at: (text, ids of the runs behind it).
+
+    The artist's id holds them as JSON (`page.inline` reads it); a file of pixels and a PDF hold none.
+    """
+    artist.set_gid(json.dumps([[text, list(runs)] for text, runs in words]))
+
+
+def of_seeds(runs: pd.DataFrame) -> str:
+    """ "seeds 0, 1, 2"."""
+    seeds = sorted(runs["seed"].unique())
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
 def curve(axes: Axes, runs: pd.DataFrame, metric: str, label: str, **style: object) -> None:
     """The mean over seeds by epoch. With two seeds or more a band shows one standard deviation, but not below the lowest run.
 
@@ -109,6 +125,8 @@ def curve(axes: Axes, runs: pd.DataFrame, metric: str, label: str, **style: obje
     lost, count = diverged["run_id"].nunique(), runs["run_id"].nunique()
     label += "" if not lost else ", diverged" if lost == count else f", {lost} of {count} diverged"
     (line,) = axes.plot(after, mean, label=label, **style)
+    if count:
+        named(line, (f"{label} · {of_seeds(runs)} · {number(mean.iloc[-1])} at the end", runs["run_id"].unique()))
     if count > 1:
         low = lowest.clip(lower=mean - std)  # the band of a loss must stay positive on a log scale
         axes.fill_between(after, low, mean + std, color=line.get_color(), alpha=0.2, linewidth=0)
@@ -196,7 +214,9 @@ def points(axes: Axes, at: pd.Series, values: pd.Series, label: str | None = Non
     """A faint point for each run; the means at each place, with standard errors, joined by a line."""
     by_place = values.groupby(at)
     mean, error = by_place.mean(), by_place.sem().fillna(0)
-    axes.scatter(at, values.reindex(at.index), s=10, alpha=0.35, linewidths=0, color=style["color"])
+    each = values.reindex(at.index)
+    dots = axes.scatter(at, each, s=10, alpha=0.35, linewidths=0, color=style["color"])
+    named(dots, *((f"{label or ''} {value:.3g} · run {run[:8]}".strip(), [run]) for run, value in each.dropna().items()))
     axes.errorbar(mean.index, mean, yerr=error, label=label, markersize=5, linewidth=1.2, capsize=2, **style)
 
 
