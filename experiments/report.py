@@ -19,6 +19,7 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from experiments import verdicts
 from inn_lab import tracking
@@ -276,21 +277,23 @@ def drawn(name: str, folder: Path) -> str | None:
     return None
 
 
-def write(name: str, figures: Mapping[str, Figure], runs: pd.DataFrame, folder: Path, **tables: pd.DataFrame) -> list[Path]:
-    """Writes FOLDER/FIGURE.png and .pdf, NAME.csv (the runs that are drawn) and NAME_TABLE.csv for each table.
+def lay_out(figure: Figure, runs: pd.DataFrame) -> Bbox:
+    """Writes under a figure which runs it shows, and the meaning of ACC_end if that is an axis; returns its box for files."""
+    axes = [label for axes in figure.axes for label in (axes.get_xlabel(), axes.get_ylabel())]
+    lines = [provenance(runs), *([ACC_END] if "ACC_end" in " ".join(axes) else [])]
+    figure.text(0.5, 0.0, "\n".join(lines), ha="center", va="top", fontsize=6, color="dimgray")
+    figure.set_dpi(DPI)
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)  # it is laid out: once for all files
+    return figure.get_tightbbox().padded(0.1)
 
-    Under a figure it writes which runs were used, and the meaning of ACC_end if that is an axis.
-    """
+
+def write(name: str, figures: Mapping[str, Figure], runs: pd.DataFrame, folder: Path, **tables: pd.DataFrame) -> list[Path]:
+    """Writes FOLDER/FIGURE.png and .pdf, NAME.csv (the runs that are drawn) and NAME_TABLE.csv for each table."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for file, figure in figures.items():
-        axes = [label for axes in figure.axes for label in (axes.get_xlabel(), axes.get_ylabel())]
-        lines = [provenance(runs), *([ACC_END] if "ACC_end" in " ".join(axes) else [])]
-        figure.text(0.5, 0.0, "\n".join(lines), ha="center", va="top", fontsize=6, color="dimgray")
-        figure.set_dpi(DPI)
-        figure.draw_without_rendering()
-        figure.set_layout_engine(None)  # it is laid out: once for both files
-        box = figure.get_tightbbox().padded(0.1)
+        box = lay_out(figure, runs)
         for kind in ("png", "pdf"):
             paths.append(folder / f"{file}.{kind}")
             figure.savefig(paths[-1], dpi=DPI, bbox_inches=box)

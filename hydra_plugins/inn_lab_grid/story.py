@@ -1,0 +1,63 @@
+"""What a sweep's parent run says of it in MLflow: its command, how its jobs ended, its figures and claims."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from hydra.utils import get_method
+from omegaconf import DictConfig
+
+from inn_lab import explain, tracking
+from inn_lab.records import Outcome
+from inn_lab.standing import duration
+
+MOST = 30  # rows of a table
+CELL = 300  # characters of one
+NOTE = 7500  # characters; MLflow takes 8000
+
+
+def tell(run: tracking.Run, config: DictConfig, titles: Sequence[str], outcomes: Sequence[Outcome]) -> None:
+    """Logs figures and claims as `hydra.sweeper.report` draws them, and a description of the sweep.
+
+    What cannot be drawn is named in a line: all jobs have ended, and a sweep does not fail for a picture.
+    """
+    experiment, sweep, drawn = tracking.experiment_name(config.hydra), Path(config.hydra.sweep.dir).name, None
+    if name := config.hydra.sweeper.report:
+        try:
+            drawn = get_method(name)(run, config.outputs, experiment, sweep)
+        except Exception as error:  # a report's, matplotlib's, MLflow's, whatever it is
+            print(f"no figures in MLflow: {str(error).splitlines()[0] if str(error) else type(error).__name__}", flush=True)
+    question, _ = explain.question(experiment)
+    command = tracking.source([*config.hydra.overrides.task, "-m"])["mlflow.source.name"]
+    counts = ", ".join(f"{count} {state}" for state, count in Counter(ended.state for ended in outcomes).items())
+    ends = [(str(job), words, *cells(ended)) for job, (words, ended) in enumerate(zip(titles, outcomes, strict=True))]
+    parts = [question, f"    {command}", f"Jobs: {counts}.", table(("job", "what varies", "state", "ACC_end", "time"), ends)]
+    if drawn:
+        note, claims = drawn
+        parts += [f"Figures and claims, files of this run: {note}.", table(("source", "claim", "measured", "verdict"), claims)]
+    run.tag(**{tracking.NOTE: fitting(filter(None, parts))})
+
+
+def cells(ended: Outcome) -> tuple[str, str, str]:
+    """How a job ended, as a table shows it: state, ACC_end, time."""
+    accuracy = "" if ended.acc_end is None else f"{ended.acc_end:.3f}"
+    return ended.state + " already" * ended.already, accuracy, "" if ended.seconds is None else duration(ended.seconds)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown, of the first `MOST` rows; empty without rows."""
+    rows = list(rows)
+    lines = [columns, ["---"] * len(columns), *rows[:MOST]]
+    shown = "\n".join(f"| {' | '.join(map(cell, line))} |" for line in lines)
+    return (shown + f"\n\nand {len(rows) - MOST} more" * (len(rows) > MOST)) if rows else ""
+
+
+def cell(text: str) -> str:
+    text = " ".join(text.split()).replace("|", "\\|")
+    return text if len(text) <= CELL else f"{text[: CELL - 1]}…"
+
+
+def fitting(parts: Iterable[str]) -> str:
+    """The parts below each other, cut at the end of a line to what MLflow takes."""
+    text = "\n\n".join(parts)
+    return text if len(text) <= NOTE else f"{text[:NOTE].rpartition(chr(10))[0]}\n\n…"

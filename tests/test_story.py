@@ -1,0 +1,97 @@
+"""What MLflow's pages say of a sweep, its jobs and their experiment."""
+
+import re
+
+import pytest
+from conftest import SMOKE
+
+from experiments import logged
+from hydra_plugins.inn_lab_grid import story
+from inn_lab import tracking
+from inn_lab.errors import ConfigError
+from inn_lab.records import Outcome
+
+SWEEP = ["experiment=sparsity_fixed_params", *SMOKE, "-m", "R=0.1,0.4"]
+
+
+@pytest.fixture
+def parent(outputs):
+    """`parent()`: the newest sweep's run, and the names of its files."""
+
+    def newest():
+        there = tracking.client(outputs)
+        experiments = [experiment.experiment_id for experiment in there.search_experiments()]
+        run = there.search_runs(experiments, "tags.jobs LIKE '%'", order_by=["start_time DESC"])[0]
+        return run, {file.path for file in there.list_artifacts(run.info.run_id)}
+
+    return newest
+
+
+def test_a_sweep_tells_its_story(lab, outputs, parent, runs):
+    assert lab(*SWEEP)[0] == 0
+    run, files = parent()
+    assert files == {"sparsity_fixed_params.png", "sparsity_fixed_params_claims.csv"}
+    note = run.data.tags[tracking.NOTE]
+    assert note.startswith("Hershey 2023, 3.4.2") and f"    python -m inn_lab {' '.join(SWEEP[:-2])} R=0.1,0.4 -m\n" in note
+    assert "Jobs: 2 finished." in note and "| 1 | R=0.4 | finished | 0." in note
+    assert "files of this run: 2 of 2 runs." in note and re.search(r"\| .* at R=0.1, .* at R=0.4 \| other scale \|", note)
+
+    there = tracking.client(outputs)
+    experiment = there.get_experiment(run.info.experiment_id)
+    assert experiment.tags[tracking.NOTE].startswith("Hershey 2023, 3.4.2")
+    said = [there.get_run(job).data.tags[tracking.NOTE] for job in runs("sparsity_fixed_params")["run_id"].unique()]
+    common = "  \nSet: `source=digits` `scale=smoke` `trainer.progress=false`"
+    assert sorted(said) == [f"Varies in its sweep: `R={R}`{common}" for R in (0.1, 0.4)]
+
+
+def test_runs_can_be_sorted_by_their_best_validation(lab, runs):
+    assert lab("experiment=iterations", *SMOKE, "trainer.max_epochs=4")[0] == 0
+    found = runs("iterations")
+    assert set(found["best/val_acc_end"]) == {found["val/acc_end"].max()} and len(found) == 4
+
+
+def test_a_description_of_the_user_s_own_stays(lab, outputs):
+    assert lab("experiment=iterations", *SMOKE)[0] == 0
+    there = tracking.client(outputs)
+    number = there.get_experiment_by_name("iterations").experiment_id
+    for mine, kept in (("mine", "mine"), ("", "")):
+        there.set_experiment_tag(number, tracking.NOTE, mine)
+        assert tracking.experiment_id(outputs, "iterations") == number
+        assert there.get_experiment(number).tags[tracking.NOTE] == kept
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [(ConfigError("no run has left its probe yet"), "no run has left its probe yet"), (MemoryError(), "MemoryError")],
+)
+def test_what_cannot_be_drawn_is_a_line_and_no_failure(lab, parent, monkeypatch, error, said):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(logged, "study", fails)
+    code, out, _ = lab(*SWEEP)
+    assert code == 0 and f"\nno figures in MLflow: {said}\n" in out and "\n2 finished\n" in out
+    run, files = parent()
+    assert files == set() and run.info.status == "FINISHED" and "Jobs: 2 finished." in run.data.tags[tracking.NOTE]
+
+
+def test_nothing_is_drawn_without_a_report_or_where_none_is_wanted(lab, parent, monkeypatch):
+    monkeypatch.setattr(logged, "study", lambda *_: pytest.fail("a report was asked for"))
+    for words in ([*SMOKE, "-m", "R=0.1,0.4"], [*SWEEP, "hydra.sweeper.report=null"]):
+        code, out, _ = lab(*words)
+        run, files = parent()
+        assert code == 0 and "no figures" not in out and files == set() and "Jobs: 2" in run.data.tags[tracking.NOTE]
+
+
+def test_a_description_is_short_enough_for_mlflow():
+    rows = [(str(job), "R=0.1 | " + "x" * 500, *story.cells(Outcome("finished", 0.5, 61))) for job in range(100)]
+    table = story.table(("job", "what", "state", "ACC_end", "time"), rows)
+    assert (
+        table.count("\n| ") == 31
+        and table.endswith("and 70 more")
+        and "R=0.1 \\| xx" in table
+        and "| 0.500 | 1 min 01 s |" in table
+    )
+    assert story.table(("job",), []) == ""
+    whole = story.fitting(["question", table, table])
+    assert len(whole) <= 8000 and whole.endswith("\n\n…") and whole.splitlines()[-3].endswith("|")
