@@ -1,11 +1,6 @@
-"""The report as a page: what it holds, and what a browser makes of it.
-
-Tests marked `browser` need Chromium and Playwright: `pip install -c constraints.txt -e '.[browser]'`, and Chromium from the
-system (Debian: `apt-get install chromium`) or from Playwright (`python -m playwright install chromium`).
-"""
+"""The report as a page: what it holds, and what a browser makes of it."""
 
 import re
-import shutil
 import sys
 import time
 from collections import Counter
@@ -101,20 +96,6 @@ def test_a_page_is_of_reports(monkeypatch, tmp_path, capsys, words):
     assert (
         exit.value.code == 2 and "--html: a page is made of reports; leave out curves and --export" in capsys.readouterr().err
     )
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """A browser without a window."""
-    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install -e '.[browser]'")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with api.sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])  # a container's root has none
-        except api.Error as error:
-            pytest.skip(f"no Chromium: apt-get install chromium, or python -m playwright install chromium ({str(error)[:80]})")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

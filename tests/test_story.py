@@ -1,17 +1,23 @@
 """What MLflow's pages say of a sweep, its jobs and their experiment."""
 
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from conftest import SMOKE
 
 from experiments import logged
 from hydra_plugins.inn_lab_grid import story
-from inn_lab import tracking
+from inn_lab import tracking, ui
 from inn_lab.errors import ConfigError
 from inn_lab.records import Outcome
 
 SWEEP = ["experiment=sparsity_fixed_params", *SMOKE, "-m", "R=0.1,0.4"]
+FIGURE = "sparsity_fixed_params.png"
 
 
 @pytest.fixture
@@ -30,11 +36,16 @@ def parent(outputs):
 def test_a_sweep_tells_its_story(lab, outputs, parent, runs):
     assert lab(*SWEEP)[0] == 0
     run, files = parent()
-    assert files == {"sparsity_fixed_params.png", "sparsity_fixed_params_claims.csv"}
+    assert files == {FIGURE, "sparsity_fixed_params_claims.csv"}
     note = run.data.tags[tracking.NOTE]
-    assert note.startswith("Hershey 2023, 3.4.2") and f"    python -m inn_lab {' '.join(SWEEP[:-2])} R=0.1,0.4 -m\n" in note
-    assert "Jobs: 2 finished." in note and "| 1 | R=0.4 | finished | 0." in note
-    assert "files of this run: 2 of 2 runs." in note and re.search(r"\| .* at R=0.1, .* at R=0.4 \| other scale \|", note)
+    command = f"`python -m inn_lab {' '.join(SWEEP[:-2])} R=0.1,0.4 -m`"
+    first, question, then, picture, jobs, which, claims = note.split("\n\n")
+    assert first.startswith("**2 finished** · claims: ") and question.startswith("Hershey 2023, 3.4.2") and then == command
+    assert (
+        picture == f"![{FIGURE}](get-artifact?path={FIGURE}&run_uuid={run.info.run_id})"
+        and "| 1 | R=0.4 | finished | 0." in jobs
+    )
+    assert which == "Drawn are 2 of 2 runs." and re.search(r"\| .* at R=0.1, .* at R=0.4 \| other scale \|", claims)
 
     there = tracking.client(outputs)
     experiment = there.get_experiment(run.info.experiment_id)
@@ -72,7 +83,7 @@ def test_what_cannot_be_drawn_is_a_line_and_no_failure(lab, parent, monkeypatch,
     code, out, _ = lab(*SWEEP)
     assert code == 0 and f"\nno figures in MLflow: {said}\n" in out and "\n2 finished\n" in out
     run, files = parent()
-    assert files == set() and run.info.status == "FINISHED" and "Jobs: 2 finished." in run.data.tags[tracking.NOTE]
+    assert files == set() and run.info.status == "FINISHED" and "**2 finished**" in run.data.tags[tracking.NOTE]
 
 
 def test_nothing_is_drawn_without_a_report_or_where_none_is_wanted(lab, parent, monkeypatch):
@@ -80,7 +91,7 @@ def test_nothing_is_drawn_without_a_report_or_where_none_is_wanted(lab, parent, 
     for words in ([*SMOKE, "-m", "R=0.1,0.4"], [*SWEEP, "hydra.sweeper.report=null"]):
         code, out, _ = lab(*words)
         run, files = parent()
-        assert code == 0 and "no figures" not in out and files == set() and "Jobs: 2" in run.data.tags[tracking.NOTE]
+        assert code == 0 and "no figures" not in out and files == set() and "**2 finished**\n" in run.data.tags[tracking.NOTE]
 
 
 def test_a_description_is_short_enough_for_mlflow():
@@ -95,3 +106,31 @@ def test_a_description_is_short_enough_for_mlflow():
     assert story.table(("job",), []) == ""
     whole = story.fitting(["question", table, table])
     assert len(whole) <= 8000 and whole.endswith("\n\n…") and whole.splitlines()[-3].endswith("|")
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_mlflow_shows_the_figure_of_a_sweep(chromium, outputs, parent, tmp_path):
+    """On the parent run's first page, and among its artifacts."""
+    subprocess.run([sys.executable, "-m", "inn_lab", *SWEEP], check=True, stdout=subprocess.DEVNULL)
+    run, _ = parent()
+    with (
+        (tmp_path / "ui.log").open("w+") as log,
+        subprocess.Popen([sys.executable, "-m", "inn_lab", "ui"], stdout=log, stderr=log, start_new_session=True) as server,
+    ):
+        try:
+            deadline = time.monotonic() + 60
+            while "startup complete" not in (said := (tmp_path / "ui.log").read_text()):
+                assert server.poll() is None and time.monotonic() < deadline, said
+                time.sleep(0.5)
+            place = re.search(r"http://127.0.0.1:\d+", said)[0]
+            shown = chromium.new_page()
+            asked = []
+            shown.on("request", lambda request: asked.append(request.url))
+            shown.goto(f"{place}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?{ui.PAGE}")
+            shown.wait_for_function(f"document.querySelector('img[src*=\"{FIGURE}\"]')?.naturalWidth > 500")
+            shown.get_by_role("tab", name="Artifacts").click()
+            shown.get_by_text(f"{FIGURE[:-4]}_claims.csv").wait_for()
+            assert all(url.startswith((place, "data:", "blob:")) for url in asked)
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from hydra.utils import get_method
 from omegaconf import DictConfig
@@ -17,25 +18,35 @@ NOTE = 7500  # characters; MLflow takes 8000
 
 
 def tell(run: tracking.Run, config: DictConfig, titles: Sequence[str], outcomes: Sequence[Outcome]) -> None:
-    """Logs figures and claims as `hydra.sweeper.report` draws them, and a description of the sweep.
+    """Logs figures and claims as `hydra.sweeper.report` draws them, and a description of the sweep with the figures in it.
 
     What cannot be drawn is named in a line: all jobs have ended, and a sweep does not fail for a picture.
     """
-    experiment, sweep, drawn = tracking.experiment_name(config.hydra), Path(config.hydra.sweep.dir).name, None
+    experiment, sweep = tracking.experiment_name(config.hydra), Path(config.hydra.sweep.dir).name
+    figures, note, claims = [], "", []
     if name := config.hydra.sweeper.report:
         try:
-            drawn = get_method(name)(run, config.outputs, experiment, sweep)
+            figures, note, claims = get_method(name)(run, config.outputs, experiment, sweep)
         except Exception as error:  # a report's, matplotlib's, MLflow's, whatever it is
             print(f"no figures in MLflow: {str(error).splitlines()[0] if str(error) else type(error).__name__}", flush=True)
     question, _ = explain.question(experiment)
     command = tracking.source([*config.hydra.overrides.task, "-m"])["mlflow.source.name"]
-    counts = ", ".join(f"{count} {state}" for state, count in Counter(ended.state for ended in outcomes).items())
     ends = [(str(job), words, *cells(ended)) for job, (words, ended) in enumerate(zip(titles, outcomes, strict=True))]
-    parts = [question, f"    {command}", f"Jobs: {counts}.", table(("job", "what varies", "state", "ACC_end", "time"), ends)]
-    if drawn:
-        note, claims = drawn
-        parts += [f"Figures and claims, files of this run: {note}.", table(("source", "claim", "measured", "verdict"), claims)]
+    parts = [  # of the first MLflow shows some lines, of the rest no more until it is asked
+        f"**{counted(ended.state for ended in outcomes)}**" + f" · claims: {counted(c[-1] for c in claims)}" * bool(claims),
+        question,
+        f"`{command}`",
+        *(f"![{file}](get-artifact?path={quote(file)}&run_uuid={run.id})" for file in figures if run.id),
+        table(("job", "what varies", "state", "ACC_end", "time"), ends),
+        f"Drawn are {note}." if figures else "",
+        table(("source", "claim", "measured", "verdict"), claims),
+    ]
     run.tag(**{tracking.NOTE: fitting(filter(None, parts))})
+
+
+def counted(words: Iterable[str]) -> str:
+    """ "3 finished, 1 failed"."""
+    return ", ".join(f"{count} {word}" for word, count in Counter(words).items())
 
 
 def cells(ended: Outcome) -> tuple[str, str, str]:
