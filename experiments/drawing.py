@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import selection
 from experiments.claims import claims_table, paper
+from experiments.report import STYLE
 from inn_lab import explain, tracking
 from inn_lab.errors import ConfigError
 
@@ -44,7 +46,8 @@ class Study:
 
     def figures(self) -> dict[str, Figure]:
         """By file name. They are made anew by each call."""
-        return self.module.figures(self.runs, **self.tables)
+        with matplotlib.rc_context(STYLE):
+            return self.module.figures(self.runs, **self.tables)
 
 
 def chosen(

@@ -85,7 +85,7 @@ def test_every_experiment_runs_from_end_to_end(lab, runs, outputs, monkeypatch, 
     out = capsys.readouterr().out
     assert f"{len(run)} of {len(run)} runs" in out and "scale smoke" in out
     made = {path.suffix for path in (outputs / "figures").glob(f"{name}*") if path.stat().st_size > 0}
-    assert made == {".png", ".pdf", ".csv"} and (outputs / "figures" / f"{name}_claims.csv").exists()
+    assert made == {".png", ".pdf", ".csv", ".tex"} and (outputs / "figures" / f"{name}_claims.csv").exists()
     assert not judged(outputs, name, paper(name))
 
 
