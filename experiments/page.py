@@ -100,10 +100,8 @@ def of_runs(study: Study) -> dict[str, object]:
         {"id": run, "cells": [(cell(column, value), value, numeric[column]) for column, value in row.items()]}
         for run, row in table.sort_values([*varied, "seed"]).to_dict("index").items()
     ]
-    return {
-        "columns": [{"name": column.removesuffix("._target_"), "number": numeric[column]} for column in table],
-        "rows": rows,
-    }
+    columns = [{"key": key, "name": key.removesuffix("._target_").rpartition(".")[2], "number": numeric[key]} for key in table]
+    return {"columns": columns, "rows": rows}
 
 
 def has(runs: pd.DataFrame, column: str) -> bool:

@@ -188,7 +188,7 @@ def curve(axes: Axes, runs: pd.DataFrame, metric: str, label: str, **style: obje
     lost, count = diverged["run_id"].nunique(), runs["run_id"].nunique()
     label += "" if not lost else ", diverged" if lost == count else f", {lost} of {count} diverged"
     (line,) = axes.plot(after, mean, label=label, **style)
-    if count:
+    if len(mean):
         named(line, (f"{label} · {of_seeds(runs)} · {number(mean.iloc[-1])} at the end", runs["run_id"].unique()))
     if count > 1:
         low = lowest.clip(lower=mean - std)  # the band of a loss must stay positive on a log scale
@@ -287,7 +287,7 @@ def side_by_side(axes: Axes, at: pd.Series, values: pd.Series, **style: object) 
     """As `points`, with the places in order at equal distances."""
     places = sorted(at.unique())
     points(axes, at.map(places.index), values, **style)
-    axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
+    axes.set_xticks(range(len(places)), [f"{place:g}" for place in places], rotation=45 * (len(places) > 6))
 
 
 def provenance(runs: pd.DataFrame) -> str:

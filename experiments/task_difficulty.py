@@ -107,7 +107,7 @@ def by_weights(axes: Axes, runs: pd.DataFrame, table: pd.DataFrame) -> None:
     sizes = sorted(runs["n_weights"].dropna().unique())
     axes.set(title="where the seeds' mean reaches the target (★)", xscale="log")
     axes.set(xlabel="weights", ylabel="test ACC_end", ylim=(0, 1))
-    axes.set_xticks(sizes, [f"{size / 1000:g}k" for size in sizes])
+    axes.set_xticks(sizes, [f"{size / 1000:g}k" for size in sizes], rotation=45)
     axes.set_xticks([], minor=True)
     axes.legend(loc="lower right")
 

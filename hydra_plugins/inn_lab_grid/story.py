@@ -17,16 +17,17 @@ CELL = 300  # characters of one
 NOTE = 7500  # characters; MLflow takes 8000
 
 
-def tell(run: tracking.Run, config: DictConfig, titles: Sequence[str], outcomes: Sequence[Outcome]) -> None:
-    """Logs figures and claims as `hydra.sweeper.report` draws them, and a description of the sweep with the figures in it.
+def tell(run: tracking.Run, config: DictConfig, report: str | None, titles: Sequence[str], outcomes: Sequence[Outcome]) -> None:
+    """Logs figures and claims as `report` draws them (`experiments.logged.log` or another function by its name), and a
+    description of the sweep with the figures in it.
 
     What cannot be drawn is named in a line: all jobs have ended, and a sweep does not fail for a picture.
     """
     experiment, sweep = tracking.experiment_name(config.hydra), Path(config.hydra.sweep.dir).name
     figures, note, claims = [], "", []
-    if name := config.hydra.sweeper.report:
+    if report:
         try:
-            figures, note, claims = get_method(name)(run, config.outputs, experiment, sweep)
+            figures, note, claims = get_method(report)(run, config.outputs, experiment, sweep)
         except Exception as error:  # a report's, matplotlib's, MLflow's, whatever it is
             print(f"no figures in MLflow: {str(error).splitlines()[0] if str(error) else type(error).__name__}", flush=True)
     question, _ = explain.question(experiment)

@@ -61,7 +61,7 @@ class GridSweeper(Sweeper):
     launcher: Any  # one of the lab's
 
     def __init__(self, grids: list[dict[str, Any]], report: str | None = None) -> None:
-        self.grids = grids
+        self.grids, self.report = grids, report
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.config = hydra_context, config
@@ -99,7 +99,7 @@ class GridSweeper(Sweeper):
             outcomes = [outcome(result) for result in results]
             lost = sum(o.state in ("failed", "killed") for o in outcomes)
             titles = [title(job, self.foreseen.axes) for job in jobs]
-            story.tell(run, self.config, titles, outcomes)
+            story.tell(run, self.config, self.report, titles, outcomes)
             run.end("FINISHED", "finished", f"{lost} of {len(jobs)} jobs failed" if lost else None)
         show(titles, outcomes, [code for _, code in checked])
         print(f"its figures:\n  {runner.drawn_by(outputs, experiment, sweep=folder.name)}", flush=True)
