@@ -38,7 +38,7 @@ def figures(runs: pd.DataFrame, components: pd.DataFrame) -> dict[str, Figure]:
     )
     place = {name: at for at, name in enumerate(TRANSFORMS)}
     for shift, (swap, part) in enumerate(each.groupby("model.swap")):
-        style = {"s": 18, "alpha": 0.7, "color": colour(swap), "label": f"swap {swap:g}"}
+        style = {"s": 18, "alpha": 0.7, "color": colour(swap), "marker": "os^"[shift % 3], "label": f"swap {swap:g}"}
         spread = 0.2 * (shift - 1) + 0.06 * np.linspace(-1, 1, len(part))
         by_transform.scatter(part["data.transforms"].map(place) + spread, part[TEST], **style)
         by_share.scatter(part[SHARE], part["behind"], **style)
