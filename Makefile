@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test figures ui doctor docs lint
+.PHONY: help run test figures report ui doctor docs lint
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -16,6 +16,9 @@ test: .venv/installed ## the quick test suite
 
 figures: .venv/installed ## every figure and claim, from the runs in MLflow
 	$(BIN)/python -m inn_lab figures
+
+report: .venv/installed ## the same as one page to look at and to send
+	$(BIN)/python -m inn_lab report
 
 ui: .venv/installed ## browse the runs
 	$(BIN)/python -m inn_lab ui

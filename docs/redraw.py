@@ -6,61 +6,70 @@ It follows each command `python -m experiments NAME …` of the page, copies the
 of claims with what the last command before it says. Claims of which nothing has been run are left out.
 """
 
-import os
 import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:
+    from experiments.drawing import Study
 
 DOCS = Path(__file__).resolve().parent
 COMMAND = re.compile(r" {4}python -m experiments (\w+)((?: [\w.]+=\S+)*)$")
 HEADER = "| source | claim | measured | verdict |"
 
 
-def drawn(name: str, words: list[str], outputs: Path) -> list[str]:
-    """The rows of a study's claims. Its figures are in `outputs`."""
-    from rich.console import Console
+def followed(line: str) -> "Study | None":
+    """The study that a line of the page draws, from docs/runs; None if it is no such command."""
+    from experiments.drawing import study
 
-    from experiments.__main__ import draw, read
-
-    os.environ["INN_LAB_OUTPUTS"] = str(outputs)
-    with open(os.devnull, "w") as nowhere:
-        if not draw(name, read([name, *words, "--runs", str(DOCS / "runs")]), Console(file=nowhere)):
-            raise SystemExit(f"docs/runs has no runs of {name}; export them: python -m experiments {name} --export")
-    (claims,) = outputs.rglob(f"{name}_claims.csv")
-    table = pd.read_csv(claims).drop(columns="measured_on")
-    table = table[~table["measured"].str.startswith("no runs")]
-    return ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in table.itertuples(index=False)]
+    if not (command := COMMAND.match(line)):
+        return None
+    name, wanted = command[1], dict(word.split("=", 1) for word in command[2].split())
+    found = study(name, wanted, None, [DOCS / "runs" / f"{name}.parquet"])
+    if found is None:
+        raise SystemExit(f"docs/runs has no runs of {name}; export them: python -m experiments {name} --export")
+    return found
 
 
-def redrawn(page: str, outputs: Path) -> str:
-    """The page with its tables of claims filled anew. The figures of each command are in a folder of `outputs`."""
-    lines: list[str] = []
-    rows, old = None, False
+def rows(study: "Study") -> list[str]:
+    """The claims of a study as a table's rows."""
+    claims = study.claims[~study.claims["measured"].str.startswith("no runs")].drop(columns="measured_on")
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in claims.itertuples(index=False)]
+
+
+def redrawn(page: str) -> Iterator["str | Study"]:
+    """The page's lines, its tables of claims filled anew; after each command its study."""
+    study, filled = None, False
     for line in page.splitlines():
-        if command := COMMAND.match(line):
-            rows = drawn(command[1], command[2].split(), outputs / str(len(lines)))
-        if line == HEADER:
-            if rows is None:
+        if filled and line.startswith("|"):
+            continue
+        filled = line == HEADER
+        yield line
+        if filled:
+            if study is None:
                 raise SystemExit("a table of claims stands before any command")
-            lines += [line, "|---|---|---|---|", *rows]
-            old = True
-        old &= line.startswith("|")
-        if not old:
-            lines.append(line)
-    return "\n".join(lines) + "\n"
+            yield from ["|---|---|---|---|", *rows(study)]
+        if found := followed(line):
+            study = found
+            yield study
 
 
 def main() -> None:
+    from experiments import report
+
     page, figures = DOCS / "results.md", DOCS / "figures"
-    with tempfile.TemporaryDirectory() as outputs:
-        page.write_text(redrawn(page.read_text(), Path(outputs)))
-        for figure in Path(outputs).rglob("*.png"):
-            if (figures / figure.name).exists():
-                shutil.copy(figure, figures)
+    parts = list(redrawn(page.read_text()))
+    page.write_text("".join(f"{part}\n" for part in parts if isinstance(part, str)))
+    for study in (part for part in parts if not isinstance(part, str)):
+        with tempfile.TemporaryDirectory() as folder:
+            report.write(study.name, study.figures(), study.runs, Path(folder))
+            for drawn in Path(folder).glob("*.png"):
+                if (figures / drawn.name).exists():
+                    shutil.copy(drawn, figures)
 
 
 if __name__ == "__main__":

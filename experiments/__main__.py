@@ -4,6 +4,9 @@
 KEY=VALUE chooses among runs that differ: source=digits, scale=smoke, lr=1e-3, or sweep=FOLDER, one sweep of outputs/sweeps.
 Without a choice the newest run's settings are drawn. The figures of a choice go to a folder of its own in outputs/figures.
 
+--html makes pages instead of files: outputs/report/index.html of all studies, or NAME.html of each that is named. A page is one
+file with figures, claims and runs; it needs no server and no network. `inn-lab report` is the same.
+
 `curves EXPERIMENT …` draws any experiment's runs by epoch, by whatever varied in the newest sweep; a run without an experiment
 is one of `adhoc`. --compare COLUMN sets the two values of a column (sweep, commit, a key) side by side.
 
@@ -12,39 +15,26 @@ that is in both counts once. --export [FOLDER] draws nothing: it adds the runs t
 """
 
 import argparse
-import importlib
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import NoReturn
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from experiments import curves, report, selection
-from experiments.claims import claims_table, paper
+from experiments.drawing import Study, chosen, csv_of, names, study
 from experiments.verdicts import AGREES, DIFFERS
-from inn_lab import config, explain, tracking
+from inn_lab import config, explain, tracking, ui
 from inn_lab.errors import ConfigError, near
+from inn_lab.records import write_atomically
 
-HERE = Path(__file__).parent
 EXPORTED = "docs/runs"  # the runs that the repository holds
-
-
-def names() -> list[str]:
-    """The reports: modules in this folder with the name of an experiment, and the user's own in the current folder."""
-    return sorted({path.stem for path in explain.yamls("experiment") if module_of(path.stem)})
-
-
-def module_of(name: str) -> str | None:
-    """The module that reports on an experiment; None if there is none."""
-    if (HERE / f"{name}.py").exists():
-        return f"experiments.{name}"
-    return name if Path(f"{name}.py").exists() else None
 
 
 @dataclass(frozen=True)
@@ -59,6 +49,7 @@ class Asked:
     export: Path | None
     curves: bool = False  # of any experiment
     compare: str | None = None  # the column of which two values are set side by side
+    html: bool = False  # pages instead of files
 
     def files(self, name: str) -> list[Path]:
         return [folder / f"{name}.parquet" for folder in self.folders]
@@ -67,22 +58,15 @@ class Asked:
         return " and ".join([*([tracking.place(self.database)] if self.database else []), *map(str, self.folders)])
 
 
-def chosen(name: str, asked: Asked) -> tuple[ModuleType, pd.DataFrame, str] | None:
-    """A report, the runs that it draws, and a sentence on the runs left out; None if it has no runs."""
-    module = importlib.import_module(module_of(name))
-    runs = tracking.read(asked.database, name, asked.files(name))
-    return None if runs.empty else (module, *selection.select(runs, module.AXES, asked.wanted))
-
-
 def export(name: str, asked: Asked, console: Console) -> bool:
     """Adds the runs behind one experiment's figures to a file; False if it has no runs."""
-    found = chosen(name, asked)
+    files = asked.files(name)
+    found = chosen(name, asked.wanted, asked.database, files)
     if found is None:
         return False
     module, runs, note = found
-    kept, files = list(runs["run_id"].unique()), asked.files(name)
-    made = [made for made in getattr(module, "TABLES", {}).values() if isinstance(made, str)]
-    csv = {made: tracking.texts(asked.database, kept, made, files) for made in made}
+    kept = list(runs["run_id"].unique())
+    csv = {made: tracking.texts(asked.database, kept, made, files) for made in csv_of(module)}
     file = asked.export / f"{name}.parquet"
     added = tracking.save(file, [run for run in tracking.stored(asked.database, name, files) if run.run_id in kept], csv)
     console.print(Text.assemble((name, "bold"), f": {note}; {added} added to {os.path.relpath(file)}"))
@@ -91,30 +75,55 @@ def export(name: str, asked: Asked, console: Console) -> bool:
 
 def draw(name: str, asked: Asked, console: Console) -> bool:
     """Writes the figures, table and claims of one experiment; False if it has no runs."""
-    found = chosen(name, asked)
-    if found is None:
+    drawn = study(name, asked.wanted, asked.database, asked.files(name))
+    if drawn is None:
         return False
-    module, runs, note = found
-    tables = {}
-    for key, made in getattr(module, "TABLES", {}).items():
-        ids = runs["run_id"].unique()
-        tables[key] = made(runs) if callable(made) else tracking.table(asked.database, ids, made, asked.files(name))
-        if isinstance(made, str) and tables[key].empty:
-            raise ConfigError(f"no run has left its {made} yet")
-    console.print(Text.assemble((name, "bold"), f": {note}"))
-    console.print(report.provenance(runs), style="dim")
-    claims = claims_table(module.CLAIMS, runs, paper(name), **tables)
-    table = Table(*(column for column in claims.columns if column != "measured_on"))
-    for row in claims.drop(columns="measured_on").itertuples(index=False):
+    console.print(Text.assemble((name, "bold"), f": {drawn.note}"))
+    console.print(report.provenance(drawn.runs), style="dim")
+    claims = drawn.claims.drop(columns="measured_on")
+    table = Table(*claims.columns)
+    for row in claims.itertuples(index=False):
         table.add_row(*row, style=None if row.verdict in (AGREES, DIFFERS) else "dim")
     console.print(table)
     folder = asked.outputs / "figures" / selection.folder_of(asked.wanted)
     before = report.drawn(name, folder)
-    if before and before != report.provenance(runs):
+    if before and before != report.provenance(drawn.runs):
         console.print(f"  replaces what was drawn of: {before}", style="dim")
-    for path in report.write(name, module.figures(runs, **tables), runs, folder, claims=claims, **tables):
+    for path in report.write(name, drawn.figures(), drawn.runs, folder, claims=drawn.claims, **drawn.tables):
         console.print(f"  {os.path.relpath(path)}")
     return True
+
+
+def gather(studies: list[Study], name: str, asked: Asked, console: Console) -> bool:
+    """Adds an experiment to those of which pages are made; False if it has no runs."""
+    found = study(name, asked.wanted, asked.database, asked.files(name))
+    if found is not None:
+        studies.append(found)
+        console.print(Text.assemble((name, "bold"), f": {found.note}"))
+    return found is not None
+
+
+def write_pages(studies: Sequence[Study], left_out: Sequence[str], asked: Asked) -> list[Path]:
+    """Writes a page for each study that was named, or one of all."""
+    from experiments.page import page  # Jinja2, which the files do without
+
+    folder = asked.outputs / "report" / selection.folder_of(asked.wanted)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {f"{one.name}.html": ([one], []) for one in studies} if asked.names else {"index.html": (studies, left_out)}
+    for file, (shown, others) in paths.items():
+        write_atomically(folder / file, page(shown, others, links(asked, shown)).encode())
+    return [folder / file for file in paths]
+
+
+def links(asked: Asked, studies: Sequence[Study]) -> dict[str, str]:
+    """Where each run is to be seen, by id, if a server has them all."""
+    if not asked.database or asked.folders or not ui.server():
+        return {}
+    found = {}
+    for one in studies:
+        there = f"{tracking.place(asked.database).rstrip('/')}/#/experiments/{tracking.experiment_id(asked.database, one.name)}"
+        found |= {run: f"{there}/runs/{run}?{ui.PAGE}" for run in one.runs["run_id"].unique()}
+    return found
 
 
 def draw_curves(name: str, asked: Asked, console: Console) -> bool:
@@ -158,6 +167,7 @@ def read(words: list[str]) -> Asked:
     parser.add_argument(
         "--export", metavar="FOLDER", nargs="?", const=EXPORTED, help=f"where runs are exported to ({EXPORTED})"
     )
+    parser.add_argument("--html", action="store_true", help="pages instead of files")
     parser.add_argument("--compare", metavar="COLUMN", help="with curves: the two values of a column, side by side")
     given = parser.parse_intermixed_args(words)
     for folder in given.runs:
@@ -167,16 +177,18 @@ def read(words: list[str]) -> Asked:
         raise ConfigError(
             f"--export {given.export}: a folder comes next, or nothing; name the experiments and choices before it"
         )
-    chosen = [word for word in given.words if "=" not in word]
-    any_of = chosen[:1] == ["curves"]
+    named = [word for word in given.words if "=" not in word]
+    any_of = named[:1] == ["curves"]
     known = names()
     if any_of:
-        chosen, known = chosen[1:], ["adhoc", *(path.stem for path in explain.yamls("experiment"))]
-        if not chosen or given.export:
+        named, known = named[1:], ["adhoc", *(path.stem for path in explain.yamls("experiment"))]
+        if not named or given.export:
             raise ConfigError(f"curves: name the experiments that are drawn{near('', known)}")
     elif given.compare:
         raise ConfigError(f"--compare {given.compare}: it goes with curves EXPERIMENT")
-    for name in chosen:
+    if given.html and (any_of or given.export is not None):
+        raise ConfigError("--html: a page is made of reports; leave out curves and --export")
+    for name in named:
         if name not in known:
             raise ConfigError(f"{name}: there is no such {'experiment' if any_of else 'report'}{near(name, known)}")
     wanted: dict[str, str] = {}
@@ -190,7 +202,7 @@ def read(words: list[str]) -> Asked:
     database = None if given.runs and given.outputs is None else outputs
     export = given.export and Path(given.export)
     folders = [Path(folder) for folder in given.runs]
-    return Asked(chosen, wanted, outputs, database, folders, export, any_of, given.compare)
+    return Asked(named, wanted, outputs, database, folders, export, any_of, given.compare, given.html)
 
 
 def main() -> None:
@@ -201,7 +213,8 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else 140, markup=False, highlight=False)
     try:
         asked = read(sys.argv[1:])
-        one = draw_curves if asked.curves else draw if asked.export is None else export
+        studies: list[Study] = []  # of which pages are made
+        one = draw_curves if asked.curves else export if asked.export else partial(gather, studies) if asked.html else draw
         drawn, mistakes = False, []
         for name in asked.names or names():
             try:
@@ -215,6 +228,8 @@ def main() -> None:
             raise ConfigError(mistakes[0] if mistakes else f"{none}; run one: python -m inn_lab experiment=…")
         for mistake in mistakes:
             console.print(mistake)
+        for path in write_pages(studies, mistakes, asked) if asked.html else ():
+            console.print(f"  {os.path.relpath(path)}")
     except OSError as error:
         sys.exit(mistake_in(f"figures cannot be drawn: {error}; make room, change the permissions, or give --outputs"))
     except ConfigError as error:

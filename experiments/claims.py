@@ -53,13 +53,22 @@ def judge(measured: str, holds: bool | None) -> Finding:
 def paper(name: str) -> dict[str, object]:
     """The `LENGTHS` of the source's own runs, from the experiment's YAML."""
     from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
 
     from inn_lab import explain, schema
 
     schema.register()
     lab, *own = explain.folders()
-    with initialize_config_dir(str(lab), version_base="1.3"):
-        cfg = compose("config", [f"experiment={name}", f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in own)}]"])
+    words = [f"experiment={name}", f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in own)}]"]
+    sweeps, GlobalHydra.instance().hydra = (
+        GlobalHydra.instance().hydra,
+        None,
+    )  # Hydra allows one; a sweep's end is inside another
+    try:
+        with initialize_config_dir(str(lab), version_base="1.3"):
+            cfg = compose("config", words)
+    finally:
+        GlobalHydra.instance().hydra = sweeps
     return {key: OmegaConf.select(cfg, key) for key in LENGTHS}
 
 

@@ -7,7 +7,6 @@ varied.
 import math
 from collections.abc import Iterator, Sequence
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -87,16 +86,15 @@ def figure(runs: pd.DataFrame, axes: Sequence[str]) -> Figure:
     for panel in grid[-1]:
         panel.set_xlabel("epoch")
     lines = {label: line for panel in grid.flat for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-    whole.legend(lines.values(), lines.keys(), loc="outside right upper", fontsize=8, title="setting (seeds)")
+    whole.legend(lines.values(), lines.keys(), loc="outside right upper", title="setting (seeds)")
     return whole
 
 
 def draw(panel: Axes, runs: pd.DataFrame, axes: Sequence[str], metric: str) -> None:
     found = list(arms(runs, axes))
-    colours = matplotlib.colormaps["viridis"]
-    for number, (label, part) in enumerate(found):
+    for (label, part), colour in zip(found, report.shades(len(found)), strict=True):
         seeds = part["seed"].nunique()
-        curve(panel, part, metric, f"{label} ({seeds})", color=colours(0.92 * number / max(1, len(found) - 1)))
+        curve(panel, part, metric, f"{label} ({seeds})", color=colour)
 
 
 def ends(runs: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:

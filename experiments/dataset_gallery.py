@@ -7,6 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.report import ORANGE
+
 AXES = ("data", "data.transforms")
 TABLES = {"examples": "examples.csv"}
 CLAIMS = []  # there is nothing to claim
@@ -29,7 +31,7 @@ def figures(runs: pd.DataFrame, examples: pd.DataFrame) -> dict[str, Figure]:
         figure = Figure(figsize=(1.3 * len(kinds), 1.6), layout="constrained")
         for axes, (_, image) in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds.iterrows(), strict=True):
             picture(axes, image["pixels"])
-            axes.set_title(image["kind"].replace("_", "\n"), fontsize=7)
+            axes.set_title(image["kind"].replace("_", "\n"), fontsize=8)
         made["dataset_gallery_kinds"] = figure
     return made
 
@@ -44,7 +46,7 @@ def strips(rows: list[tuple[str, pd.DataFrame]], framed: bool = False) -> Figure
             picture(axes, image["pixels"])
             if framed and image["step"] == image["answer"]:
                 for spine in axes.spines.values():
-                    spine.set(visible=True, color="tab:orange", linewidth=2.5)
+                    spine.set(visible=True, color=ORANGE, linewidth=2.5)
         strip[0].set_ylabel(label, fontsize=8)
     return figure
 

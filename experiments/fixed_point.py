@@ -13,7 +13,7 @@ from experiments.verdicts import Finding, all_of, difference, in_steps, mean
 
 AXES = ("model",)
 TABLES = {"probe": "iterations.csv"}
-MODELS = {"layered_inn": ("MLP", "seagreen"), "inn": ("INN", report.INN)}
+MODELS = {"layered_inn": ("MLP", report.GREEN), "inn": ("INN", report.INN)}
 TRAINED, LAYERS = 5, 4  # iterations; H's network has four layers of weights
 HOLDS = 0.05  # how far an accuracy may be from that of five iterations
 

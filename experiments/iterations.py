@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -23,16 +22,12 @@ def figures(runs: pd.DataFrame, probe: pd.DataFrame) -> dict[str, Figure]:
     """Validation accuracy by epoch, a curve for each number of iterations in training; and how each network goes on."""
     counts = sorted(trained(runs)["data.iterations"].unique())
     by_epoch, (axes,) = report.grid(1)
-    curves = {f"{k:g} iterations": (trained(runs, **{"data.iterations": k}), {"color": shade(k, counts)}) for k in counts}
+    tint = dict(zip(counts, report.shades(len(counts)), strict=True))
+    curves = {f"{k:g} iterations": (trained(runs, **{"data.iterations": k}), {"color": tint[k]}) for k in counts}
     report.panel(axes, "by the number of iterations in training", curves, chance=0.1, legend="trained with")
     each = of(runs, probe, "data.iterations")
-    lines = {f"trained with {k:g}": (each[each["data.iterations"] == k], shade(k, counts)) for k in counts}
+    lines = {f"trained with {k:g}": (each[each["data.iterations"] == k], tint[k]) for k in counts}
     return {"iterations": by_epoch, "iterations_probe": by_iteration(lines)}
-
-
-def shade(k: float, counts: list[float]) -> tuple[float, ...]:
-    """The colour of a number of iterations: from dark, the fewest."""
-    return matplotlib.colormaps["plasma"](0.9 * counts.index(k) / max(1, len(counts) - 1))
 
 
 def of(runs: pd.DataFrame, probe: pd.DataFrame, *columns: str) -> pd.DataFrame:
@@ -43,7 +38,7 @@ def of(runs: pd.DataFrame, probe: pd.DataFrame, *columns: str) -> pd.DataFrame:
 def by_iteration(lines: dict[str, tuple[pd.DataFrame, object]]) -> Figure:
     """Test accuracy, and the state's relative step ‖h_k − h_{k−1}‖ / ‖h_k‖, by iteration: means over seeds. {label: (table,
     colour)}"""
-    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
     accuracy, step = figure.subplots(1, 2)
     for label, (table, color) in lines.items():
         if table.empty:  # all of them diverged
@@ -51,11 +46,12 @@ def by_iteration(lines: dict[str, tuple[pd.DataFrame, object]]) -> Figure:
         means = table.groupby("iteration").mean(numeric_only=True)
         accuracy.plot(means.index, means["acc_end"], "-o", markersize=3, color=color, label=label)
         moved = (means["distance"] / means["norm"])[lambda share: share > 0]  # what stands still is not on a log scale
-        step.plot(moved.index, moved, "-o", markersize=3, color=color)
+        step.plot(moved.index, moved, "-o", markersize=3, color=color, label=label)
     accuracy.axhline(0.1, color="gray", linewidth=0.8, linestyle=":", label="chance")
     accuracy.set(xlabel="iterations", ylabel="test ACC_end", ylim=(0, 1), xticks=[1, 5, 10, 15, 20])
-    accuracy.legend(fontsize=7)
     step.set(xlabel="iterations", ylabel="step of the state / its norm", yscale="log", xticks=[1, 5, 10, 15, 20])
+    for axes in (accuracy, step):
+        report.beside(axes, "network")
     return figure
 
 

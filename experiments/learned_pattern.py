@@ -36,17 +36,17 @@ SIZES = (10_000, 50_000, 100_000, 1_000_000)  # weights at the end, about
 RANDOM, LAYERED = "random", "layered"
 METHODS = {  # how they are drawn: what grows weights again, what only drops them, what chooses before training, the tickets
     RANDOM: {"color": "black", "marker": "o"},
-    "set": {"color": "tab:blue", "marker": "s"},
-    "rigl": {"color": "tab:cyan", "marker": "D"},
-    "gradual": {"color": "tab:orange", "marker": "v"},
-    "snip": {"color": "tab:green", "marker": "^"},
-    "snip, other values": {"color": "tab:green", "marker": "2", "linestyle": "--"},
-    "synflow": {"color": "tab:olive", "marker": "<"},
-    "synflow, other values": {"color": "tab:olive", "marker": "3", "linestyle": "--"},
-    "ticket": {"color": "tab:red", "marker": "*"},
-    "reinit": {"color": "tab:red", "marker": "x", "linestyle": "--"},
-    "ticket of random entries": {"color": "tab:red", "marker": "+", "linestyle": ":"},
-    LAYERED: {"color": "tab:gray", "marker": "P", "linestyle": "--"},
+    "set": {"color": report.BLUE, "marker": "s"},
+    "rigl": {"color": report.SKY, "marker": "D"},
+    "gradual": {"color": report.ORANGE, "marker": "v"},
+    "snip": {"color": report.GREEN, "marker": "^"},
+    "snip, other values": {"color": report.GREEN, "marker": "2", "linestyle": "--"},
+    "synflow": {"color": report.PURPLE, "marker": "<"},
+    "synflow, other values": {"color": report.PURPLE, "marker": "3", "linestyle": "--"},
+    "ticket": {"color": report.RED, "marker": "*"},
+    "reinit": {"color": report.RED, "marker": "x", "linestyle": "--"},
+    "ticket of random entries": {"color": report.RED, "marker": "+", "linestyle": ":"},
+    LAYERED: {"color": "gray", "marker": "P", "linestyle": "--"},
 }
 RESTARTS = {"rewound": "ticket", "reinit": "reinit", "random": "ticket of random entries"}
 OTHER_VALUES = {"snip": "snip, other values", "synflow": "synflow, other values", "ticket": "reinit"}  # the same patterns
@@ -113,7 +113,7 @@ TABLES = {"methods": methods}
 def figures(runs: pd.DataFrame, methods: pd.DataFrame) -> dict[str, Figure]:
     """Where the methods end, by size, and how far ahead of random patterns; where they spend their weights; and by time."""
     here = placed(runs)
-    figure = Figure(figsize=(13, 4.8), layout="constrained")
+    figure = Figure(figsize=(11, 4), layout="constrained")
     ends, ahead = figure.subplots(1, 2)
     sizes = sorted(here["size"].dropna().unique())
     for place, (method, style) in enumerate(METHODS.items()):
@@ -143,7 +143,7 @@ def legend(figure: Figure) -> None:
     pairs = (zip(*axes.get_legend_handles_labels(), strict=True) for axes in figure.axes)
     lines = {label: line for panel in pairs for line, label in panel}
     shown = [method for method in METHODS if method in lines]
-    figure.legend([lines[method] for method in shown], shown, loc="outside right upper", fontsize=8, title="pattern")
+    figure.legend([lines[method] for method in shown], shown, loc="outside right upper", title="pattern")
 
 
 def lead(axes: Axes, runs: pd.DataFrame, method: str, shift: float) -> None:
@@ -176,7 +176,7 @@ def by_time(runs: pd.DataFrame, sizes: list[int]) -> Figure:
 
 def spent(runs: pd.DataFrame, sizes: list[int]) -> Figure:
     """A panel for each number that says where the weights stand at the end, by size."""
-    figure = Figure(figsize=(13, 8), layout="constrained")
+    figure = Figure(figsize=(11, 7), layout="constrained")
     panels = figure.subplots(2, 2)
     for axes, (column, title) in zip(panels.flat, SPENT.items(), strict=True):
         for method, style in METHODS.items():

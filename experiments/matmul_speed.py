@@ -25,14 +25,14 @@ def figures(runs: pd.DataFrame) -> dict[str, Figure]:
     shares = sorted(runs["R"].unique(), reverse=True)
     made = {}
     for what, title in FIGURES.items():
-        figure = Figure(figsize=(6 * len(shares), 4.5), layout="constrained")
+        figure = Figure(figsize=(5.6 * len(shares), 4), layout="constrained")
         panels = figure.subplots(1, len(shares), squeeze=False, sharey=True)[0]
         for axes, R in zip(panels, shares, strict=True):
             for way, at in times(runs, what, R).items():
                 axes.loglog(at.index.astype(float) ** 2, at, label=way, **WAYS[way])
             axes.set(title=f"{100 * R:g} % of the weights", xlabel="entries of W (m × n)", ylabel=f"milliseconds: {title}")
             axes.grid(alpha=0.3)
-        panels[0].legend(title="the matrix is held", fontsize=8, title_fontsize=8)
+        panels[0].legend(title="the matrix is held")
         made[f"matmul_speed_{what}"] = figure
     return made
 

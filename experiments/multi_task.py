@@ -17,8 +17,8 @@ from experiments.verdicts import Finding, difference
 AXES = ("data", "objective.flag", "data.flag")  # an objective with a flag asks the data for it
 TASKS = {"uniform_anomaly": "Uniform", "random_anomaly": "Random"}
 STYLES = {
-    "True": ("flag and index", {"color": "tab:blue"}),
-    "False": ("index alone", {"color": "tab:orange", "linestyle": "--"}),
+    "True": ("flag and index", {"color": report.BLUE}),
+    "False": ("index alone", {"color": report.ORANGE, "linestyle": "--"}),
 }
 
 

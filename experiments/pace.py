@@ -9,7 +9,6 @@ where H 3.4.3 has a million.
 from collections.abc import Callable, Mapping
 from functools import partial
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -72,26 +71,27 @@ def levels(axes: Axes, title: str, runs: pd.DataFrame, values: Reached) -> None:
         report.points(axes, drawn, ends, name, marker="o", color=style["color"])
         report.points(axes, fixed, ends, marker="*", color=style["color"])
     axes.axhline(1 / runs["seq_len"].iloc[0], color="gray", linewidth=0.8, linestyle=":", label="chance")
-    axes.set(title=title, xscale="log", xlabel=f"updates in an epoch ({PUBLISHED}, ★: 10,000 sequences that stay the same)")
+    axes.set(title=title, xscale="log", xlabel="updates in an epoch (★: sequences stay the same)")
     axes.set(ylabel="validation ACC_end", ylim=(0, 1))
     steps = sorted(runs["steps"].unique())
     axes.set_xticks(steps, [f"{step}" for step in steps])
     axes.set_xticks([], minor=True)
-    axes.legend(fontsize=7, title="weights", title_fontsize=7)
+    report.beside(axes, "weights")
 
 
 def curves(name: str, runs: pd.DataFrame, rates: list[float]) -> Figure:
     """One network: a row for each learning rate, by epoch and by update; a curve for each number of updates in an epoch."""
     figure, panels = report.grid(2 * len(rates))
     steps = sorted(runs["steps"].unique())
-    tint = dict(zip(steps, matplotlib.colormaps["plasma"](np.linspace(0, 0.9, len(steps))), strict=True))
+    tint = dict(zip(steps, report.shades(len(steps)), strict=True))
     for lr, left, right in zip(rates, panels[::2], panels[1::2], strict=True):
         here = trained(runs, lr=lr)
         by_update = here.assign(epoch=(here["epoch"] + 1) * here["steps"] - 1)
         for axes, part, x in ((left, here, "epoch"), (right, by_update, "update")):
             drawn = {f"{step}": (each, {"color": tint[step]}) for step, each in part.groupby("steps")}
+            axes.set(xscale="log")
             report.panel(axes, f"{name}, lr {lr:g}", drawn, 1 / runs["seq_len"].iloc[0], legend="updates in an epoch")
-            axes.set(xlabel=x, xscale="log")
+            axes.set(xlabel=x)
     return figure
 
 

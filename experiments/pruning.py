@@ -16,13 +16,14 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from experiments import report
 from experiments.claims import Claim, judge
 from experiments.report import trained
 from experiments.verdicts import Finding, all_of, difference, in_steps, mean
 
 AXES = ("model", "model.nonlinearity", "pruning.target", "pruning.amount")
 SAFE, REGAINED = 0.05, 0.01
-CELLS = {"rnn_tanh": "darkorange", "rnn_relu": "seagreen", "lstm": "crimson", "gru": "slateblue"}
+CELLS = {"rnn_tanh": report.ORANGE, "rnn_relu": report.GREEN, "lstm": report.LSTM, "gru": report.BLUE}
 D_SAFE = {  # target: D's safe shares (7.2)
     "both": {"rnn_tanh": 0.8, "rnn_relu": 0.7, "lstm": 0.6, "gru": 0.8},
     "i2h": {"rnn_tanh": 0.7, "rnn_relu": 0.7, "lstm": 0.7, "gru": 0.8},
@@ -80,7 +81,7 @@ def safe(cuts: pd.DataFrame, cell: str, target: str) -> pd.Series:
 
 def figures(runs: pd.DataFrame, cuts: pd.DataFrame) -> dict[str, Figure]:
     """The accuracy right after each cut (D's Figs. 6.5 … 6.27), and by epoch after it (Figs. 6.6 … 6.28)."""
-    figure = Figure(figsize=(15, 4.6), layout="constrained")
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
     for axes, (target, what) in zip(figure.subplots(1, 3, sharey=True), READS.items(), strict=True):
         for cell, colour in CELLS.items():
             here = cuts[(cuts["cell"] == cell) & (cuts["target"] == target)]
@@ -88,7 +89,7 @@ def figures(runs: pd.DataFrame, cuts: pd.DataFrame) -> dict[str, Figure]:
                 after_the_cut(axes, here, cell, safe(cuts, cell, target).mean(), colour)
         axes.axhline(0.5, color="gray", linewidth=0.8, linestyle=":", label="chance")
         axes.set(title=f"{target}: {what}", xlabel="share that is cut", ylim=(0.4, 1.02))
-        axes.legend(fontsize=8, title="safe share, mean over seeds", title_fontsize=8, loc="lower left")
+        axes.legend(title="safe share, mean over seeds", loc="lower left")
     figure.axes[0].set_ylabel("test accuracy right after the cut")
     return {"pruning": figure, "pruning_regained": by_epoch(runs, cuts)}
 
@@ -100,12 +101,12 @@ def after_the_cut(axes: Axes, cuts: pd.DataFrame, cell: str, share: float, colou
     mean = pd.concat([pd.Series({0.0: whole.mean()}), at.mean()])
     std = pd.concat([pd.Series({0.0: whole.std()}), at.std()]).fillna(0)
     axes.plot(mean.index, mean, "o-", color=colour, markersize=4, label=cell if math.isnan(share) else f"{cell}: {share:.0%}")
-    axes.fill_between(mean.index, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
+    axes.fill_between(mean.index, mean - std, (mean + std).clip(upper=1), color=colour, alpha=0.15, linewidth=0)
 
 
 def by_epoch(runs: pd.DataFrame, cuts: pd.DataFrame) -> Figure:
     """A row for each target, a column for each cell: validation accuracy right after the cut (0) and after each epoch."""
-    figure = Figure(figsize=(15, 10), layout="constrained")
+    figure = Figure(figsize=(12, 8.4), layout="constrained")
     grid = figure.subplots(len(READS), len(CELLS), sharex=True, sharey=True)
     scale = ScalarMappable(Normalize(SHOWN[0] - 0.1, 1.0), "plasma_r")
     runs = trained(runs).set_index("run_id")
@@ -131,7 +132,7 @@ def by_epoch(runs: pd.DataFrame, cuts: pd.DataFrame) -> Figure:
     for axes in grid[:, 0]:
         axes.set_ylabel("validation accuracy")
     for axes in [axes for axes in grid.flat if axes.lines][:1]:
-        axes.legend(fontsize=8, title="cut", title_fontsize=8)
+        axes.legend(title="cut")
     return figure
 
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from scipy.special import stdtrit
 
 from experiments import graph_analysis as analysis
+from experiments import report
 from experiments.claims import Claim, judge
 from experiments.report import each, tested, trained
 from experiments.verdicts import AGREES, DIFFERS, Estimate, Finding, all_of, coefficient
@@ -21,7 +22,7 @@ from inn_lab.graphs import KINDS, PROPERTIES
 
 AXES = ("model.cell", "model.graph", "model.number")
 CELLS = ("tanh", "relu", "lstm", "gru")
-COLOURS = {"watts_strogatz": "tab:blue", "barabasi_albert": "tab:orange"}
+COLOURS = {"watts_strogatz": report.BLUE, "barabasi_albert": report.ORANGE}
 LABELS = {"watts_strogatz": "Watts–Strogatz", "barabasi_albert": "Barabási–Albert"}
 SHOWN = (  # in Tables 6.1–6.4
     *("layers", "nodes", "edges", "source_nodes", "diameter", "density", "average_shortest_path_length"),
@@ -120,7 +121,7 @@ def strips(axes: Axes, table: pd.DataFrame, name: str) -> None:
 
 def joint(table: pd.DataFrame, correlations: pd.DataFrame, cell: str) -> Figure:
     """Test accuracy by each property of `SHOWN`: a point for each network, the straight line, and both distributions."""
-    figure = Figure(figsize=(16, 12), layout="constrained")
+    figure = Figure(figsize=(12, 10), layout="constrained")
     figure.suptitle(cell)
     found = correlations.set_index("property")
     for axes, name in zip(figure.subplots(3, 4).flat, SHOWN, strict=True):
@@ -130,12 +131,16 @@ def joint(table: pd.DataFrame, correlations: pd.DataFrame, cell: str) -> Figure:
         if not np.isnan(r):
             ends = np.array([table[name].min(), table[name].max()])
             axes.plot(ends, np.polyval(np.polyfit(table[name], table["test_acc"], 1), ends), color="black")
-        axes.set(xlabel=f"{name}\nr = {r:+.2f}, p = {p:.2g} (Darji {darji:+.2f})", ylabel="test ACC_end")
+        axes.set(
+            xlabel=f"{name.replace('_', ' ')}\nr = {r:+.2f}, p = {p:.2g} (Darji {darji:+.2f})",
+            ylabel="test ACC_end",
+            ylim=(None, 1.02),
+        )
         for place, column, way in (([0, 1.01, 1, 0.12], name, "vertical"), ([1.01, 0, 0.08, 1], "test_acc", "horizontal")):
             beside = axes.inset_axes(place)
             beside.hist(table[column], bins=15, orientation=way, color="lightgray")
             beside.axis("off")
-    figure.axes[0].legend(fontsize=7)
+    figure.axes[0].legend()
     return figure
 
 

@@ -19,13 +19,13 @@ KINDS = {  # title: what its runs have
     "GRU": {"model": "gru"},
 }
 ENOUGH = 10  # epochs, for what a claim says of a whole training
-PARTS = {"train": ("training", "tab:blue"), "val": ("validation", "tab:orange")}
+PARTS = {"train": ("training", report.BLUE), "val": ("validation", report.ORANGE)}
 
 
 def figures(runs: pd.DataFrame) -> dict[str, Figure]:
     """Accuracy and, below, loss by epoch: a column for each kind."""
     shown = {title: part for title, values in KINDS.items() if len(part := trained(runs, **values))}
-    figure = Figure(figsize=(4.2 * len(shown), 7), layout="constrained")
+    figure = Figure(figsize=(3.2 * len(shown), 6), layout="constrained")
     accuracies, losses = figure.subplots(2, len(shown), sharex=True, sharey="row", squeeze=False)
     for (title, part), accuracy, loss in zip(shown.items(), accuracies, losses, strict=True):
         for name, (label, colour) in PARTS.items():
@@ -33,7 +33,7 @@ def figures(runs: pd.DataFrame) -> dict[str, Figure]:
             report.curve(loss, part, f"{name}/loss", label, color=colour)
         accuracy.set(title=f"{title}, {report.weights(part)} weights: test {tested(part).mean():.3f}")
         loss.set(xlabel="epoch")
-        accuracy.legend(fontsize=8, loc="lower right")
+        accuracy.legend(loc="lower right")
     accuracies[0].set(ylabel="accuracy", ylim=(0.45, 1.01))
     losses[0].set(ylabel="loss", yscale="log")  # a ReLU network's can be thousands for an epoch
     return {"reber_base": figure}

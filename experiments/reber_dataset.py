@@ -14,12 +14,13 @@ from matplotlib.figure import Figure
 from scipy.optimize import brentq
 
 from experiments.claims import Claim, judge
+from experiments.report import BLUE, ORANGE, PURPLE
 from experiments.verdicts import Finding
 from inn_lab.data.grammar import EXCHANGED, GRAMMAR, REPLACED, is_valid
 
 AXES = ()
 TABLES = {"strings": "strings.csv"}
-KINDS = {"valid": "tab:blue", "exchanged": "tab:orange", "replaced": "tab:red"}
+KINDS = {"valid": BLUE, "exchanged": ORANGE, "replaced": PURPLE}
 SHORTEST, OFTEN, LONGEST = 11, 22, 53  # letters, in D
 COUNTED = {SHORTEST: 216, OFTEN: 2112}  # how many strings of D's have them
 TRAIN, TEST, VALID = 18_750, 6_250, 12_500  # strings; how many of them are valid
@@ -31,17 +32,17 @@ def figures(runs: pd.DataFrame, strings: pd.DataFrame) -> dict[str, Figure]:
     of the least seed."""
     first = runs.sort_values("seed")["run_id"].iloc[0]
     shown = darji(strings[strings["run_id"] == first])
-    figure = Figure(figsize=(12, 8.4), layout="constrained")
+    figure = Figure(figsize=(10, 7), layout="constrained")
     counts, together, training, test = figure.subplots(2, 2).flat
     stacked(counts, shown.assign(part=shown["part"].astype(pd.CategoricalDtype(["train", "test"]))), "part")
     counts.set(title="Strings", xlabel="", ylabel="strings")
-    counts.legend(title="kind", fontsize=8, title_fontsize=8)
+    counts.legend(title="kind")
     parts = {"Both parts": (together, shown), "Training": (training, of(shown, "train")), "Test": (test, of(shown, "test"))}
     for title, (axes, part) in parts.items():
         stacked(axes, part.assign(letters=part["string"].str.len()), "letters")
         axes.plot(expected().sum(axis=1) * len(part) / len(shown), color="black", linewidth=1, label="expected of D's")
         axes.set(title=title, xlabel="letters", ylabel="strings", xlim=(SHORTEST - 2, LONGEST + 2))
-    together.legend(fontsize=8)
+    together.legend()
     return {"reber_dataset": figure}
 
 

@@ -67,7 +67,7 @@ def figures(runs: pd.DataFrame, confusion: pd.DataFrame) -> dict[str, Figure]:
     """
     runs = runs[runs["seq_len"] == runs["seq_len"].max()]
     data_sets = sorted(runs["data"].unique(), reverse=True)
-    figure = Figure(figsize=(16, 4.8 * len(data_sets)), layout="constrained")
+    figure = Figure(figsize=(12, 4 * len(data_sets)), layout="constrained")
     for row, data in zip(figure.subplots(len(data_sets), 3, squeeze=False), data_sets, strict=True):
         for axes, (model, style) in zip(row, MODELS.items(), strict=False):
             matrix = counts(runs, confusion, model, data)
@@ -77,12 +77,13 @@ def figures(runs: pd.DataFrame, confusion: pd.DataFrame) -> dict[str, Figure]:
                 image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
                 axes.set(xticks=range(0, len(matrix), 2), yticks=range(0, len(matrix), 2))
                 row[2].set_xticks(range(0, len(matrix), 2))
-                figure.colorbar(image, ax=axes, shrink=0.8, label="share of the row")
+                bar = figure.colorbar(image, ax=axes, shrink=0.8, label="share of the row")
+                bar.solids.set_edgecolor("face")  # or a PDF shows stripes
                 accuracy(row[2], matrix, slopes(runs, confusion, model, data), model.upper(), style)
         row[2].set(title=data.replace("_", " "), xlabel="index of the anomaly", ylabel="test accuracy", ylim=(0, 1))
         if row[2].lines:
             row[2].axhline(1 / runs["seq_len"].iloc[0], color="gray", linewidth=0.8, linestyle=":", label="chance")
-            row[2].legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13))  # below: points are everywhere inside
+            row[2].legend(loc="upper center", bbox_to_anchor=(0.5, -0.13))  # below: points are everywhere inside
     return {"recency": figure}
 
 

@@ -4,7 +4,6 @@ K gives neither learning rate nor epochs, and does not say whether the sequences
 so there is less overfitting: K's models overfit more with more recurrence, these may not.
 """
 
-import colorsys
 import math
 from collections.abc import Callable
 
@@ -35,15 +34,14 @@ TABLES = {"settings": settings}
 
 
 def figures(runs: pd.DataFrame, settings: pd.DataFrame) -> dict[str, Figure]:
-    """Validation and training loss and the gap between them by epoch, from red (no recurrence) to cyan (full) as K draws them;
+    """Validation and training loss and the gap between them by epoch, from dark (no recurrence) to light (full);
     and what the runs reach on the test set."""
     runs = trained(runs)
     runs = runs.assign(gap=runs["val/loss"] - runs["train/loss"])
-    figure = Figure(figsize=(12, 8.4), layout="constrained")
+    figure = Figure(figsize=(11, 7.4), layout="constrained")
     (validation, training), (gap, test) = figure.subplots(2, 2)
     there = settings.dropna(subset="R_above")
-    for rank, row in enumerate(there.itertuples()):
-        tint = colorsys.hsv_to_rgb(0.5 * rank / max(1, len(there) - 1), 1, 0.85)
+    for row, tint in zip(there.itertuples(), report.shades(len(there)), strict=True):
         here = trained(runs, **{"model.R_above": row.R_above})
         for axes, metric in ((validation, "val/loss"), (training, "train/loss"), (gap, "gap")):
             report.curve(axes, here, metric, f"{row.R_above:g}, {row.R_below:.3f}", color=tint)
@@ -51,7 +49,7 @@ def figures(runs: pd.DataFrame, settings: pd.DataFrame) -> dict[str, Figure]:
     validation.set(xlabel="epoch", ylabel="validation loss")
     training.set(xlabel="epoch", ylabel="training loss")
     gap.set(xlabel="epoch", ylabel="validation loss − training loss")
-    validation.legend(fontsize=7, title="R_above, R_below", title_fontsize=7, loc="lower left", ncols=2)
+    report.beside(validation, "R_above, R_below")
     report.side_by_side(test, each(runs, "model.R_above"), tested(runs), color="black", marker="o")
     test.set(xlabel="R_above", ylabel="test ACC_end")
     return {"recurrence": figure}

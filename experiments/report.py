@@ -6,7 +6,9 @@ function of the runs. They are passed to `figures` and to every claim's `measure
 the figures.
 """
 
+import json
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,8 +17,14 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
+from cycler import cycler
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.container import Container
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
+from scipy.optimize import isotonic_regression
 
 from experiments import verdicts
 from inn_lab import tracking
@@ -24,28 +32,52 @@ from inn_lab.errors import ConfigError
 from inn_lab.identity import LATER, short
 
 DPI = 150  # of a PNG
+SMALL = 8  # points
+REACHED = 0.93  # of a panel's width: a line that ends there has come to its end
 FEW_EXAMPLES = 200  # if a run does not say on how many it was tested
 NONE_SHOWN = "none of the runs that its figures show has finished yet"
 ACC_END = "ACC_end: the share of inputs (sequences, images, strings) whose last output is right"
 FIXED = {"model.R": "R", "model.n_weights": "n_weights"}  # named under a figure if all its runs have the same value
 ACC, TEST = "val/acc_end", "test/acc_end"
+
+# All eyes can tell the colours apart: those of kinds are Okabe and Ito's (2008); what has an order goes from dark to light, and
+# stays dark enough for white paper (2.3 : 1 or more).
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
 INN, LSTM = "royalblue", "crimson"  # the same in every figure of the lab; densities go from dark (sparse) to light (dense)
+LINES = ("-", "--", "-.", ":")  # of kinds that have no markers
+STYLE = {  # of all figures: 8 points is the least that is read, and a journal wants its fonts in the file
+    "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black"]),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 11,
+    "legend.fontsize": SMALL,
+    "legend.frameon": False,
+    "legend.title_fontsize": SMALL,
+    "pdf.fonttype": 42,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+}
 
 WAYS = {  # ways to store a matrix, with the style of their lines in every figure
     "stepwise": {"color": "black", "marker": "v"},
-    "masked": {"color": "tab:blue", "marker": "s"},
-    "dense": {"color": "tab:blue", "marker": "D"},
-    "csr": {"color": "tab:orange", "marker": "o"},
-    "auto": {"color": "tab:green", "marker": "x", "linestyle": "--"},
-    "torch_csr": {"color": "tab:purple", "marker": "^"},
-    "torch_csc": {"color": "tab:brown", "marker": "v"},
-    "low_rank": {"color": "tab:pink", "marker": "P"},
+    "masked": {"color": BLUE, "marker": "s"},
+    "dense": {"color": BLUE, "marker": "D"},
+    "csr": {"color": ORANGE, "marker": "o"},
+    "auto": {"color": GREEN, "marker": "x", "linestyle": "--"},
+    "torch_csr": {"color": SKY, "marker": "^"},
+    "torch_csc": {"color": RED, "marker": "v"},
+    "low_rank": {"color": PURPLE, "marker": "P"},
 }
 
 
 def colour(R: float) -> tuple[float, ...]:
     """The colour of a density in every figure: by its logarithm, from 0.005 to 1."""
-    return matplotlib.colormaps["viridis"](matplotlib.colors.LogNorm(0.005, 1.15)(R))
+    return matplotlib.colormaps["viridis"](0.7 * matplotlib.colors.LogNorm(0.005, 1)(R))
+
+
+def shades(count: int) -> list[tuple[float, ...]]:
+    """Colours of so many things that have an order, but are no densities."""
+    return list(matplotlib.colormaps["plasma"](np.linspace(0, 0.7, count)))
 
 
 def trained(runs: pd.DataFrame, **values: object) -> pd.DataFrame:
@@ -62,7 +94,7 @@ def grid(panels: int) -> tuple[Figure, list[Axes]]:
         raise ConfigError(NONE_SHOWN)
     columns = min(2, panels)
     rows = math.ceil(panels / columns)
-    figure = Figure(figsize=(6 * columns, 4.2 * rows), layout="constrained")
+    figure = Figure(figsize=(5.2 * columns, 3.6 * rows), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
     for unused in axes[panels:]:
         unused.remove()
@@ -82,8 +114,41 @@ def panel(
     if chance:
         axes.axhline(chance, color="gray", linewidth=0.8, linestyle=":", label="chance")
     axes.set(title=title, xlabel="epoch", ylabel="validation ACC_end", ylim=(0, 1))
-    if curves:
-        axes.legend(fontsize=7, title=legend, title_fontsize=7, ncols=2 if len(curves) > 4 else 1)
+    beside(axes, legend)
+
+
+def beside(axes: Axes, title: str) -> None:
+    """Names what is drawn to the right of a panel, where the names cover nothing: each about as high as its line ends.
+
+    It comes last: it reads where the lines are. A line from the end leads to the name.
+    """
+    lines = {
+        label: handle.lines[0] if isinstance(handle, Container) else handle  # of error bars
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    ends = {label: end for label, line in lines.items() if math.isfinite((end := _end(line))[1])}
+    if not ends:
+        return
+    gap = 1.5 * SMALL / 72 / (axes.get_position().height * axes.figure.get_figheight())  # a row of text, of the panel's height
+    at = (axes.transData + axes.transAxes.inverted()).transform(list(ends.values()))
+    order, steps = np.argsort(at[:, 1], kind="stable"), gap * np.arange(len(at))
+    heights = (
+        isotonic_regression(at[order, 1] - steps).x.clip(0, max(0, 1 - gap * len(at))) + steps
+    )  # the nearest that are apart
+    inside = {"transform": axes.transAxes, "clip_on": False}
+    for place, height in zip(order, heights, strict=True):
+        label, (x, y) = list(ends)[place], at[place]
+        style = {name: lines[label].properties()[name] for name in ("color", "linestyle", "linewidth", "marker", "markersize")}
+        way = [(1.0, y), (1.03, height), (1.07, height)] if x > REACHED else [(1.03, height), (1.07, height)]
+        axes.add_line(Line2D(*zip(*way, strict=True), markevery=[-1], **style, **inside))
+        axes.text(1.09, height, label, fontsize=SMALL, va="center", transform=axes.transAxes)
+    axes.text(1.09, heights[-1] + gap, title, fontsize=SMALL, va="center", color="dimgray", transform=axes.transAxes)
+
+
+def _end(line: Line2D) -> tuple[float, float]:
+    """Where a line ends, its height a mean over its last tenth."""
+    x, y = (np.asarray(values, float) for values in line.get_data())
+    return (x[-1], float(np.nanmean(y[-max(1, len(y) // 10) :]))) if np.isfinite(y).any() else (math.nan, math.nan)
 
 
 def weights(runs: pd.DataFrame) -> str:
@@ -95,6 +160,20 @@ def by_density(inn: pd.DataFrame, lstm: pd.DataFrame) -> dict[str, tuple[pd.Data
     """The curves of a panel: one for each density, and the LSTM's if there is one."""
     curves = {f"R={R:g} ({weights(part)})": (part, {"color": colour(R)}) for R, part in inn.groupby("R")}
     return curves | ({f"LSTM ({weights(lstm)})": (lstm, {"color": LSTM, "linewidth": 2})} if len(lstm) else {})
+
+
+def named(artist: Artist, *words: tuple[str, Iterable[str]]) -> None:
+    """What the page says of a curve, or of each of its points, when it is pointed at: (text, ids of the runs behind it).
+
+    The artist's id holds them as JSON (`page.inline` reads it); a file of pixels and a PDF hold none.
+    """
+    artist.set_gid(json.dumps([[text, list(runs)] for text, runs in words]))
+
+
+def of_seeds(runs: pd.DataFrame) -> str:
+    """ "seeds 0, 1, 2"."""
+    seeds = sorted(runs["seed"].unique())
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def curve(axes: Axes, runs: pd.DataFrame, metric: str, label: str, **style: object) -> None:
@@ -109,6 +188,8 @@ def curve(axes: Axes, runs: pd.DataFrame, metric: str, label: str, **style: obje
     lost, count = diverged["run_id"].nunique(), runs["run_id"].nunique()
     label += "" if not lost else ", diverged" if lost == count else f", {lost} of {count} diverged"
     (line,) = axes.plot(after, mean, label=label, **style)
+    if len(mean):
+        named(line, (f"{label} · {of_seeds(runs)} · {number(mean.iloc[-1])} at the end", runs["run_id"].unique()))
     if count > 1:
         low = lowest.clip(lower=mean - std)  # the band of a loss must stay positive on a log scale
         axes.fill_between(after, low, mean + std, color=line.get_color(), alpha=0.2, linewidth=0)
@@ -196,7 +277,9 @@ def points(axes: Axes, at: pd.Series, values: pd.Series, label: str | None = Non
     """A faint point for each run; the means at each place, with standard errors, joined by a line."""
     by_place = values.groupby(at)
     mean, error = by_place.mean(), by_place.sem().fillna(0)
-    axes.scatter(at, values.reindex(at.index), s=10, alpha=0.35, linewidths=0, color=style["color"])
+    each = values.reindex(at.index)
+    dots = axes.scatter(at, each, s=10, alpha=0.35, linewidths=0, color=style["color"])
+    named(dots, *((f"{label or ''} {value:.3g} · run {run[:8]}".strip(), [run]) for run, value in each.dropna().items()))
     axes.errorbar(mean.index, mean, yerr=error, label=label, markersize=5, linewidth=1.2, capsize=2, **style)
 
 
@@ -204,7 +287,7 @@ def side_by_side(axes: Axes, at: pd.Series, values: pd.Series, **style: object) 
     """As `points`, with the places in order at equal distances."""
     places = sorted(at.unique())
     points(axes, at.map(places.index), values, **style)
-    axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
+    axes.set_xticks(range(len(places)), [f"{place:g}" for place in places], rotation=45 * (len(places) > 6))
 
 
 def provenance(runs: pd.DataFrame) -> str:
@@ -214,7 +297,7 @@ def provenance(runs: pd.DataFrame) -> str:
     def values(column: str) -> str:
         return ", ".join(map(str, sorted(done[column].dropna().unique()))) if column in done else "?"
 
-    seeds, commits = done["seed"].nunique(), sorted(set(map(short, done["commit"].unique())))
+    seeds, commits = done["seed"].nunique(), sorted(set(map(short, done["commit"].dropna().unique())) - {"unknown"})
     timed = "machine.threads" in done  # runs that measure times or are ended by a clock depend on the machine
     series = any(str(data).endswith("anomaly") for data in done["data"].unique())
     images, learnt = set(done["data"].unique()) != {"none"}, "epoch" in done
@@ -229,7 +312,7 @@ def provenance(runs: pd.DataFrame) -> str:
         *([f"lr {values('lr')}", length, *unusual(done)] if learnt else []),
         f"{done['run_id'].nunique()} runs, {seeds} seed{'s' * (seeds != 1)}",
         f"{values('machine.processor')}, {values('machine.threads')} threads" if timed else values("device"),
-        f"commit {', '.join(commits)}",
+        *([f"commit {', '.join(commits)}"] if commits else []),
     ]
     return " · ".join(parts)
 
@@ -256,25 +339,38 @@ def drawn(name: str, folder: Path) -> str | None:
     return None
 
 
-def write(name: str, figures: Mapping[str, Figure], runs: pd.DataFrame, folder: Path, **tables: pd.DataFrame) -> list[Path]:
-    """Writes FOLDER/FIGURE.png and .pdf, NAME.csv (the runs that are drawn) and NAME_TABLE.csv for each table.
+def lay_out(figure: Figure, runs: pd.DataFrame) -> Bbox:
+    """Writes under a figure which runs it shows, and the meaning of ACC_end if that is an axis; returns its box for files."""
+    axes = [label for axes in figure.axes for label in (axes.get_xlabel(), axes.get_ylabel())]
+    words = [provenance(runs), *([ACC_END] if "ACC_end" in " ".join(axes) else [])]
+    lines = [line for text in words for line in textwrap.wrap(text, int(15 * figure.get_figwidth()))]  # letters an inch
+    figure.text(0.5, 0.0, "\n".join(lines), ha="center", va="top", fontsize=SMALL, color="dimgray")
+    figure.set_dpi(DPI)
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)  # it is laid out: once for all files
+    return figure.get_tightbbox().padded(0.1)
 
-    Under a figure it writes which runs were used, and the meaning of ACC_end if that is an axis.
-    """
+
+def write(name: str, figures: Mapping[str, Figure], runs: pd.DataFrame, folder: Path, **tables: pd.DataFrame) -> list[Path]:
+    """Writes FOLDER/FIGURE.png and .pdf, NAME.csv (the runs that are drawn), NAME_TABLE.csv for each table, and the claims as
+    NAME_claims.tex."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for file, figure in figures.items():
-        axes = [label for axes in figure.axes for label in (axes.get_xlabel(), axes.get_ylabel())]
-        lines = [provenance(runs), *([ACC_END] if "ACC_end" in " ".join(axes) else [])]
-        figure.text(0.5, 0.0, "\n".join(lines), ha="center", va="top", fontsize=6, color="dimgray")
-        figure.set_dpi(DPI)
-        figure.draw_without_rendering()
-        figure.set_layout_engine(None)  # it is laid out: once for both files
-        box = figure.get_tightbbox().padded(0.1)
+        box = lay_out(figure, runs)
         for kind in ("png", "pdf"):
             paths.append(folder / f"{file}.{kind}")
-            figure.savefig(paths[-1], dpi=DPI, bbox_inches=box)
+            with matplotlib.rc_context(STYLE):
+                figure.savefig(paths[-1], dpi=DPI, bbox_inches=box)
     for file, table in {name: runs, **{f"{name}_{key}": table for key, table in tables.items()}}.items():
         paths.append(folder / f"{file}.csv")
         table.to_csv(paths[-1], index=False)
+    if "claims" in tables:
+        paths.append(folder / f"{name}_claims.tex")
+        paths[-1].write_text(latex(tables["claims"].drop(columns="measured_on")), encoding="utf-8")
     return paths
+
+
+def latex(claims: pd.DataFrame) -> str:
+    """The table of claims for a paper (LaTeX's package booktabs)."""
+    return claims.to_latex(index=False, escape=True, column_format=r"lp{0.36\linewidth}p{0.3\linewidth}l")

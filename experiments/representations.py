@@ -76,7 +76,7 @@ def of(runs: pd.DataFrame, kind: str, **values: object) -> pd.DataFrame:
 def figures(runs: pd.DataFrame, counts: pd.DataFrame) -> dict[str, Figure]:
     """Test accuracy by density and by number of weights (K's Fig. 8); accuracies and losses by seconds at R=0.2 (Fig. 9)."""
     runs = trained(runs)
-    figure = Figure(figsize=(12, 4.8), layout="constrained")
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
     by_density, by_weights = figure.subplots(1, 2, sharey=True)
     for place, (kind, style) in enumerate(STYLES.items()):
         here = of(runs, kind)
@@ -89,7 +89,7 @@ def figures(runs: pd.DataFrame, counts: pd.DataFrame) -> dict[str, Figure]:
     by_density.set_xticks(densities, [f"{R:g}" for R in densities])
     by_density.set_xticks([], minor=True)
     by_weights.set(xscale="log", xlabel="weights that train")
-    by_density.legend(title="blocks", fontsize=8, title_fontsize=8)
+    by_density.legend(title="blocks")
     R = min(densities, key=lambda R: abs(R - 0.2))
     return {"representations": figure, "representations_time": by_time(trained(runs, R=R), R)}
 
@@ -97,7 +97,7 @@ def figures(runs: pd.DataFrame, counts: pd.DataFrame) -> dict[str, Figure]:
 def by_time(runs: pd.DataFrame, R: float) -> Figure:
     """The mean over seeds by seconds of training, from where all of them have ended an epoch, and a band of one standard
     deviation."""
-    figure = Figure(figsize=(12, 8.4), layout="constrained")
+    figure = Figure(figsize=(11, 7.6), layout="constrained")
     (learnt, known), (training, validation) = figure.subplots(2, 2, sharex=True, sharey="row")
     grid = np.linspace(0, runs.groupby("run_id")["time/epoch_s"].sum().max(), 300)
     for kind, style in STYLES.items():
@@ -110,7 +110,7 @@ def by_time(runs: pd.DataFrame, R: float) -> Figure:
     known.set(title=f"Validation, R={R:g}")
     training.set(xlabel="seconds of training", ylabel="loss")
     validation.set(xlabel="seconds of training")
-    known.legend(fontsize=8, loc="upper left")
+    known.legend(loc="upper left")
     return figure
 
 

@@ -15,7 +15,7 @@ from experiments.report import ACC, tested, trained
 from experiments.verdicts import Finding, difference, mean
 
 AXES = ("model.R_layers", "pruning._target_")
-ARMS = {"SET": "tab:blue", "fixed random pattern": "black", "dense": "tab:orange"}
+ARMS = {"SET": report.BLUE, "fixed random pattern": "black", "dense": report.ORANGE}
 PRINTED = {"SET": 0.9874, "fixed random pattern": 0.9768, "dense": 0.9855}
 NEAR = 0.003  # how far from the printed number a level may be
 TIE = 0.002  # as good as
@@ -31,7 +31,7 @@ def of(runs: pd.DataFrame, arm: str) -> pd.DataFrame:
 
 def figures(runs: pd.DataFrame) -> dict[str, Figure]:
     """Training loss and validation by epoch; the legend has the test accuracies."""
-    figure = Figure(figsize=(12, 4.5), layout="constrained")
+    figure = Figure(figsize=(11, 4), layout="constrained")
     loss, known = figure.subplots(1, 2)
     for arm, color in ARMS.items():
         part = of(runs, arm)
@@ -41,7 +41,7 @@ def figures(runs: pd.DataFrame) -> dict[str, Figure]:
             report.curve(known, part, ACC, label, color=color)
     loss.set(xlabel="epoch", ylabel="training loss", yscale="log")
     known.set(xlabel="epoch", ylabel="validation ACC_end", ylim=(0.9, 1))
-    loss.legend(fontsize=8)
+    loss.legend()
     return {"set_mnist": figure}
 
 

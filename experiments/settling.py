@@ -43,10 +43,10 @@ def kinds(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def figures(runs: pd.DataFrame, settling: pd.DataFrame) -> dict[str, Figure]:
     """Accuracy by epoch and by seconds, and iterations by epoch; then iterations by loss and by severity, of each input."""
-    figure = Figure(figsize=(15, 4.4), layout="constrained")
+    figure = Figure(figsize=(12, 4), layout="constrained")
     by_epoch, by_seconds, iterations = figure.subplots(1, 3)
     for number, (name, part) in enumerate(kinds(runs).items()):
-        style = {"color": f"C{number}"}
+        style = {"color": f"C{number}", "linestyle": report.LINES[number % len(report.LINES)]}
         report.curve(by_epoch, part, ACC, f"{name}: test {tested(part).mean():.3f}", **style)
         seconds = part.groupby("epoch")["time/epoch_s"].median().cumsum()
         by_seconds.plot(seconds, part.groupby("epoch")[ACC].mean(), label=name, **style)
@@ -55,7 +55,7 @@ def figures(runs: pd.DataFrame, settling: pd.DataFrame) -> dict[str, Figure]:
     by_epoch.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1))
     by_seconds.set(xlabel="seconds of training (an epoch's median)", ylim=(0, 1), xscale="log")
     iterations.set(xlabel="epoch", ylabel="iterations until settled, validation", ylim=(0, None))
-    by_epoch.legend(fontsize=8, loc="lower right")
+    by_epoch.legend(loc="lower right")
     probed = {words: here for model, words in PROBED.items() if len(here := tightest(runs, settling, model))}
     return {"settling": figure} | ({"settling_inputs": of_inputs(probed)} if probed else {})
 
@@ -85,7 +85,7 @@ def bar(axes: Axes, groups: "pd.api.typing.SeriesGroupBy") -> None:
     axes.fill_between(
         mean.index, groups.quantile(0.1), groups.quantile(0.9), color="C0", alpha=0.2, linewidth=0, label="middle 80 %"
     )
-    axes.legend(fontsize=8)
+    axes.legend()
 
 
 def tightest(runs: pd.DataFrame, settling: pd.DataFrame, model: str) -> pd.DataFrame:

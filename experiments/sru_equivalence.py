@@ -80,7 +80,7 @@ def limit(counts: pd.DataFrame, share: Callable[[pd.DataFrame], pd.Series]) -> f
 def figures(runs: pd.DataFrame, **tables: pd.DataFrame) -> dict[str, Figure]:
     """The blocks of G and H; what the state holds after each step; and the counts, as printed and as they are."""
     names = one(tables["steps"]).drop_duplicates("entry").set_index("entry")["name"]
-    blocks = Figure(figsize=(13, 6.6), layout="constrained")
+    blocks = Figure(figsize=(11, 6), layout="constrained")
     for axes, (matrix, part) in zip(blocks.subplots(1, 2), one(tables["blocks"]).groupby("matrix"), strict=True):
         matrix_of_blocks(axes, part, names)
         axes.set_title(f"{matrix}: {len(part)} of {len(names) ** 2} blocks are not zero")
@@ -101,8 +101,8 @@ def matrix_of_blocks(axes: Axes, blocks: pd.DataFrame, names: pd.Series) -> None
         axes.text(block.column + 0.5, block.row + 0.5, text, ha="center", va="center", fontsize=9)
     axes.set(xlim=(0, many), ylim=(many, 0), aspect="equal")
     labels = [f"{entry}  {name}" for entry, name in names.items()]
-    axes.set_xticks([n + 0.5 for n in range(many)], labels, rotation=90, fontsize=7)
-    axes.set_yticks([n + 0.5 for n in range(many)], labels, fontsize=7)
+    axes.set_xticks([n + 0.5 for n in range(many)], labels, rotation=90, fontsize=8)
+    axes.set_yticks([n + 0.5 for n in range(many)], labels, fontsize=8)
     axes.set_xticks(range(many + 1), minor=True)
     axes.set_yticks(range(many + 1), minor=True)
     axes.grid(which="minor", color="lightgray", linewidth=0.5)

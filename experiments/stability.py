@@ -5,7 +5,6 @@ A run that diverged failed to train: it ends at 0 (`report.tested`), below those
 
 from collections.abc import Callable
 
-import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -15,7 +14,6 @@ from experiments.report import number, trained
 from experiments.verdicts import Estimate, Finding, alike, all_of, difference, mean
 
 AXES = ("model", "lr", "R", "n_weights", "model.init")
-RATES = "plasma"  # learning rates go from dark (low) to light (high), in a map that is not the densities'
 
 
 def figures(runs: pd.DataFrame) -> dict[str, Figure]:
@@ -34,8 +32,7 @@ def by_density(runs: pd.DataFrame, rates: list[float], chance: float) -> Figure:
     """Where the runs end, by density: a line for each learning rate and way to draw the weights, the LSTM beside."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    for rank, lr in enumerate(rates):
-        colour = matplotlib.colormaps[RATES](rank / max(1, len(rates) - 1) * 0.9)
+    for lr, colour in zip(rates, report.shades(len(rates)), strict=True):
         for init, line in (("normal", "-o"), ("fan_in", "--s")):
             at = arms(runs, lr, init)
             if at:
@@ -50,7 +47,7 @@ def by_density(runs: pd.DataFrame, rates: list[float], chance: float) -> Figure:
     axes.set(xscale="log", xlabel="density R (LSTM: at the right)", ylabel="test ACC_end (0: diverged)", ylim=(-0.03, 1))
     axes.set_xticks(densities, [f"{R:g}" for R in densities])
     axes.set_xticks([], minor=True)
-    axes.legend(fontsize=8, ncols=2)
+    report.beside(axes, "learning rate, weights drawn")
     return figure
 
 

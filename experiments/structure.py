@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from experiments import report
 from experiments.claims import Claim, judge
@@ -15,12 +16,12 @@ from experiments.verdicts import Finding, all_of, difference, mean
 
 AXES = ("model.swap",)
 TABLES = {"components": "components.csv"}
-TRADED = {0.2: "goldenrod", 0.5: "firebrick"}  # H's yellow and orange, farther apart, over the layered networks' blue
+TRADED = {0.2: report.ORANGE, 0.5: report.RED}  # H's yellow and orange, farther apart, over the layered networks' blue
 MARGIN = 0.03  # what differs by less is alike
 
 
 def colour(swap: float) -> str:
-    return report.INN if swap == 0 else TRADED.get(swap, "tab:red")
+    return report.INN if swap == 0 else TRADED.get(swap, "black")
 
 
 def figures(runs: pd.DataFrame, components: pd.DataFrame) -> dict[str, Figure]:
@@ -31,7 +32,7 @@ def figures(runs: pd.DataFrame, components: pd.DataFrame) -> dict[str, Figure]:
         first = trained(runs, **{"model.swap": swap}).sort_values("seed").iloc[0]
         weight_space(axes, components[components["run_id"] == first["run_id"]])
         axes.set_title(f"swap {swap:g}, seed {first['seed']:g}: {first['model/weights']:,.0f} weights", fontsize=9)
-    curves = Figure(figsize=(12, 4.2), layout="constrained")
+    curves = Figure(figsize=(10, 3.8), layout="constrained")
     alone, together = curves.subplots(1, 2, sharey=True)
     for axes, shown in ((alone, swaps[:1]), (together, swaps)):
         for swap in shown:
@@ -39,7 +40,8 @@ def figures(runs: pd.DataFrame, components: pd.DataFrame) -> dict[str, Figure]:
                 label = f"swap {swap:g}" if number == 0 else None
                 axes.plot(run["epoch"] + 1, run["train/loss"], color=colour(swap), linewidth=0.7, alpha=0.8, label=label)
         axes.set(xlabel="epoch", ylabel="training loss", yscale="log")
-        axes.legend(fontsize=8)
+        axes.yaxis.set_minor_formatter(ScalarFormatter())
+        axes.legend()
     alone.set_title("layered")
     together.set_title("layered, and with components that have traded places")
     return {"structure_spaces": spaces, "structure": curves}

@@ -29,7 +29,7 @@ def networks(runs: pd.DataFrame) -> pd.DataFrame:
 def figures(runs: pd.DataFrame, components: pd.DataFrame) -> dict[str, Figure]:
     """H's figure: the weight space of the worst network, and test accuracy by transform; beside it, by effective weights."""
     each = networks(runs)
-    figure = Figure(figsize=(15, 4.2), layout="constrained")
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
     space, by_transform, by_share = figure.subplots(1, 3)
     worst = each.sort_values(TEST).iloc[0]
     weight_space(space, components[components["run_id"] == worst["run_id"]])
@@ -38,13 +38,13 @@ def figures(runs: pd.DataFrame, components: pd.DataFrame) -> dict[str, Figure]:
     )
     place = {name: at for at, name in enumerate(TRANSFORMS)}
     for shift, (swap, part) in enumerate(each.groupby("model.swap")):
-        style = {"s": 18, "alpha": 0.7, "color": colour(swap), "label": f"swap {swap:g}"}
+        style = {"s": 18, "alpha": 0.7, "color": colour(swap), "marker": "os^"[shift % 3], "label": f"swap {swap:g}"}
         spread = 0.2 * (shift - 1) + 0.06 * np.linspace(-1, 1, len(part))
         by_transform.scatter(part["data.transforms"].map(place) + spread, part[TEST], **style)
         by_share.scatter(part[SHARE], part["behind"], **style)
     by_transform.set_xticks(range(len(TRANSFORMS)), TRANSFORMS)
     by_transform.set(xlabel="transform", ylabel="test ACC_end", ylim=(0, 1))
-    by_transform.legend(fontsize=8)
+    by_transform.legend(loc="center left")
     by_share.axhline(FAR, color="gray", linewidth=0.8, linestyle=":")
     by_share.set(xlabel="effective weights / weights", ylabel="behind the layered networks (test ACC_end)")
     return {"structure_outliers": figure}

@@ -8,7 +8,6 @@ are picked from the sizes that were tried: the truth lies between the one named 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -21,8 +20,8 @@ from experiments.verdicts import AGREES, Finding, all_of, at_least, difference, 
 
 AXES = ("data", "n_weights")
 MNIST, UNIFORM, RANDOM = "mnist_classification", "uniform_anomaly", "random_anomaly"
-TASKS = {MNIST: {"color": "tab:green", "marker": "^"}, UNIFORM: {"color": "tab:orange", "marker": "s"}}
-TASKS |= {RANDOM: {"color": "tab:purple", "marker": "o"}}
+TASKS = {MNIST: {"color": report.GREEN, "marker": "^"}, UNIFORM: {"color": report.ORANGE, "marker": "s"}}
+TASKS |= {RANDOM: {"color": report.PURPLE, "marker": "o"}}
 TARGETS = [(MNIST, 0.80), (UNIFORM, 0.80), (UNIFORM, 0.57), (RANDOM, 0.57)]
 NEAR = 0.03  # a mean that is as near as this to the largest weight space's has come to the ceiling
 CEILING = (0.525, 0.575)  # H's "approximately 55 %", a number of whole five per cents
@@ -72,7 +71,7 @@ def row(table: pd.DataFrame, data: str, target: float | None) -> pd.Series:
 
 def figures(runs: pd.DataFrame, table: pd.DataFrame) -> dict[str, Figure]:
     """Relative difficulty (H's 3.19): where runs end by number of weights, and by epoch at the sizes found. Absolute (3.20)."""
-    relative = Figure(figsize=(13, 4.8), layout="constrained")
+    relative = Figure(figsize=(12, 4.2), layout="constrained")
     left, right = relative.subplots(1, 2, sharey=True)
     by_weights(left, runs, table)
     curves = {}
@@ -108,19 +107,18 @@ def by_weights(axes: Axes, runs: pd.DataFrame, table: pd.DataFrame) -> None:
     sizes = sorted(runs["n_weights"].dropna().unique())
     axes.set(title="where the seeds' mean reaches the target (★)", xscale="log")
     axes.set(xlabel="weights", ylabel="test ACC_end", ylim=(0, 1))
-    axes.set_xticks(sizes, [f"{size / 1000:g}k" for size in sizes], fontsize=8)
+    axes.set_xticks(sizes, [f"{size / 1000:g}k" for size in sizes], rotation=45)
     axes.set_xticks([], minor=True)
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(loc="lower right")
 
 
 def absolute(runs: pd.DataFrame, found: pd.Series) -> Figure:
     """By epoch, a curve for each number of weights; the least that comes to the ceiling is drawn thick."""
     figure, (axes,) = report.grid(1)
-    tint = matplotlib.colors.LogNorm(5_000, 400_000)
     curves = {}
-    for n_weights, part in runs.groupby("n_weights"):
+    for (n_weights, part), tint in zip(runs.groupby("n_weights"), report.shades(runs["n_weights"].nunique()), strict=True):
         thick = n_weights == found["n_weights"]
-        style = {"color": matplotlib.colormaps["plasma"](tint(n_weights)), "linewidth": 3 if thick else 1.2}
+        style = {"color": tint, "linewidth": 3 if thick else 1.2}
         curves[report.weights(part) + (", comes to the ceiling" if thick else "")] = (part, style)
     report.panel(axes, "random anomaly", curves, chance=1 / runs["seq_len"].iloc[0])
     return figure

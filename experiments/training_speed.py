@@ -22,7 +22,7 @@ TIME, MEMORY = "speed/step_ms_min", "memory/peak_mb"
 def figures(runs: pd.DataFrame) -> dict[str, Figure]:
     """A column for each number of weights: the time of a step above, its peak memory below, by density; a line for each way."""
     counts = sorted(runs["n_weights"].unique(), reverse=True)
-    figure = Figure(figsize=(6 * len(counts), 8), layout="constrained")
+    figure = Figure(figsize=(5.6 * len(counts), 7), layout="constrained")
     panels = figure.subplots(2, len(counts), squeeze=False, sharex=True, sharey="row")
     for row, (metric, label) in enumerate([(TIME, "milliseconds a step"), (MEMORY, "peak memory, MB")]):
         for axes, count in zip(panels[row], counts, strict=True):
@@ -30,13 +30,13 @@ def figures(runs: pd.DataFrame) -> dict[str, Figure]:
                 at = at.dropna()
                 axes.loglog(at.index, at, label=way, **WAYS[way])
             densities = sorted(runs["R"].unique())
-            axes.set_xticks(densities, [f"{R:g}" for R in densities], fontsize=7)
+            axes.set_xticks(densities, [f"{R:g}" for R in densities], fontsize=8)
             axes.set_xticks([], minor=True)
             axes.set(xlabel="density R", ylabel=label)
             axes.grid(alpha=0.3)
     for axes, count in zip(panels[0], counts, strict=True):
         axes.set_title(f"{count:,} weights")
-        axes.legend(title="the matrix is held", fontsize=8, title_fontsize=8)
+        axes.legend(title="the matrix is held")
     return {"training_speed": figure}
 
 

@@ -6,7 +6,6 @@ K gives neither learning rate nor epochs, and does not say what "best" means. He
 import json
 from collections.abc import Sequence
 
-import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -51,19 +50,18 @@ TABLES = {"settings": settings}
 def figures(runs: pd.DataFrame, settings: pd.DataFrame) -> dict[str, Figure]:
     """Validation loss and ACC_end by epoch, a curve for each input density, the even one dashed; and where all runs end."""
     runs = trained(runs)
-    figure = Figure(figsize=(16, 4.8), layout="constrained")
+    figure = Figure(figsize=(12, 4), layout="constrained")
     loss, accuracy, last = figure.subplots(1, 3)
     there = settings.dropna(subset="R_input")
-    for rank, row in enumerate(there.itertuples()):
+    for row, tint in zip(there.itertuples(), report.shades(len(there)), strict=True):
         even = row.R_input == EVEN
-        tint = matplotlib.colormaps["plasma"](rank / max(1, len(there) - 1) * 0.9)
         style = {"color": "black", "linestyle": "--", "zorder": 3} if even else {"color": tint}
         here = trained(runs, **{"model.R_input": row.R_input})
         for axes, metric in ((loss, "val/loss"), (accuracy, ACC)):
             report.curve(axes, here, metric, f"{row.R_input:g}, {row.R_hidden:.3f}", **style)
     loss.set(title="Validation loss", xlabel="epoch", ylabel="validation loss")
     accuracy.set(title="Validation accuracy", xlabel="epoch", ylabel="validation ACC_end", ylim=(0, 1))
-    accuracy.legend(fontsize=7, title="R_input, R_hidden", title_fontsize=7, loc="upper left", ncols=2)
+    report.beside(accuracy, "R_input, R_hidden")
     report.side_by_side(last, each(runs, "model.R_input"), tested(runs), color="black", marker="o")
     last.set(title="Where the runs end", xlabel="R_input", ylabel="test ACC_end")
     return {"weight_distribution": figure}

@@ -46,10 +46,10 @@ def size(runs: pd.DataFrame) -> float:
 
 def figures(runs: pd.DataFrame) -> dict[str, Figure]:
     """Accuracy by epoch and by operations, test accuracy by parameters, and iterations by epoch."""
-    figure = Figure(figsize=(12, 8.4), layout="constrained")
+    figure = Figure(figsize=(11, 7.6), layout="constrained")
     by_epoch, by_cost, by_size, iterations = figure.subplots(2, 2).flat
     for number, (name, part) in enumerate(networks(runs).items()):
-        style = {"color": f"C{number}"}
+        style = {"color": f"C{number}", "linestyle": report.LINES[number % len(report.LINES)]}
         report.curve(by_epoch, part, ACC, f"{name}: test {tested(part).mean():.3f}", **style)
         spent = part.groupby("epoch")["train/flops"].mean().cumsum() / 1e6
         by_cost.plot(spent, part.groupby("epoch")[ACC].mean(), label=f"{name}: {cost(part):,.0f} million an example", **style)
@@ -61,8 +61,8 @@ def figures(runs: pd.DataFrame) -> dict[str, Figure]:
     by_cost.set(xlabel="operations so far for each training example, millions", ylabel="validation accuracy", xscale="log")
     by_size.set(xlabel="weights", ylabel="test accuracy", xscale="log")
     iterations.set(xlabel="epoch", ylabel="iterations until settled, both stages", ylim=(0, None))
-    for axes in (by_epoch, by_cost, by_size):
-        axes.legend(fontsize=8, loc="lower right")
+    for axes in (by_epoch, by_cost, by_size, *([iterations] if iterations.lines else [])):
+        axes.legend(loc="lower right")
     return {"wormhole_classification": figure}
 
 

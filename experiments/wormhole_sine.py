@@ -39,8 +39,8 @@ def figures(runs: pd.DataFrame, answers: pd.DataFrame) -> dict[str, Figure]:
         above.axhline(FLAT, color="gray", linestyle=":", linewidth=0.8, label="always 1/2")
         above.set(title=f"lr={lr:g}", xlabel="iteration of training", ylabel="mean squared error", yscale="log")
         below.set(xlabel="test points, in order", ylabel="height")
-        above.legend(fontsize=7)
-        below.legend(fontsize=7)
+        above.legend()
+        below.legend()
     return {"wormhole_sine": figure}
 
 

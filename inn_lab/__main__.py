@@ -36,12 +36,13 @@ if TYPE_CHECKING:
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 UNREACHABLE = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT}
-# The modules with their main(), which reads its own words, if it takes any.
+# The modules with their main(), which reads its own words, if it takes any, and the words that come before those.
 COMMANDS = {
     "doctor": "inn_lab.doctor",
     "evaluate": "inn_lab.evaluate",
     "figures": "experiments.__main__",
     "new": "inn_lab.new",
+    "report": "experiments.__main__ --html",
     "ui": "inn_lab.ui",
 }
 WORDLESS = {"doctor", "ui"}
@@ -209,13 +210,14 @@ def command(name: str, *words: str) -> NoReturn:
     """Runs one of COMMANDS and ends the program with its exit code."""
     if name not in COMMANDS:
         stop(errors.ConfigError(f"{name}: this is no command and no KEY=VALUE{errors.near(name, COMMANDS)}"))
-    module = importlib.import_module(COMMANDS[name])
+    path, *more = COMMANDS[name].split()
+    module = importlib.import_module(path)
     if words and name in WORDLESS:
         if words[0] not in ("-h", "--help"):
             stop(errors.ConfigError(f"{words[0]}: {name} takes no words; INN_LAB_OUTPUTS names another folder of runs"))
         print(module.__doc__)
         sys.exit()
-    del sys.argv[1]
+    sys.argv[1:2] = more
     sys.exit(module.main())
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import is_dataclass
@@ -19,6 +20,7 @@ from inn_lab.ranges import range_of, way_out
 HERE = Path(__file__).resolve().parent
 CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"  # where it is installed; in a clone
 GROUPS = {path.name for path in CONF.iterdir() if path.is_dir()}
+COMMAND = "python -m inn_lab "  # with which a comment that is a command begins
 OURS = {"hydra/sweeper": ["grid"], "hydra/launcher": ["local", "slurm"]}  # what the lab's sweeps are run by
 
 
@@ -32,6 +34,18 @@ def folders() -> list[Path]:
 def yamls(group: str) -> list[Path]:
     """The choices of a group."""
     return sorted(path for folder in folders() for path in (folder / group).glob("*.yaml"))
+
+
+def question(experiment: str) -> tuple[str, str]:
+    """What an experiment asks, in two sentences, and its command: the first comment of its YAML. Empty where there is none."""
+    lines: list[str] = []
+    for path in yamls("experiment"):
+        if path.stem == experiment:  # the user's own comes last, and counts
+            lines = list(itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines()))
+    said = [line.removeprefix("#").strip() for line in lines if not line.startswith("# @package")]
+    command, text = ("", said) if not said or not said[0].startswith(COMMAND) else (said[0], said[1:])
+    text = list(itertools.takewhile(lambda line: not line.startswith(COMMAND), text))
+    return " ".join(re.split(r"(?<=[.?!])\s+(?=[A-Z])", " ".join(text))[:2]), command
 
 
 def explain(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Collection, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,12 +91,13 @@ class Asked:
         experiment, words, tags = tracking.experiment_name(hydra), hydra.overrides.task, describe(cfg, hydra)
         whole = config.title(words) or experiment
         if hydra.mode != RunMode.MULTIRUN:
-            return cls(False, experiment, whole, whole, tags, {})
+            return cls(False, experiment, whole, whole, tags | note(words), {})
         number, folder = str(hydra.job.num), Path(hydra.sweep.dir)
         parent = tracking.parent(folder)
         axes = parent.get("axes", ())  # a cluster's queue may hold jobs of a lab that wrote none
         varies = config.title(words, axes) or experiment
         shared = config.title(word for word in words if word.partition("=")[0] not in axes)
+        tags |= note(words, axes)
         name = " · ".join(dict.fromkeys(filter(None, [varies, shared])))  # in a legend what varies comes first
         place = {tracking.PARENT: parent["run_id"], "sweep": folder.name, "job": number}
         return cls(True, experiment, f"job {number} · {varies}", name, tags, place, parent["command"])
@@ -126,6 +128,17 @@ def work(job: Job, asked: Asked) -> Outcome:
             raise
         return logged.failed(error)
     return logged.end("FINISHED", state, "a loss or a weight is no number any more" if state == "diverged" else None)
+
+
+def note(words: Iterable[str], axes: Collection[str] = ()) -> dict[str, str]:
+    """The run's description in MLflow: what was set for it, and in a sweep which of that varies there, the keys `axes`."""
+    own = [word for word in words if not word.startswith(("experiment=", "resume="))]
+    parts = {
+        "Varies in its sweep": [word for word in own if word.partition("=")[0] in axes],
+        "Set": [word for word in own if word.partition("=")[0] not in axes],
+    }
+    said = [f"{name}: {' '.join(f'`{word}`' for word in found)}" for name, found in parts.items() if found]
+    return {tracking.NOTE: "  \n".join(said)} if said else {}
 
 
 def of_torch(device: torch.device) -> dict[str, str]:

@@ -120,3 +120,17 @@ def made_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (raw / file).write_bytes(content)
     monkeypatch.setitem(sources.IDX_MD5, "mnist", [hashlib.md5(content).hexdigest() for content in contents])
     return root
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A browser without a window; a test that needs it is marked `browser`."""
+    api = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install -c constraints.txt -e '.[browser]'")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with api.sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])  # a container's root has none
+        except api.Error as error:
+            pytest.skip(f"no Chromium: apt-get install chromium, or python -m playwright install chromium ({str(error)[:80]})")
+        yield browser
+        browser.close()

@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from experiments import __main__ as door
-from experiments import claims, selection
+from experiments import claims, drawing, selection
 from experiments.verdicts import AGREES, DIFFERS
 from hydra_plugins.inn_lab_grid.sweeper import combine
 from inn_lab import config, parts, schema, tracking
@@ -68,7 +68,7 @@ def paper():
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_runs_from_end_to_end(lab, runs, outputs, monkeypatch, capsys, paper, name, chosen):
     """A job of each kind in its grids, or slowly of each grid, then its figures and claims. Those that aren't run are built."""
-    monkeypatch.setattr(door, "paper", paper)
+    monkeypatch.setattr(drawing, "paper", paper)
     short = ["trainer.max_epochs=1", *SHORT.get(name, ())]
     jobs = first_jobs(name)
     run = chosen(jobs)
@@ -85,7 +85,7 @@ def test_every_experiment_runs_from_end_to_end(lab, runs, outputs, monkeypatch, 
     out = capsys.readouterr().out
     assert f"{len(run)} of {len(run)} runs" in out and "scale smoke" in out
     made = {path.suffix for path in (outputs / "figures").glob(f"{name}*") if path.stat().st_size > 0}
-    assert made == {".png", ".pdf", ".csv"} and (outputs / "figures" / f"{name}_claims.csv").exists()
+    assert made == {".png", ".pdf", ".csv", ".tex"} and (outputs / "figures" / f"{name}_claims.csv").exists()
     assert not judged(outputs, name, paper(name))
 
 

@@ -37,7 +37,7 @@ def repository(folder: Path) -> str:
 
 
 def files(folder: Path) -> set[Path]:
-    return {path.relative_to(folder) for path in folder.rglob("*") if path.suffix in (".py", ".yaml")}
+    return {path.relative_to(folder) for path in folder.rglob("*") if path.suffix in (".py", ".yaml", ".html")}
 
 
 @pytest.fixture(scope="module")
@@ -101,18 +101,18 @@ def test_the_repository_of_a_user_is_not_the_lab_s(tmp_path, monkeypatch):
     assert re.fullmatch(NAME, identity.commit.__wrapped__())
 
 
-@pytest.mark.parametrize("name, module", [("doctor", doctor), ("figures", reports), ("ui", ui)])
+@pytest.mark.parametrize("name, module", [("doctor", doctor), ("figures", reports), ("report", reports), ("ui", ui)])
 def test_a_command_is_the_first_word(lab, monkeypatch, name, module):
     monkeypatch.setattr(module, "main", lambda: print("its words:", sys.argv[1:]) or 3)
-    more = ["structure", "source=digits"] if name == "figures" else []
-    assert lab(name, *more) == (3, f"its words: {more}\n", "")
+    more = ["structure", "source=digits"] if module is reports else []
+    assert lab(name, *more) == (3, f"its words: {['--html'] * (name == 'report') + more}\n", "")
 
 
 @pytest.mark.parametrize(
     "words, message",
     [
         ("figurs", "figurs: this is no command and no KEY=VALUE; did you mean figures?"),
-        ("lstm -m", "lstm: this is no command and no KEY=VALUE; known are: doctor, evaluate, figures, new, ui"),
+        ("lstm -m", "lstm: this is no command and no KEY=VALUE; known are: doctor, evaluate, figures, new, report, ui"),
         ("source=digits figures", "figures: it comes first: inn-lab figures …"),
         ("doctor source=digits", "source=digits: doctor takes no words; INN_LAB_OUTPUTS names another folder of runs"),
     ],

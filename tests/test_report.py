@@ -261,17 +261,41 @@ def test_the_band_is_the_seeds_standard_deviation():
     assert high == pytest.approx(0.5 + np.std([0.4, 0.6], ddof=1))
 
 
+def test_names_stand_beside_a_panel_in_the_order_of_the_ends_and_apart():
+    from matplotlib.figure import Figure
+
+    axes = Figure(figsize=(5, 3.6)).subplots()
+    ends = {"high": 0.9, "one": 0.5, "two": 0.501, "three": 0.502, "low": 0.1}
+    for name, end in ends.items():
+        axes.plot([1, 50 if name == "high" else 100], [0, end], label=name)
+    axes.plot([1, 100], [np.nan, np.nan], label="no number")
+    axes.set(ylim=(0, 1))
+    report.beside(axes, "what they are")
+    heights = {text.get_text(): text.get_position()[1] for text in axes.texts}
+    assert list(heights) == ["low", "one", "two", "three", "high", "what they are"]
+    assert np.diff(list(heights.values())).min() > 0.04  # of the panel: a row of text
+    assert heights["low"] == pytest.approx(0.1) and heights["two"] == pytest.approx(0.501)  # the middle one of the crowd
+    leaders = [line for line in axes.lines if line.get_transform() == axes.transAxes]
+    assert [len(line.get_xdata()) for line in leaders] == [3, 3, 3, 3, 2]  # none from a line that ends before the panel does
+
+
 def test_figures_say_what_they_show(tmp_path):
     frame = as_the_thesis(seeds=1)
     made = study.figures(frame)
     (figure,) = made.values()
     titles = [axes.get_title() for axes in figure.axes]
     assert titles[:2] == ["1,000,000 weights", "100,000 weights"] and titles[3] == "10,000 weights (undefined: R=0.4)"
-    labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    labels = [text.get_text() for text in figure.axes[1].texts]
     assert "R=0.05 (100,000)" in labels and "LSTM (1,307,540)" in labels
     paths = report.write("sparsity_fixed_params", made, frame, tmp_path, claims=claims_table(study.CLAIMS, frame))
-    assert {path.name for path in paths} == {f"sparsity_fixed_params{end}" for end in (".png", ".pdf", ".csv", "_claims.csv")}
+    assert {path.name for path in paths} == {
+        f"sparsity_fixed_params{end}" for end in (".png", ".pdf", ".csv", "_claims.csv", "_claims.tex")
+    }
     assert all(path.stat().st_size > 0 for path in paths)
+    tex = (tmp_path / "sparsity_fixed_params_claims.tex").read_text()
+    assert "\\toprule" in tex and "With 10,000 weights R=0.1 is best" in tex and "\\\\\n\\bottomrule" in tex
+    pdf = (tmp_path / "sparsity_fixed_params.pdf").read_bytes()
+    assert b"/CIDFontType2" in pdf and b"/Type3" not in pdf  # fonts that journals take
     footer = figure.texts[0].get_text()
     assert footer.endswith("\nACC_end: the share of inputs (sequences, images, strings) whose last output is right")
     assert all(word in footer for word in ("source mnist", "scale paper", "1 seed", "cpu", "commit 0123456"))

@@ -243,16 +243,13 @@ def test_figures_are_drawn_from_whatever_there_is(module, some):
 def test_figures_say_what_they_show():
     (figure,) = model_comparison.figures(comparison()).values()
     assert [axes.get_title() for axes in figure.axes] == ["uniform anomaly", "random anomaly"]
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [
-        "INN (100,000)",
-        "LSTM (100,000)",
-        "chance",
-    ]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["chance", "LSTM (100,000)", "INN (100,000)", "weights"]
     frame = tasks()
     relative, absolute = task_difficulty.figures(frame, task_difficulty.difficulties(frame)).values()
     stars = {tuple(line.get_xydata()[0]) for line in relative.axes[0].lines if line.get_marker() == "*"}
     assert stars == {(50_000, 0.8), (15_000, 0.57), (50_000, 0.57)}
-    (thick,) = (line.get_label() for line in absolute.axes[0].lines if line.get_linewidth() == 3)
+    drawn = absolute.axes[0].get_legend_handles_labels()[0]
+    (thick,) = (line.get_label() for line in drawn if line.get_linewidth() == 3)
     assert thick == "50,000, comes to the ceiling"
 
 

@@ -291,14 +291,15 @@ def test_figures_are_drawn_from_whatever_there_is(module, frame) -> None:
 
 def test_figures_say_what_they_show() -> None:
     loss, accuracy, last = drawn(weight_distribution, by_column())
-    labels = [text.get_text() for text in accuracy.get_legend().get_texts()]
+    labels = accuracy.get_legend_handles_labels()[1]
+    assert {*labels, "R_input, R_hidden"} == {text.get_text() for text in accuracy.texts}
     assert labels[0] == "0, 0.584" and labels[5] == "0.2, 0.200" and labels[7] == "0.25, 0.104"
     assert loss.lines[10].get_linestyle() == "--"  # the even one; each is followed by the crosses of diverged runs
     np.testing.assert_allclose(last.lines[0].get_ydata().astype(float), [0.5 - abs(R - 0.25) for R in INPUTS])
     assert [tick.get_text() for tick in last.get_xticklabels()] == [f"{R:g}" for R in INPUTS]
     validation, training, gap, _ = drawn(recurrence, by_diagonal())
-    assert validation.lines[0].get_color() == (0.85, 0, 0)  # red
-    assert validation.lines[-2].get_color() == pytest.approx((0, 0.85, 0.85))  # cyan
+    named = validation.get_legend_handles_labels()[1]
+    assert len(named) > 2 and {*named, "R_above, R_below"} == {text.get_text() for text in validation.texts}
     assert gap.lines[-2].get_ydata()[-1] == pytest.approx(0.2) and training.get_ylim() == validation.get_ylim()
     _, by_weights, _, known, _, _ = drawn(representations, represented())
     assert by_weights.lines[0].get_xdata() == [933_900]  # dense, at every density

@@ -25,7 +25,6 @@ from hydra_plugins.inn_lab_grid.contract import Foreseen
 from inn_lab.config import check, check_choices, is_timed, title
 from inn_lab.errors import ConfigError, NotHere
 from inn_lab.explain import explain
-from inn_lab.standing import duration
 
 if TYPE_CHECKING:
     from inn_lab.identity import Code
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 class GridSweeperConf:
     _target_: str = "hydra_plugins.inn_lab_grid.sweeper.GridSweeper"
     grids: list[dict[str, Any]] = field(default_factory=list)
+    report: str | None = "experiments.logged.log"  # what draws a sweep at its end (`story.tell`); null: nothing does
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridSweeperConf, provider="inn_lab")
@@ -60,8 +60,8 @@ class GridSweeper(Sweeper):
     config: DictConfig
     launcher: Any  # one of the lab's
 
-    def __init__(self, grids: list[dict[str, Any]]) -> None:
-        self.grids = grids
+    def __init__(self, grids: list[dict[str, Any]], report: str | None = None) -> None:
+        self.grids, self.report = grids, report
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.config = hydra_context, config
@@ -77,6 +77,7 @@ class GridSweeper(Sweeper):
         print(f"checking {of(len(jobs))}", flush=True)
         self.foreseen = self.launcher.foreseen = Foreseen(Composer(loader, self.config), axes(jobs))
 
+        from hydra_plugins.inn_lab_grid import story
         from inn_lab import again, runner, tracking
 
         checked = self._check(jobs)
@@ -97,8 +98,10 @@ class GridSweeper(Sweeper):
             tracking.recover(outputs)  # the runs of jobs that died
             outcomes = [outcome(result) for result in results]
             lost = sum(o.state in ("failed", "killed") for o in outcomes)
+            titles = [title(job, self.foreseen.axes) for job in jobs]
+            story.tell(run, self.config, self.report, titles, outcomes)
             run.end("FINISHED", "finished", f"{lost} of {len(jobs)} jobs failed" if lost else None)
-        show([title(job, self.foreseen.axes) for job in jobs], outcomes, [code for _, code in checked])
+        show(titles, outcomes, [code for _, code in checked])
         print(f"its figures:\n  {runner.drawn_by(outputs, experiment, sweep=folder.name)}", flush=True)
         if lost:
             sys.exit(1)
@@ -183,13 +186,13 @@ def show(titles: list[str], outcomes: list["Outcome"], codes: list["Code"]) -> N
     from rich.console import Console
     from rich.table import Column, Table
 
+    from hydra_plugins.inn_lab_grid.story import cells
+
     columns = [Column(name, no_wrap=True) for name in ("job", "state", "ACC_end", "time")]
     table = Table(columns[0], Column(overflow="fold"), *columns[1:], box=None, pad_edge=False)
     notes = []
     for number, (words, ended, code) in enumerate(zip(titles, outcomes, codes, strict=True)):
-        accuracy = "" if ended.acc_end is None else f"{ended.acc_end:.3f}"
-        took = "" if ended.seconds is None else duration(ended.seconds)
-        table.add_row(str(number), words, ended.state + " already" * ended.already, accuracy, took)
+        table.add_row(str(number), words, *cells(ended))
         if ended.reason or (ended.already and ended.code != code.digest):
             notes.append(f"job {number} · {words} · {ended.words(code)}")
     Console(file=sys.stdout, highlight=False, markup=False).print(table)

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 def train(job: ModelJob, *callbacks: "Callback") -> str:
     """Trains for `trainer.max_epochs` (or `trainer.max_time` seconds), logs each epoch, tests, logs the confusion matrix (of
-    more than 100 classes none, of a regression the answers), and keeps the weights. Where the validation counts
+    more than 100 classes none, of a regression the answers), and keeps the weights. Logs `best/val_acc_end`, the highest
+    validation ACC_end, by which MLflow can sort the runs (the last one it shows as `val/acc_end`). Where the validation counts
     (`trainer.patience`, `trainer.best_weights`), logs `best/epoch`, and `stopped/epoch` of a training that ended early, both
     counted from 0 as the steps of what is logged by epoch.
 
@@ -56,6 +57,8 @@ def fit_and_test(job: ModelJob, epochs: int, *callbacks: "Callback", earlier: in
     if module.diverged:
         return "diverged"
     trainer, best = job.cfg.trainer, module.best
+    if best.epoch >= 0:
+        job.run.metrics({"best/val_acc_end": best.acc_end})
     if best.epoch >= 0 and (trainer.patience or trainer.best_weights):
         job.run.metrics({"best/epoch": best.epoch} | ({"stopped/epoch": best.last} if best.stopped(epochs) else {}))
     with quiet():

@@ -17,10 +17,12 @@ from filelock import FileLock
 from omegaconf import DictConfig
 
 from inn_lab.errors import ConfigError
+from inn_lab.explain import question
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+NOTE = "mlflow.note.content"  # MLflow's own tag: the description of an experiment or a run, in Markdown
 SQLITE = "sqlite:///"
 # Of MLflow's error codes those that will be the same next time: what it was sent is at fault, or the run is gone.
 REFUSALS = {"BAD_REQUEST", "INVALID_PARAMETER_VALUE", "MALFORMED_REQUEST", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"}
@@ -136,8 +138,8 @@ def asking(outputs: str | Path) -> Iterator[None]:
 
 
 def experiment_id(outputs: str | Path, name: str) -> str:
-    """The id of the MLflow experiment `name`, which is made if there is none. Raises ConfigError if MLflow does not answer, or
-    somebody has deleted the experiment there."""
+    """The id of the MLflow experiment `name`, which is made if there is none, and described by what its YAML asks. Raises
+    ConfigError if MLflow does not answer, or somebody has deleted the experiment there."""
     from mlflow.exceptions import MlflowException
 
     with asking(outputs):
@@ -146,7 +148,9 @@ def experiment_id(outputs: str | Path, name: str) -> str:
             local = uri(outputs).startswith(SQLITE)
             files = (Path(outputs).resolve() / "artifacts").as_uri() if local else None
             try:
-                made = client(outputs).create_experiment(name, artifact_location=files)
+                asked, _ = question(name)
+                described = {NOTE: asked} if asked else None
+                made = client(outputs).create_experiment(name, artifact_location=files, tags=described)
                 jobs = Path(outputs) / "jobs" / name
                 if any(jobs.glob("*/delivered.json")):
                     print(f"MLflow at {place(outputs)} has no {name} yet: it is told what {jobs} holds", flush=True)
@@ -156,6 +160,8 @@ def experiment_id(outputs: str | Path, name: str) -> str:
                 if found is None:
                     raise error
         if found.lifecycle_stage == "active":
+            if NOTE not in found.tags and (asked := question(name)[0]):  # made by a lab that described none
+                client(outputs).set_experiment_tag(found.experiment_id, NOTE, asked)
             return found.experiment_id
         raise ConfigError(
             f"experiment={name}: it was deleted in MLflow at {place(outputs)}, and takes no runs; restore it "
