@@ -19,7 +19,7 @@ from inn_lab.ranges import range_of, way_out
 HERE = Path(__file__).resolve().parent
 CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"  # where it is installed; in a clone
 GROUPS = {path.name for path in CONF.iterdir() if path.is_dir()}
-OURS = {"hydra/sweeper": ["grid"], "hydra/launcher": ["local", "slurm"]}  # what the lab's sweeps are run by
+OURS = {"hydra/sweeper": ["grid", "optuna"], "hydra/launcher": ["local", "slurm"]}  # what the lab's sweeps are run by
 
 
 def folders() -> list[Path]:

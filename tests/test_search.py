@@ -1,0 +1,262 @@
+"""Searches: the space, which trials there are, that they survive, what is pruned, and what is said of a mistake."""
+
+import itertools
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import SMOKE
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from hydra_plugins.inn_lab_local.launcher import LocalLauncher
+from hydra_plugins.inn_lab_search import result
+from hydra_plugins.inn_lab_search.space import Space, distribution
+from inn_lab import tracking
+from inn_lab.errors import ConfigError
+from inn_lab.records import Outcome, numbered
+from inn_lab.trials import Search, Trial
+
+SEARCH = [*SMOKE, "hydra/sweeper=optuna", "-m"]
+LR = "lr=tag(log,interval(1e-5,1e-1))"
+
+
+def parsed(*words: str):
+    return OverridesParser.create().parse_overrides(list(words))
+
+
+@pytest.mark.parametrize(
+    "word, expected",
+    [
+        ("R=interval(0.1,0.5)", FloatDistribution(0.1, 0.5)),
+        ("lr=tag(log,interval(1e-5,1e-2))", FloatDistribution(1e-5, 1e-2, log=True)),
+        ("n_weights=int(interval(10,20))", IntDistribution(10, 20)),
+        ("n_weights=tag(log,int(interval(10,1000)))", IntDistribution(10, 1000, log=True)),
+        ("depth=range(2,9,3)", IntDistribution(2, 8, step=3)),
+        ("depth=range(8,1,-3)", IntDistribution(2, 8, step=3)),
+        ("R=range(0.1,0.4,0.1)", CategoricalDistribution(["0.1", "0.2", "0.3"])),
+        ("R=0.1,null,0.1", CategoricalDistribution(["0.1", "null"])),
+        ("model.hidden=[3,4],[5]", CategoricalDistribution(["[3,4]", "[5]"])),
+        ("model=choice(inn,lstm)", CategoricalDistribution(["inn", "lstm"])),
+    ],
+)
+def test_a_space_is_written_in_hydra_s_words(word, expected):
+    assert distribution(*parsed(word)) == expected
+
+
+def test_of_a_space_the_edges_and_the_middle_are_looked_at():
+    space = Space.of(parsed("seed=3", LR, "model=inn,lstm", "depth=range(1,10)"))
+    assert space.corners() == [
+        ["seed=3", *job.split()]
+        for job in (
+            "lr=0.001 model=inn depth=5",
+            "lr=1e-05 model=inn depth=5",
+            "lr=0.1 model=inn depth=5",
+            "lr=0.001 model=lstm depth=5",
+            "lr=0.001 model=inn depth=1",
+            "lr=0.001 model=inn depth=9",
+        )
+    ]
+
+
+def test_an_objective_is_what_the_reports_take():
+    assert result.tail({epoch: epoch for epoch in range(20)}) == 18.5
+    assert result.tail({0: 0.5, 1: 0.25}) == 0.25
+
+
+BAD = [
+    ("hydra.sweeper.trials=0", LR, "hydra.sweeper.trials=0: 1 or more; e.g. hydra.sweeper.trials=20"),
+    ("hydra.sweeper.n_jobs=-1", LR, "hydra.sweeper.n_jobs=-1: 1 or more"),
+    ("hydra.sweeper.trials=many", LR, "hydra.sweeper.trials=many: a whole number"),
+    ("hydra.sweeper.sampler=tpes", LR, "hydra.sweeper.sampler=tpes: there is no such sampler; did you mean tpe?"),
+    ("hydra.sweeper.pruner=meridian", LR, "hydra.sweeper.pruner=meridian: there is no such pruner; did you mean median?"),
+    ("hydra.sweeper.direction=up", LR, "hydra.sweeper.direction=up: maximize or minimize; "),
+    ("hydra.sweeper.metric=test/acc_end", LR, "hydra.sweeper.metric=test/acc_end: what is chosen by the test is not tested by it; "),
+    ("hydra.sweeper.metric=val/acc", LR, "hydra.sweeper.metric=val/acc: no training logs it of its validation; did you mean val/acc_"),
+    ("hydra.sweeper.nothing=1", LR, "hydra.sweeper.nothing: there is no such key"),
+    ("R=0.1", "lr=1e-3", "hydra/sweeper=optuna: nothing varies, so there is nothing to search; e.g. -m R=0.02,0.1,0.5 "),
+    ("R=choice(0.1)", "lr=1e-3", "hydra/sweeper=optuna: nothing varies"),
+    ("seed=0,1", LR, "seed: a search that chooses the seed finds luck; "),
+    (LR, "R=interval(0.5,0.1)", "R=interval(0.5,0.1): an interval goes from a number to a larger one; e.g. R=interval(0.1, 0.5)"),
+    (LR, "R=tag(log,interval(0,1))", "R=tag(log,interval(0,1)): an interval goes from a positive number to a larger one"),
+    (LR, "R=tag(logs,interval(0.1,1))", "R=tag(logs,interval(0.1,1)): tag logs means nothing here; known is tag(log, interval(…))"),
+    (LR, "R=shuffle(0.1,0.2)", "R=shuffle(0.1,0.2): the sampler says in which order; leave shuffle out"),
+    (LR, "depth=range(3,3)", "depth=range(3,3): it holds no value"),
+    (LR, "hydra.sweeper.sampler=grid", "hydra.sweeper.sampler=grid: lr is an interval, which has no grid; give a list or a range"),
+    ("hydra.sweeper.sampler=grid", "seed=1 depth=range(0,99999)", "hydra.sweeper.sampler=grid: 99999 points"),
+    (LR, "R=0.1,0.2 hydra.sweeper.sampler=cmaes", "hydra.sweeper.sampler=cmaes: R is a list, and it takes numbers alone"),
+    (LR, "hydra.sweeper.sampler=cmaes", "hydra.sweeper.sampler=cmaes: it needs two axes or more; take tpe or random"),
+    ("lr=1e-3", "n_weights=1,2", "none of these settings can be defined; nothing was run\n  job 0 · n_weights=1 · "),
+    ("lr=1e-3", "R=interval(0.5,1.5)", "1 of the 3 jobs are not valid; nothing was run\n  job 2 · R=1.5 · R=1.5: a density lies in"),
+    ("study=time_step model=inn", "R=0.1,0.2", "study=time_step: it does not train, so there is nothing to search by; "),
+]
+
+
+@pytest.mark.parametrize("first, second, message", BAD)
+def test_a_mistake_is_answered_before_anything_runs(lab, outputs, first, second, message):
+    code, _, err = lab(*SEARCH, *first.split(), *second.split())
+    assert code == 2 and err.startswith(f"inn_lab: {message}"), err
+    assert not outputs.exists()
+
+
+def test_the_grid_s_sweeper_names_the_other_one(lab):
+    code, _, err = lab(*SMOKE, "-m", LR)
+    assert code == 2 and err.startswith(f"inn_lab: {LR}: an interval is no list of values; hydra/sweeper=optuna searches it")
+    code, _, err = lab(*SMOKE, "-m", "hydra.sweeper.trials=3", "R=0.1,0.2")
+    assert (code, err) == (2, "inn_lab: hydra.sweeper.trials: there is no such key; hydra/sweeper=optuna has it\n")
+
+
+EPOCHS = 9
+
+
+@pytest.fixture
+def made(lab, monkeypatch, outputs):
+    """`made.lab(…)`: a search whose jobs are made: of lr=x and R=y the accuracy rises to -(log10 x + 3)² - y. `made.kill` says at
+    which launch a kill comes; `made.ran` has the overrides of all jobs, and after how many epochs they ended."""
+    Plugins.instance()
+    state = SimpleNamespace(kill=None, launches=0, ran=[], lab=lab, killed=itertools.count())
+
+    def launch(self, jobs, initial_job_idx):
+        state.launches += 1
+        folder, results = Path(self.config.hydra.sweep.dir), []
+        for number, overrides in enumerate(jobs, initial_job_idx):
+            if state.launches == state.kill:
+                raise KeyboardInterrupt
+            values = dict(word.split("=", 1) for word in overrides)
+            end = -((math.log10(float(values["lr"])) + 3) ** 2) - float(values.get("R", 0))
+            trial, record = Trial.of_job(folder / str(number)), outputs / "made" / str(len(state.ran))
+            record.mkdir(parents=True)
+            lines, ended = [], "finished"
+            for epoch in range(EPOCHS):
+                lines.append(
+                    json.dumps({"do": "metrics", "time": 0, "epoch": epoch, "values": {"val/acc_end": end - 1 / (epoch + 1)}})
+                )
+                if trial and epoch < EPOCHS - 1 and trial.hopeless(epoch, end - 1 / (epoch + 1)):
+                    ended = "pruned"
+                    break
+            (record / "journal.jsonl").write_text("\n".join(lines) + "\n")
+            state.ran.append((tuple(overrides), len(lines)))
+            done = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
+            done.return_value = Outcome(ended, record=str(record))
+            results.append(done)
+        return results
+
+    monkeypatch.setattr(LocalLauncher, "launch", launch)
+    return state
+
+
+def trials(outputs: Path) -> list[tuple]:
+    """What the study of the only search holds."""
+    (file,) = outputs.glob("jobs/*/search-*/trials.log")
+    found = Search(str(file), "val/acc_end", "maximize", "none", EPOCHS).stored().trials
+    return [(t.number, t.state.name, t.params, t.value, t.intermediate_values) for t in found]
+
+
+TWO = [LR, "R=interval(0.1,0.9)"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["hydra.sweeper.sampler=tpe"],
+        ["hydra.sweeper.sampler=random", "hydra.sweeper.pruner=median"],
+        ["hydra.sweeper.sampler=tpe", "hydra.sweeper.pruner=hyperband"],
+        ["hydra.sweeper.sampler=cmaes"],
+        ["hydra.sweeper.sampler=tpe", "hydra.sweeper.n_jobs=3"],
+    ],
+)
+def test_a_search_that_is_killed_ends_with_the_trials_of_one_that_is_not(made, outputs, tmp_path, monkeypatch, words):
+    command = [*SEARCH, *TWO, *words, f"trainer.max_epochs={EPOCHS}", "hydra.sweeper.trials=16"]
+    code, _, err = made.lab(*command)
+    assert code == 0, err
+    expected, whole = trials(outputs), made.ran
+    assert len(expected) == 16
+    monkeypatch.setenv("INN_LAB_OUTPUTS", str(tmp_path / "killed"))
+    made.ran = []
+    for kill in (3, 2, 2):
+        made.launches, made.kill = 0, kill
+        with pytest.raises(KeyboardInterrupt):
+            made.lab(*command)
+    made.kill = None
+    code, out, _ = made.lab(*command)
+    assert code == 0 and " of 16 trials are there already\n" in out
+    assert trials(tmp_path / "killed") == expected
+    assert made.ran == whole  # those that were killed are run on, and none twice
+    if "pruner" in str(words):
+        pruned = [trial for trial in expected if trial[1] == "PRUNED"]
+        assert pruned and all(len(trial[4]) < EPOCHS for trial in pruned)
+        assert sum(len(trial[4]) for trial in expected) == sum(epochs for _, epochs in whole)
+
+
+def test_more_trials_are_added_to_those_that_are_there(made, outputs):
+    assert made.lab(*SEARCH, *TWO, "hydra.sweeper.trials=12")[0] == 0
+    whole = trials(outputs)
+    made.ran.clear()
+    (Path(next(outputs.glob("jobs/adhoc/search-*"))) / "trials.log").unlink()
+    assert made.lab(*SEARCH, *TWO, "hydra.sweeper.trials=5")[0] == 0
+    assert trials(outputs) == whole[:5]
+    assert made.lab(*SEARCH, *TWO, "hydra.sweeper.trials=12")[0] == 0
+    assert trials(outputs) == whole and len(made.ran) == 12
+    assert made.lab(*SEARCH, *TWO, "hydra.sweeper.trials=12")[0] == 0
+    assert made.lab(*SEARCH, *TWO, "hydra.sweeper.trials=12", "trainer.progress=true")[0] == 0
+    assert len(made.ran) == 12  # nothing was left to do
+    for other in ("hydra.sweeper.seed=1", "hydra.sweeper.pruner=median", "hydra.sweeper.sampler=random", "depth=7"):
+        assert made.lab(*SEARCH, *TWO, "hydra.sweeper.trials=1", other)[0] == 0
+    assert len(made.ran) == 16 and len(list(outputs.glob("jobs/adhoc/search-*"))) == 5
+
+
+def test_a_grid_ends_when_all_its_points_were_tried(made, outputs):
+    words = ["lr=1e-3,1e-2,1e-1", "R=0.1,0.5", "hydra.sweeper.sampler=grid"]
+    assert made.lab(*SEARCH, *words)[0] == 0
+    assert len({(trial[2]["lr"], trial[2]["R"]) for trial in trials(outputs)}) == len(made.ran) == 6
+
+
+def test_the_same_point_twice_is_one_job(made, outputs):
+    assert made.lab(*SEARCH, "lr=1e-3,1e-2", "hydra.sweeper.trials=6", "hydra.sweeper.n_jobs=6")[0] == 0
+    assert len(made.ran) == 2 and len(trials(outputs)) == 6
+
+
+def test_tpe_finds_what_is_best(made, outputs):
+    code, out, _ = made.lab(*SEARCH, *TWO, "hydra.sweeper.trials=40", "hydra.sweeper.best_of=3")
+    assert code == 0
+    best = max(trials(outputs), key=lambda trial: trial[3])
+    assert 1e-4 < best[2]["lr"] < 1e-2 and best[2]["R"] < 0.3
+    assert [job for job, _ in made.ran[40:]] == [
+        (*(w for w in SMOKE), f"lr={best[2]['lr']}", f"R={best[2]['R']}", f"seed={seed}") for seed in (1, 2, 3)
+    ]
+    value = f"{best[3]:.3f}"
+    assert f"the best one: trial {best[0]}" in out
+    rows = [line.rstrip() for line in out.splitlines()]
+    assert f"       their mean, and its 95 % interval: {value} to {value}" in " ".join(rows) or value in out
+
+
+def test_a_mean_has_student_s_interval():
+    mean, low, high = result.interval([1.0, 2.0, 3.0])
+    assert (mean, round(low, 3), round(high, 3)) == (2.0, -0.484, 4.484)  # t = 4.303 at 2 degrees of freedom, error 1/√3
+
+
+def test_two_searches_at_once_are_one_line(made, outputs):
+    assert made.lab(*SEARCH, *TWO, "hydra.sweeper.trials=1")[0] == 0
+    (record,) = outputs.glob("jobs/adhoc/search-*")
+    with numbered(outputs, "adhoc", record.name)[0][1].mine() as mine:
+        assert mine
+        code, _, err = made.lab(*SEARCH, *TWO, "hydra.sweeper.trials=2")
+    assert code == 2 and err.startswith("inn_lab: this sweep is running already") and len(trials(outputs)) == 1
+
+
+def test_each_grid_of_an_experiment_is_searched_on_its_own(made, outputs, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    grids = '[{model: inn, lr: "tag(log,interval(1e-4,1e-2))"}, {model: lstm, n_weights: 2000, lr: "1e-3,1e-2"}]'
+    (tmp_path / "experiment/own.yaml").write_text(f"# @package _global_\nhydra: {{sweeper: {{grids: {grids}}}}}\n")
+    own = ["--config-dir", str(tmp_path), *SEARCH, "experiment=own", "hydra.sweeper.trials=2"]
+    code, _, err = made.lab(*own)
+    assert code == 0, err
+    assert [job[0] for job, _ in made.ran] == ["model=inn"] * 2 + ["model=lstm"] * 2
+    assert len(list(outputs.glob("jobs/own/search-*"))) == 2
+    made.ran.clear()
+    assert made.lab(*own, "model=lstm", "hydra.sweeper.seed=1")[0] == 0
+    assert {job[1:2] for job, _ in made.ran} == {("n_weights=2000",)}
