@@ -15,6 +15,7 @@ from hydra_plugins.inn_lab_grid.shared import REPEATS, LabSweeper, nothing_run, 
 from hydra_plugins.inn_lab_search import result
 from hydra_plugins.inn_lab_search.space import SAMPLERS, Space, rounded
 from inn_lab import signals
+from inn_lab.config import NONE, terms
 from inn_lab.errors import ConfigError, near
 from inn_lab.trials import PRUNERS, Search, Trial, optuna
 
@@ -75,8 +76,9 @@ class SearchSweeper(LabSweeper):
             if (value := getattr(its, key)) not in known:
                 raise ConfigError(f"hydra.sweeper.{key}={value}: there is no such {key}{near(value, known)}")
         if its.metric not in METRICS:
-            why = "no test metric: what is chosen by the test says nothing of it" if its.metric.startswith("test/") else ""
-            raise ConfigError(f"hydra.sweeper.metric={its.metric}: {why or 'no run logs it of its validation'}{near('', METRICS)}")
+            why = "what the test set chooses it does not test; " if its.metric.startswith("test/") else ""
+            known = f"{', '.join(METRICS[:-1])} or {METRICS[-1]}"
+            raise ConfigError(f"hydra.sweeper.metric={its.metric}: {why}a search goes by {known}")
         if its.direction is None:
             its.direction = "minimize" if its.metric.endswith("loss") else "maximize"
         if its.direction not in DIRECTIONS:
@@ -92,13 +94,17 @@ class SearchSweeper(LabSweeper):
         trials = min(its.trials, math.prod(map(len, space.points().values()))) if its.sampler == "grid" else its.trials
         axes = [*(word.partition("=")[0] for word in space.fixed if word not in common), *space.axes]
         corners = space.corners()
+        configs = [self.composer(corner) for corner in corners]
         print(f"checking {len(corners)} settings at the edges and in the middle of the space", flush=True)
         self.foresee(axes)
         checked, undefined = self.check(corners)
+        for cfg in configs:
+            if terms(cfg).timed or terms(cfg).model == NONE:
+                name = cfg.study._target_.rpartition(".")[2]
+                raise ConfigError(f"study={name}: it does not train, so there is nothing to search by; leave it out")
         if len(undefined) == len(corners):
             raise nothing_run("none of these settings can be defined", undefined)
-        epochs = max(self.composer(corner).trainer.max_epochs for corner in corners)
-        return Plan(space, axes, trials, checked, epochs)
+        return Plan(space, axes, trials, checked, max(cfg.trainer.max_epochs for cfg in configs))
 
     def _search(self, plan: "Plan") -> int:
         """Runs the trials that are missing, and the repetitions of the best. Returns how many jobs have no result."""
