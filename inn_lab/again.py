@@ -77,8 +77,8 @@ def record_of(
 def of_sweep(
     outputs: str | Path, experiment: str, jobs: Sequence[tuple[str, Code]], resume: bool | str, search: str = ""
 ) -> tuple[Record, Code]:
-    """The record of a sweep, and its code: the same jobs by the same code are the same sweep. search: what else a search is known
-    by, of which the jobs are some."""
+    """The record of a sweep, and its code: the same jobs by the same code are the same sweep. search: of a search, what it is
+    known by beside some of its jobs."""
     names = ", ".join(dict.fromkeys(code.name for _, code in jobs))
     code = Code(names, identity.digest_of((which, code.digest) for which, code in jobs))
     digest = hashlib.sha256("".join([*(which for which, _ in jobs), search]).encode()).hexdigest()[:12]

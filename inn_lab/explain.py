@@ -90,8 +90,8 @@ def choices_with(key: str) -> list[str]:
     found = []
     if (place := group.replace(".", "/")) in OURS:
         kept = ConfigStore.instance()
-        there = set(kept.list(place))
-        found = [choice for choice in OURS[place] if f"{choice}.yaml" in there and name in kept.load(f"{place}/{choice}.yaml").node]
+        there = [choice for choice in OURS[place] if f"{choice}.yaml" in kept.list(place)]
+        found = [choice for choice in there if name in kept.load(f"{place}/{choice}.yaml").node]
     for path in yamls(group) if group else ():
         said = yaml.safe_load(path.read_text())
         said = said.get(group, said) or {}

@@ -1,7 +1,7 @@
 """A search's trials, in a file that Optuna writes and reads, and whether one of them is hopeless.
 
-The sweeper alone writes the file, while it holds the lock of the search's record. A job reads it when it starts. Nothing is told
-while jobs run, so what a job finds hopeless follows from the trials of before and from its own metrics.
+The sweeper alone writes the file, while it holds the lock of the search's record. A job reads it when it starts. Nothing is
+told while jobs run, so what a job finds hopeless follows from the trials of before and from its own metrics.
 """
 
 import json

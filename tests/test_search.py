@@ -1,23 +1,30 @@
 """Searches: the space, which trials there are, that they survive, what is pruned, and what is said of a mistake."""
 
+import contextlib
 import itertools
 import json
 import math
+import os
+import random
+import signal
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from conftest import SMOKE
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from test_survive import PROC, family, lengths, run, start
 
+from experiments import selection
 from hydra_plugins.inn_lab_local import launcher
 from hydra_plugins.inn_lab_search import result
 from hydra_plugins.inn_lab_search.space import Space, distribution
 from inn_lab import tracking
-from inn_lab.errors import ConfigError
 from inn_lab.records import Outcome, numbered
 from inn_lab.trials import Search, Trial
 
@@ -75,23 +82,35 @@ BAD = [
     ("hydra.sweeper.sampler=tpes", LR, "hydra.sweeper.sampler=tpes: there is no such sampler; did you mean tpe?"),
     ("hydra.sweeper.pruner=meridian", LR, "hydra.sweeper.pruner=meridian: there is no such pruner; did you mean median?"),
     ("hydra.sweeper.direction=up", LR, "hydra.sweeper.direction=up: maximize or minimize; "),
-    ("hydra.sweeper.metric=test/acc_end", LR, "hydra.sweeper.metric=test/acc_end: what the test set chooses it does not test; "),
+    (
+        "hydra.sweeper.metric=test/acc_end",
+        LR,
+        "hydra.sweeper.metric=test/acc_end: what the test set chooses it does not test; ",
+    ),
     ("hydra.sweeper.metric=val/acc", LR, "hydra.sweeper.metric=val/acc: a search goes by val/acc_end, val/acc_seq or val/loss"),
     ("hydra.sweeper.nothing=1", LR, "hydra.sweeper.nothing: there is no such key"),
     ("R=0.1", "lr=1e-3", "hydra/sweeper=optuna: nothing varies, so there is nothing to search; e.g. -m R=0.02,0.1,0.5 "),
     ("R=choice(0.1)", "lr=1e-3", "hydra/sweeper=optuna: nothing varies"),
     ("seed=0,1", LR, "seed: a search that chooses the seed finds luck; "),
-    (LR, "R=interval(0.5,0.1)", "R=interval(0.5,0.1): an interval goes from a number to a larger one; e.g. R=interval(0.1, 0.5)"),
+    (
+        LR,
+        "R=interval(0.5,0.1)",
+        "R=interval(0.5,0.1): an interval goes from a number to a larger one; e.g. R=interval(0.1, 0.5)",
+    ),
     (LR, "R=tag(log,interval(0,1))", "R=tag(log,interval(0,1)): an interval goes from a positive number to a larger one"),
-    (LR, "R=tag(logs,interval(0.1,1))", "R=tag(logs,interval(0.1,1)): tag logs means nothing here; known is tag(log, interval(…))"),
+    (
+        LR,
+        "R=tag(logs,interval(0.1,1))",
+        "R=tag(logs,interval(0.1,1)): tag logs means nothing here; known is tag(log, interval(…))",
+    ),
     (LR, "R=shuffle(0.1,0.2)", "R=shuffle(0.1,0.2): the sampler says in which order; leave shuffle out"),
     (LR, "depth=range(3,3)", "depth=range(3,3): it holds no value"),
-    (LR, "hydra.sweeper.sampler=grid", "hydra.sweeper.sampler=grid: lr is an interval, which has no grid; give a list or a range"),
+    (LR, "hydra.sweeper.sampler=grid", "hydra.sweeper.sampler=grid: lr is an interval, which has no grid; give a list or"),
     ("hydra.sweeper.sampler=grid", "seed=1 depth=range(0,99999)", "hydra.sweeper.sampler=grid: 99999 points"),
     (LR, "R=0.1,0.2 hydra.sweeper.sampler=cmaes", "hydra.sweeper.sampler=cmaes: R is a list, and it takes numbers alone"),
     (LR, "hydra.sweeper.sampler=cmaes", "hydra.sweeper.sampler=cmaes: it needs two axes or more; take tpe or random"),
     ("lr=1e-3", "n_weights=1,2", "none of these settings can be defined; nothing was run\n  job 0 · n_weights=1 · "),
-    ("lr=1e-3", "R=interval(0.5,1.5)", "1 of the 3 jobs are not valid; nothing was run\n  job 2 · R=1.5 · R=1.5: a density lies in"),
+    ("lr=1e-3", "R=interval(0.5,1.5)", "1 of the 3 jobs are not valid; nothing was run\n  job 2 · R=1.5 · R=1.5: a density"),
     ("study=time_step model=inn", "R=0.1,0.2", "study=time_step: it does not train, so there is nothing to search by; "),
 ]
 
@@ -115,8 +134,8 @@ EPOCHS = 9
 
 @pytest.fixture
 def made(lab, monkeypatch, outputs):
-    """`made.lab(…)`: a search whose jobs are made: of lr=x and R=y the accuracy rises to -(log10 x + 3)² - y. `made.kill` says at
-    which launch a kill comes; `made.ran` has the overrides of all jobs, and after how many epochs they ended."""
+    """`made.lab(…)`: a search of made jobs: with lr=x and R=y the accuracy rises to -(log10 x + 3)² - y. `made.kill` says at which
+    launch a kill comes; `made.ran` has the overrides of all jobs, and after how many epochs they ended."""
     Plugins.instance()  # Hydra reads the launcher's module anew, once
     state = SimpleNamespace(kill=None, launches=0, ran=[], lab=lab, records=itertools.count())
 
@@ -228,10 +247,9 @@ def test_tpe_finds_what_is_best(made, outputs):
     assert [job for job, _ in made.ran[40:]] == [
         (*(w for w in SMOKE), f"lr={best[2]['lr']}", f"R={best[2]['R']}", f"seed={seed}") for seed in (1, 2, 3)
     ]
-    value = f"{best[3]:.3f}"
-    assert f"the best one: trial {best[0]}" in out
-    rows = [line.rstrip() for line in out.splitlines()]
-    assert f"       their mean, and its 95 % interval: {value} to {value}" in " ".join(rows) or value in out
+    value, rows = f"{best[3]:.3f}", [" ".join(line.split()) for line in out.splitlines()]
+    assert f"the best one: trial {best[0]} {value}" in rows
+    assert sum(line.startswith(f"trial {best[0]} with seed=") and line.endswith(value) for line in rows) == 3
 
 
 def test_a_mean_has_student_s_interval():
@@ -260,3 +278,84 @@ def test_each_grid_of_an_experiment_is_searched_on_its_own(made, outputs, tmp_pa
     made.ran.clear()
     assert made.lab(*own, "model=lstm", "hydra.sweeper.seed=1")[0] == 0
     assert {job[1:2] for job, _ in made.ran} == {("n_weights=200000",)}
+
+
+LOSS = ["hydra.sweeper.sampler=grid", "hydra.sweeper.pruner=median", "hydra.sweeper.metric=val/loss", "trainer.max_epochs=4"]
+RATES = ["lr=1e-9,1e-3,2e-3,3e-3,4e-3,5e-3", "hydra.sweeper.seed=2"]  # the one that learns nothing comes last
+
+
+def test_what_a_search_prunes_is_recorded_as_pruned_and_goes_on_where_no_search_asks_for_it(
+    lab, runs, outputs, tmp_path, monkeypatch
+):
+    """Jobs as they are, in processes of their own."""
+    code, out, err = lab(*SEARCH, *LOSS, *RATES, "hydra.sweeper.best_of=2")
+    assert code == 0, err
+    found = runs("adhoc")
+    ended = found.groupby("lr").last()
+    pruned, others = ended.loc[1e-9], ended.drop(1e-9)
+    assert pruned["state"] == "pruned" and pruned["status"] == "FINISHED" and math.isnan(pruned["test/acc_end"])
+    assert set(others["state"]) == {"finished"} and pruned["epoch"] < 3 and set(others["epoch"]) == {3}
+    first = found[found["seed"] == 0].groupby("lr").last()
+    assert [trial[3] for trial in trials(outputs)[:5]] == [first["val/loss"][float(t[2]["lr"])] for t in trials(outputs)[:5]]
+    assert trials(outputs)[5][1:3] == ("PRUNED", {"lr": "1e-09"})
+    drawn, _ = selection.select(found, ("lr",), {})
+    assert 1e-9 in set(drawn["lr"])
+
+    client = tracking.client(outputs)
+    everything = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    (parent,) = [run for run in everything if "jobs" in run.data.tags]
+    best = min((trial for trial in trials(outputs)[:5]), key=lambda trial: trial[3])
+    assert parent.data.tags["best.lr"] == best[2]["lr"] and parent.data.tags["best.trial"] == str(best[0])
+    known = parent.data.metrics
+    assert known["search/best"] == best[3] and known["repeats/low"] < known["repeats/mean"] < known["repeats/high"]
+    assert len(client.get_metric_history(parent.info.run_id, "search/value")) == 5
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} == {
+        "best.yaml", "history.png", "importances.png", "parallel_coordinates.png", "slices.png",
+    }  # fmt: skip
+    command = out.splitlines()[-1].split()
+    assert command[:4] == ["python", "-m", "inn_lab", "--config-dir"]
+    assert lab(*command[3:], "--cfg", "job") == lab(*SMOKE, "trainer.max_epochs=4", f"lr={best[2]['lr']}", "--cfg", "job")
+
+    again = lab(*SEARCH, *LOSS, *RATES)
+    assert again[0] == 0 and trials(outputs)[5][1] == "PRUNED" and " · pruned" not in again[1]  # it is not asked for again
+    alone = [*SMOKE, "trainer.max_epochs=4", "lr=1e-9"]
+    assert lab(*alone)[0] == 0
+    went_on = runs("adhoc").query("lr == 1e-9")
+    assert set(went_on["state"]) == {"finished"} and set(went_on["attempts"].map(int)) == {2}
+    monkeypatch.setenv("INN_LAB_OUTPUTS", str(tmp_path / "undisturbed"))
+    assert lab(*alone)[0] == 0
+    whole = tracking.read(tmp_path / "undisturbed", "adhoc")
+    measured = ["epoch", "train/loss", "val/loss", "test/loss"]
+    assert went_on[measured].to_numpy().tolist() == whole[measured].to_numpy().tolist()
+
+
+@PROC
+@pytest.mark.slow
+def test_a_search_of_40_trials_that_is_killed_five_times_ends_with_those_of_the_undisturbed_one(tmp_path, monkeypatch):
+    """One job at a time; the kills come at random moments, but each once the search has gone on."""
+    words = ["hydra.sweeper.trials=40", "hydra.sweeper.pruner=median", "trainer.max_epochs=2", "trainer.checkpoint_s=0"]
+    command = [*SEARCH, "trainer=cpu", *TWO, *words]
+    undisturbed, killed, moments = tmp_path / "undisturbed", tmp_path / "killed", random.Random(5)
+    code, out = run(undisturbed, *command)
+    assert code == 0, out
+    expected = trials(undisturbed)
+    assert len(expected) == 40 and {state for _, state, *_ in expected} == {"COMPLETE", "PRUNED"}
+    for _ in range(5):
+        before, process, deadline = sum(lengths(killed).values()), start(killed, *command), time.time() + 300
+        while sum(lengths(killed).values()) == before and process.poll() is None:
+            assert time.time() < deadline
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 8))
+        for pid in family(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+    there = len(trials(killed))
+    code, out = run(killed, *command)
+    assert code == 0 and 5 <= there < 40, out
+    assert trials(killed) == expected
+    measured = [tracking.read(folder, "adhoc").set_index(["lr", "R", "epoch"]).sort_index() for folder in (undisturbed, killed)]
+    columns = ["val/loss", "val/acc_end", "test/acc_end", "state"]
+    pd.testing.assert_frame_equal(*(runs[columns] for runs in measured), check_exact=True)
+    assert measured[1]["attempts"].map(int).max() > 1, "no kill came while a trial was at work"

@@ -73,12 +73,12 @@ class GridSweeper(LabSweeper):
 def show(titles: list[str], outcomes: list["Outcome"], codes: list["Code"]) -> None:
     """The table at the end of a sweep, and below it what there is to say of single jobs."""
     rows, notes = [], []
-    for number, (words, ended, code) in enumerate(zip(titles, outcomes, codes, strict=True)):
+    for number, (job, ended, code) in enumerate(zip(titles, outcomes, codes, strict=True)):
         accuracy = "" if ended.acc_end is None else f"{ended.acc_end:.3f}"
         took = "" if ended.seconds is None else duration(ended.seconds)
-        rows.append((str(number), words, ended.state + " already" * ended.already, accuracy, took))
+        rows.append((str(number), job, ended.state + " already" * ended.already, accuracy, took))
         if ended.reason or (ended.already and ended.code != code.digest):
-            notes.append(f"job {number} · {words} · {ended.words(code)}")
+            notes.append(f"job {number} · {job} · {ended.words(code)}")
     show_table(("job", "", "state", "ACC_end", "time"), rows)
     counts = Counter(ended.state for ended in outcomes)
     before = sum(ended.already for ended in outcomes)

@@ -2,7 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ def best_of(study: "Study") -> "FrozenTrial | None":
     """The best of the trials that were not pruned, the first of equal ones."""
     done = [trial for trial in complete(study) if trial.value is not None and math.isfinite(trial.value)]
     sign = -1 if study.direction.name == "MAXIMIZE" else 1
-    return min(done, key=lambda trial: sign * trial.value, default=None)
+    return min(done, key=lambda trial: sign * (trial.value or 0), default=None)
 
 
 def complete(study: "Study") -> list["FrozenTrial"]:
@@ -106,7 +107,7 @@ def log(run: "Run", study: "Study") -> None:
 
 
 def report(
-    run: "Run", study: "Study", best: "FrozenTrial", repeats: Sequence[tuple[str, float | None]], experiment: str
+    run: "Run", study: "Study", best: "FrozenTrial", repeats: Sequence[tuple[str, float | None]], experiment: str, metric: str
 ) -> None:
     """What the parent run has in the end: the best values as tags (a param cannot change when trials are added), an experiment
     with them, and pictures."""
@@ -118,7 +119,7 @@ def report(
         run.metrics({"repeats/mean": mean, "repeats/low": low, "repeats/high": high}, len(study.trials))
     run.file("experiment/best.yaml", lambda path: path.write_text(experiment))
     for name, draw in PICTURES.items():
-        run.file(f"{name}.png", lambda path, draw=draw: picture(study, draw, path))
+        run.file(f"{name}.png", partial(picture, study, draw, metric))
 
 
 PICTURES = {
@@ -129,7 +130,7 @@ PICTURES = {
 }
 
 
-def picture(study: "Study", draw: str, path: Path) -> None:
+def picture(study: "Study", draw: str, metric: str, path: Path) -> None:
     """One of Optuna's plots, through matplotlib."""
     import matplotlib
 
@@ -140,8 +141,9 @@ def picture(study: "Study", draw: str, path: Path) -> None:
         warnings.simplefilter("ignore")  # Optuna's plots call themselves experimental
         import optuna.visualization.matplotlib as plots
 
-        getattr(plots, draw)(study)
+        getattr(plots, draw)(study, target_name=metric)
         figure = pyplot.gcf()
+        figure.set_size_inches(max(7, 3 + 2.5 * len(study.best_params)), 5)
         figure.savefig(path, dpi=120, bbox_inches="tight")
         pyplot.close("all")
 

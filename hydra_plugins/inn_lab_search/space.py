@@ -94,7 +94,7 @@ def distribution(override: Override) -> "BaseDistribution":
     Raises ConfigError for what Optuna cannot search.
     """
     made, word, value = optuna().distributions, override.input_line, override.value()
-    tags = getattr(value, "tags", set())
+    tags: set[str] = getattr(value, "tags", set())
     log, interval = "log" in tags, isinstance(value, IntervalSweep)
     if other := sorted(tags - {"log"}) or (["log"] if log and not interval else []):
         raise ConfigError(f"{word}: tag {', '.join(other)} means nothing here; known is tag(log, interval(…))")
@@ -107,10 +107,10 @@ def distribution(override: Override) -> "BaseDistribution":
             raise ConfigError(f"{word}: an interval goes {what}; e.g. {override.get_key_element()}=interval(0.1, 0.5)")
         kind = made.IntDistribution if isinstance(low, int) else made.FloatDistribution
         return kind(low, high, log=log)
-    if isinstance(value, RangeSweep) and all(isinstance(part, int) for part in (value.start, value.stop, value.step)):
-        if whole := value.range() if value.step else ():
-            return made.IntDistribution(min(whole), max(whole), step=abs(value.step))  # type: ignore[arg-type]
-    choices = [text.partition("=")[2] for text in words(override)] if not isinstance(value, RangeSweep) or value.step else []
+    endless = isinstance(value, RangeSweep) and not value.step
+    if not endless and isinstance(value, RangeSweep) and isinstance(whole := value.range(), range) and whole:
+        return made.IntDistribution(min(whole), max(whole), step=abs(whole.step))
+    choices = [] if endless else [text.partition("=")[2] for text in words(override)]
     if not choices:
         raise ConfigError(f"{word}: it holds no value; e.g. {override.get_key_element()}=range(1,5)")
     return made.CategoricalDistribution(list(dict.fromkeys(choices)))

@@ -5,6 +5,7 @@ import math
 import shlex
 import sys
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +51,8 @@ ConfigStore.instance().store(group="hydra/sweeper", name="optuna", node=SearchSw
 class SearchSweeper(LabSweeper):
     """Searches each of the experiment's grids, or what the command line varies, for the best of `trials` trials.
 
-    A trial's value is the mean of a validation metric over the last tenth of its epochs, as the reports take it. Trials are asked
-    for `n_jobs` at a time and told in their order, so that the same command gives the same trials.
+    A trial's value is the mean of a validation metric over the last tenth of its epochs, as the reports take it. Trials are
+    asked for `n_jobs` at a time and told in their order, so that the same command gives the same trials.
     """
 
     def __init__(self, grids: list[dict[str, Any]], **settings: Any) -> None:
@@ -72,9 +73,9 @@ class SearchSweeper(LabSweeper):
 
     def _check_settings(self) -> None:
         its = self.settings
-        for key, known in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
-            if (value := getattr(its, key)) not in known:
-                raise ConfigError(f"hydra.sweeper.{key}={value}: there is no such {key}{near(value, known)}")
+        for key, choices in {"sampler": SAMPLERS, "pruner": PRUNERS}.items():
+            if (value := getattr(its, key)) not in choices:
+                raise ConfigError(f"hydra.sweeper.{key}={value}: there is no such {key}{near(value, choices)}")
         if its.metric not in METRICS:
             why = "what the test set chooses it does not test; " if its.metric.startswith("test/") else ""
             known = f"{', '.join(METRICS[:-1])} or {METRICS[-1]}"
@@ -110,9 +111,9 @@ class SearchSweeper(LabSweeper):
         """Runs the trials that are missing, and the repetitions of the best. Returns how many jobs have no result."""
         from inn_lab import again, tracking
 
-        its, outputs, experiment = self.settings, self.config.outputs, self.experiment
+        its = self.settings
         known_by = json.dumps([plan.space.words, its.sampler, its.pruner, its.metric, its.direction, its.seed])
-        record, code = again.of_sweep(outputs, experiment, plan.checked, self.config.resume, known_by)
+        record, code = again.of_sweep(self.config.outputs, self.experiment, plan.checked, self.config.resume, known_by)
         search = Search(str(record.folder / "trials.log"), its.metric, str(its.direction), its.pruner, plan.epochs)
         with tracking.sweep(self.config, record, code, plan.trials + its.best_of, plan.axes) as run:
             study = search.stored()
@@ -125,8 +126,8 @@ class SearchSweeper(LabSweeper):
             best = result.best_of(study)
             repeats = self._repeat(plan, best) if best else []
             if best:
-                experiments = result.as_experiment(plan.space.overrides(best.params), self.parser, self.composer)
-                result.report(run, study, best, repeats, experiments)
+                experiment = result.as_experiment(plan.space.overrides(best.params), self.parser, self.composer)
+                result.report(run, study, best, repeats, experiment, its.metric)
             missing = len(lost) + sum(value is None for _, value in repeats)
             run.end("FINISHED", "finished", f"{missing} jobs have no result" if missing else None)
         show_table(("trial", "", "state", "epochs", its.metric), result.table(study, plan.axes, plan.space, repeats))
@@ -169,10 +170,10 @@ class SearchSweeper(LabSweeper):
         folder = Path(self.config.hydra.sweep.dir)
         for number, trials in enumerate(jobs.values(), self._number):
             trials[0].tell_job(folder / str(number))
-        outcomes = self._launch([list(job) for job in jobs], plan.axes)
-        ended = {trial.number: (trial, outcome) for trials, outcome in zip(jobs.values(), outcomes, strict=True) for trial in trials}
+        ends = zip(jobs.values(), self._launch([list(job) for job in jobs], plan.axes), strict=True)
+        ended = sorted(((trial.number, trial, outcome) for trials, outcome in ends for trial in trials), key=itemgetter(0))
         with signals.held():
-            return {number for number, (trial, outcome) in sorted(ended.items()) if not self._tell(study, trial, outcome)}
+            return {number for number, trial, outcome in ended if not self._tell(study, trial, outcome)}
 
     def _launch(self, jobs: list[list[str]], axes: list[str]) -> list["Outcome"]:
         self.foresee(axes)
@@ -183,20 +184,19 @@ class SearchSweeper(LabSweeper):
         return outcomes
 
     def _tell(self, study: "Study", trial: Trial, outcome: "Outcome") -> bool:
-        """Tells the study how a trial ended, if it has a result. What was hopeless is pruned, also if the job had been run to its
-        end before: the same search gives the same trials."""
+        """Tells the study how a trial ended, if it has a result. What was hopeless is pruned, also if the job had been run to
+        its end before: the same search gives the same trials."""
         if outcome.state == "undefined":
             trial.settle(study, "undefined", None)
         elif (value := self._value(outcome)) is None:
             return False
         else:
             series = result.series(outcome, self.settings.metric)
-            *before, last = sorted(series) or [None]
-            asked = {epoch: series[epoch] for epoch in before}
-            if trial.hopeless_after(asked) is not None:
+            last = max(series, default=0)
+            if trial.hopeless_after({epoch: series[epoch] for epoch in series if epoch < last}) is not None:
                 trial.settle(study, "pruned", None)
             else:
-                if last is not None and math.isfinite(series[last]):
+                if math.isfinite(series.get(last, math.nan)):
                     trial.hear(last, series[last])  # it is not asked after its last epoch
                 trial.settle(study, outcome.state, None if outcome.state == "pruned" else value)
         return True

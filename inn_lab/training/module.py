@@ -36,8 +36,8 @@ class Training(L.LightningModule):
     says for how many epochs the model was trained before: the training data are those of the epochs that follow. At each update
     the optimizer's learning rate is multiplied by the `factor` at that update's number, from 0. `best` says which epoch was the
     best, and when there is no further one. With `debug` an epoch takes the first `BATCHES` of each part alone, and with
-    "overfit" it is the same one each time. `method` changes the patterns of the model's matrices in training. Of the `trial` of a
-    search there is no further epoch once it is `hopeless`, as it says after each epoch but the last.
+    "overfit" it is the same one each time. `method` changes the patterns of the model's matrices in training. The `trial` of a
+    search is asked after each epoch but the last whether it is `hopeless`; then there is no further one.
 
     Without an optimizer it can be tested, and not trained.
 
