@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PRUNERS = ("none", "median", "hyperband")
 STUDY = "search"  # its name in the file; Hyperband draws a trial's bracket from it
+NOTES = "completed_rung_"  # what Hyperband keeps with a trial begins so
 TRIAL = "trial.json"  # in the folder of a sweep's job that is a trial
 
 
@@ -67,10 +68,14 @@ class Search:
         )
 
     def copied(self) -> "Study":
-        """A copy of the study, in memory."""
+        """A copy of the study, in memory. Of a trial that has not ended nothing was told: a kill may have come in between."""
         made = optuna()
         storage = made.storages.JournalStorage(made.storages.journal.JournalFileBackend(self.file))
-        trials = made.load_study(study_name=STUDY, storage=storage).get_trials(deepcopy=False)
+        trials = made.load_study(study_name=STUDY, storage=storage).trials
+        for trial in trials:
+            if not trial.state.is_finished():
+                trial.intermediate_values = {}
+                trial.system_attrs = {key: known for key, known in trial.system_attrs.items() if not key.startswith(NOTES)}
         random = made.samplers.RandomSampler(0)
         copy = made.create_study(study_name=STUDY, direction=self.direction, pruner=self._pruner(), sampler=random)
         copy.add_trials(trials)

@@ -1,4 +1,4 @@
-"""What a search has found: in a table, in MLflow, in pictures, and as an experiment that runs."""
+"""What a search has found: in a table, in MLflow, in pictures, and as a configuration that runs."""
 
 import math
 import warnings
@@ -107,17 +107,17 @@ def log(run: "Run", study: "Study") -> None:
 
 
 def report(
-    run: "Run", study: "Study", best: "FrozenTrial", repeats: Sequence[tuple[str, float | None]], experiment: str, metric: str
+    run: "Run", study: "Study", best: "FrozenTrial", repeats: Sequence[tuple[str, float | None]], config: str, metric: str
 ) -> None:
-    """What the parent run has in the end: the best values as tags (a param cannot change when trials are added), an experiment
-    with them, and pictures."""
+    """What the parent run has in the end: the best values as tags (a param cannot change when trials are added), a
+    configuration with them, and pictures."""
     run.tag(**{"best.trial": str(best.number), "best.value": str(best.value)})
     run.tag(**{f"best.{key}": str(value) for key, value in best.params.items()})
     known = [value for _, value in repeats if value is not None]
     if len(known) > 1:
         mean, low, high = interval(known)
         run.metrics({"repeats/mean": mean, "repeats/low": low, "repeats/high": high}, len(study.trials))
-    run.file("experiment/best.yaml", lambda path: path.write_text(experiment))
+    run.file("best.yaml", lambda path: path.write_text(config))
     for name, draw in PICTURES.items():
         run.file(f"{name}.png", partial(picture, study, draw, metric))
 
@@ -148,17 +148,12 @@ def picture(study: "Study", draw: str, metric: str, path: Path) -> None:
         pyplot.close("all")
 
 
-def as_experiment(words: Sequence[str], parser: OverridesParser, composer: Composer) -> str:
-    """Overrides as the YAML of an experiment: its choices as defaults, and its values."""
-    values = OmegaConf.create({})
-    defaults: list[Any] = []
+def as_config(words: Sequence[str], parser: OverridesParser, composer: Composer) -> str:
+    """Overrides as a YAML for --config-name: the choices override those of conf/config.yaml, the values come last."""
+    values, defaults = OmegaConf.create({}), list[Any](["config"])
     for override in parser.parse_overrides(list(words)):
-        key, value = override.key_or_group, override.value()
-        if key == "experiment":
-            defaults.insert(0, value)
-        elif composer.is_choice(override):
-            defaults.append({f"override /{key}": value})
+        if composer.is_choice(override):
+            defaults.append({f"override {override.key_or_group}": override.value()})
         else:
-            OmegaConf.update(values, key, value)
-    whole = OmegaConf.merge({"defaults": [*defaults, "_self_"]}, values)
-    return f"# @package _global_\n# {' '.join(words)}\n{OmegaConf.to_yaml(whole)}"
+            OmegaConf.update(values, override.key_or_group, override.value())
+    return OmegaConf.to_yaml(OmegaConf.merge({"defaults": [*defaults, "_self_"]}, values))

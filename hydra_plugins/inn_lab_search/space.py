@@ -72,7 +72,7 @@ class Space:
         """
         samplers, own = optuna().samplers, int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
         if kind == "grid":
-            return samplers.GridSampler(self.points(), seed)  # a shuffled list, of which it takes the number's
+            return samplers.GridSampler(self.points(), seed % 2**32)  # a shuffled list, of which it takes the number's
         if kind == "cmaes":
             self._check_numbers()
             return samplers.CmaEsSampler(seed=own, warn_independent_sampling=False)

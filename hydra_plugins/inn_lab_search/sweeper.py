@@ -95,10 +95,10 @@ class SearchSweeper(LabSweeper):
         trials = min(its.trials, math.prod(map(len, space.points().values()))) if its.sampler == "grid" else its.trials
         axes = [*(word.partition("=")[0] for word in space.fixed if word not in common), *space.axes]
         corners = space.corners()
-        configs = [self.composer(corner) for corner in corners]
         print(f"checking {len(corners)} settings at the edges and in the middle of the space", flush=True)
         self.foresee(axes)
         checked, undefined = self.check(corners)
+        configs = [self.composer(corner) for corner in corners]
         for cfg in configs:
             if terms(cfg).timed or terms(cfg).model == NONE:
                 name = cfg.study._target_.rpartition(".")[2]
@@ -126,8 +126,8 @@ class SearchSweeper(LabSweeper):
             best = result.best_of(study)
             repeats = self._repeat(plan, best) if best else []
             if best:
-                experiment = result.as_experiment(plan.space.overrides(best.params), self.parser, self.composer)
-                result.report(run, study, best, repeats, experiment, its.metric)
+                config = result.as_config(plan.space.overrides(best.params), self.parser, self.composer)
+                result.report(run, study, best, repeats, config, its.metric)
             missing = len(lost) + sum(value is None for _, value in repeats)
             run.end("FINISHED", "finished", f"{missing} jobs have no result" if missing else None)
         show_table(("trial", "", "state", "epochs", its.metric), result.table(study, plan.axes, plan.space, repeats))
@@ -135,7 +135,7 @@ class SearchSweeper(LabSweeper):
         if best:
             command = ["python", "-m", "inn_lab"]
             print(f"the best one:\n  {shlex.join([*command, *plan.space.overrides(best.params)])}", flush=True)
-            folder = ["--config-dir", str(record.folder / "files"), "experiment=best"]
+            folder = ["--config-dir", str(record.folder / "files"), "--config-name", "best"]
             print(f"  {shlex.join([*command, *folder])}", flush=True)
         return missing
 
@@ -192,13 +192,14 @@ class SearchSweeper(LabSweeper):
             return False
         else:
             series = result.series(outcome, self.settings.metric)
-            last = max(series, default=0)
-            if trial.hopeless_after({epoch: series[epoch] for epoch in series if epoch < last}) is not None:
+            pruned, last = outcome.state == "pruned", max(series, default=0)
+            asked = {epoch: value for epoch, value in series.items() if pruned or epoch < last}  # not after the last of all
+            if trial.hopeless_after(asked) is not None or pruned:
                 trial.settle(study, "pruned", None)
             else:
                 if math.isfinite(series.get(last, math.nan)):
-                    trial.hear(last, series[last])  # it is not asked after its last epoch
-                trial.settle(study, outcome.state, None if outcome.state == "pruned" else value)
+                    trial.hear(last, series[last])
+                trial.settle(study, outcome.state, value)
         return True
 
     def _value(self, outcome: "Outcome") -> float | None:
@@ -212,7 +213,7 @@ class SearchSweeper(LabSweeper):
             return math.inf if metric.endswith("loss") else 0.0  # as the reports have it
         if not series:
             way = "take a study that trains and validates, as study=train"
-            raise ConfigError(f"hydra.sweeper.metric={metric}: the first job has ended and has not logged it; {way}")
+            raise ConfigError(f"hydra.sweeper.metric={metric}: a trial has ended and has not logged it; {way}")
         return result.tail(series)
 
     def _repeat(self, plan: "Plan", best: "FrozenTrial") -> list[tuple[str, float | None]]:

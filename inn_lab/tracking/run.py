@@ -103,7 +103,7 @@ class Run:
     def file(self, name: str, write: Callable[[Path], object]) -> None:
         """An artifact, which `write` makes at the path that it gets."""
         kept = self.record.folder / "files" / name
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.parent.mkdir(exist_ok=True)
         write(kept)
         self._write("file", name=name)
 
