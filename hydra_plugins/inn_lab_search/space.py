@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from hydra_plugins.inn_lab_grid.shared import MOST, REPEATS, words
@@ -70,6 +69,8 @@ class Space:
 
         Raises ConfigError where it is not for this space.
         """
+        import numpy as np
+
         samplers, own = optuna().samplers, int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
         if kind == "grid":
             return samplers.GridSampler(self.points(), seed % 2**32)  # a shuffled list, of which it takes the number's
