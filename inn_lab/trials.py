@@ -23,10 +23,10 @@ TRIAL = "trial.json"  # in the folder of a sweep's job that is a trial
 
 
 def optuna() -> ModuleType:
-    """Optuna, which says nothing of what goes well. Its import takes half a second, and only searches need it."""
+    """Optuna, which says nothing but in exceptions. Its import takes half a second, and only searches need it."""
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 
 

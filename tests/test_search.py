@@ -166,6 +166,7 @@ def made(lab, monkeypatch, outputs):
         return results
 
     monkeypatch.setattr(launcher.LocalLauncher, "launch", launch)
+    monkeypatch.setattr(result, "picture", lambda *given: given[-1].write_bytes(b"a picture"))  # they take a second
     return state
 
 
@@ -267,6 +268,20 @@ def test_tpe_finds_what_is_best(made, outputs):
 def test_a_mean_has_student_s_interval():
     mean, low, high = result.interval([1.0, 2.0, 3.0])
     assert (mean, round(low, 3), round(high, 3)) == (2.0, -0.484, 4.484)  # t = 4.303 at 2 degrees of freedom, error 1/√3
+
+
+def test_a_study_that_does_not_log_the_metric_ends_the_search(made, outputs):
+    code, _, err = made.lab(*SEARCH, LR, "hydra.sweeper.metric=val/loss")
+    assert code == 2 and len(made.ran) == 1
+    assert err.startswith("inn_lab: hydra.sweeper.metric=val/loss: a trial has ended and has not logged it; take a study that ")
+
+
+def test_a_line_that_was_cut_off_is_no_trial(made, outputs):
+    assert made.lab(*SEARCH, *TWO, "hydra.sweeper.trials=2")[0] == 0
+    with next(outputs.glob("jobs/adhoc/search-*/trials.log")).open("a") as file:
+        file.write('{"op_code": 4, "wor')
+    assert made.lab(*SEARCH, *TWO, "hydra.sweeper.trials=4")[0] == 0
+    assert [trial[1] for trial in trials(outputs)] == ["COMPLETE"] * 4
 
 
 def test_two_searches_at_once_are_one_line(made, outputs):

@@ -79,6 +79,13 @@ def table(study: "Study", axes: list[str], space: Space, repeats: Sequence[tuple
     return rows
 
 
+def stands(study: "Study", trials: int) -> str:
+    """A line on how far a search has come."""
+    best, ended = best_of(study), [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    words = f"; the best so far: {best.value:.3f}, trial {best.number}" if best else ""
+    return f"{len(ended)} of {trials} trials{words}"
+
+
 def shown(value: float | None) -> str:
     return "no result" if value is None else f"{value:.3f}"
 

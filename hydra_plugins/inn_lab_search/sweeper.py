@@ -123,6 +123,7 @@ class SearchSweeper(LabSweeper):
             while batch := self._next(study, search, plan, lost):
                 lost |= self._run(study, search, plan, batch)
                 result.log(run, study)
+                print(result.stands(study, plan.trials), flush=True)
             best = result.best_of(study)
             repeats = self._repeat(plan, best) if best else []
             if best:
