@@ -63,9 +63,10 @@ def said(value: object) -> str:
 def figure(runs: pd.DataFrame, axes: Sequence[str]) -> Figure:
     """A row of panels for each metric, by epoch: means over seeds, with a band of one standard deviation.
 
-    Ten curves share a panel at most; beyond that each value of the axis with the fewest values has its own column.
+    Ten curves share a panel at most; beyond that each value of the axis with the fewest values has its own column. A trial that
+    its search has pruned is drawn as far as it went.
     """
-    shown = trained(runs)
+    shown = runs[runs["state"].isin(["finished", "diverged", "pruned"])]
     metrics = [metric for metric in METRICS if metric in shown and shown[metric].notna().any()]
     if not metrics or "epoch" not in shown:
         raise ConfigError("none of these runs has trained for an epoch; there is no curve to draw")

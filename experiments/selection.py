@@ -41,7 +41,7 @@ def select(runs: pd.DataFrame, axes: Iterable[str], wanted: Mapping[str, str]) -
 
     Raises ConfigError if no finished run is left.
     """
-    runs = runs[runs["state"].isin(["finished", "diverged", "undefined"])]
+    runs = runs[runs["state"].isin(["finished", "diverged", "pruned", "undefined"])]
     if runs.empty:
         raise ConfigError(NONE_FINISHED)
     runs = runs.assign(**{key: _filled(runs[key], value) for key, value in IMPLIED.items() if key in runs})

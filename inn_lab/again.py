@@ -4,7 +4,8 @@ A job is known by what it computes (`identity.identity`). If it times the machin
 by the code that made them (`identity.code`). A command looks at the job's records, the newest first:
 
 - A record of this code that is marked as done is left as it is. Jobs that failed, were killed or are undefined have no mark.
-- A record of this code without a mark continues, from its checkpoint.
+- A record of this code without a mark continues, from its checkpoint. So does a trial that a search has pruned; the search
+  itself knows that it was, and does not ask again.
 - Results of other code do not count: the job runs again beside them. With `resume=any` they count if this code has none.
 - With `resume=false` only those records count that this command has made. So a retry continues.
 - A record does not count if its run was deleted in MLflow.
@@ -73,12 +74,15 @@ def record_of(
     return find(outputs, experiment, which, about, resume=False) if deleted(outputs, found) else found
 
 
-def of_sweep(outputs: str | Path, experiment: str, jobs: Sequence[tuple[str, Code]], resume: bool | str) -> tuple[Record, Code]:
-    """The record of a sweep, and its code: the same jobs by the same code are the same sweep."""
+def of_sweep(
+    outputs: str | Path, experiment: str, jobs: Sequence[tuple[str, Code]], resume: bool | str, search: str = ""
+) -> tuple[Record, Code]:
+    """The record of a sweep, and its code: the same jobs by the same code are the same sweep. search: of a search, what it is
+    known by beside some of its jobs."""
     names = ", ".join(dict.fromkeys(code.name for _, code in jobs))
     code = Code(names, identity.digest_of((which, code.digest) for which, code in jobs))
-    digest = hashlib.sha256("".join(which for which, _ in jobs).encode()).hexdigest()[:12]
-    return record_of(outputs, experiment, f"sweep-{digest}", resume, code), code
+    digest = hashlib.sha256("".join([*(which for which, _ in jobs), search]).encode()).hexdigest()[:12]
+    return record_of(outputs, experiment, f"{'search' if search else 'sweep'}-{digest}", resume, code), code
 
 
 def finished_by_other(outputs: str | Path, experiment: str, which: str, code: str) -> Outcome | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
+from hydra.core.config_store import ConfigStore
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
@@ -21,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"  # where it is installed; in a clone
 GROUPS = {path.name for path in CONF.iterdir() if path.is_dir()}
 COMMAND = "python -m inn_lab "  # with which a comment that is a command begins
-OURS = {"hydra/sweeper": ["grid"], "hydra/launcher": ["local", "slurm"]}  # what the lab's sweeps are run by
+OURS = {"hydra/sweeper": ["grid", "optuna"], "hydra/launcher": ["local", "slurm"]}  # what the lab's sweeps are run by
 
 
 def folders() -> list[Path]:
@@ -98,9 +99,13 @@ KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 
 
 def choices_with(key: str) -> list[str]:
-    """The choices of a key's group that have the key, as their YAML says."""
+    """The choices of a key's group that have the key, as their YAML says, or of a plugin its dataclass."""
     group, _, name = key.rpartition(".")
     found = []
+    if (place := group.replace(".", "/")) in OURS:
+        kept = ConfigStore.instance()
+        there = [choice for choice in OURS[place] if f"{choice}.yaml" in kept.list(place)]
+        found = [choice for choice in there if name in kept.load(f"{place}/{choice}.yaml").node]
     for path in yamls(group) if group else ():
         said = yaml.safe_load(path.read_text())
         said = said.get(group, said) or {}
@@ -141,10 +146,10 @@ def meant(key: str, cfg: DictConfig, choices: Iterable[str] = ()) -> str:
     choices: those of the key's group that have it; they are named instead.
     """
     group, _, name = key.rpartition(".")
+    if has := sorted(choices):
+        return f"; {group.replace('.', '/')}={', '.join(has)} {'have' if has[1:] else 'has'} it"
     if "." in group and OmegaConf.is_dict(OmegaConf.select(cfg, group)):  # a table whose names are the user's own
         return f"; to add it, write +{key}=VALUE"
-    if has := sorted(choices):
-        return f"; {group}={', '.join(has)} {'have' if has[1:] else 'has'} it"
     paths = [f"{path}{name}" for path, node in nodes(cfg) for name in keys(node)]
     known = [path for path in paths if path != key and path.split(".")[0] != "hydra" and not path.endswith("._target_")]
     called = difflib.get_close_matches(name.lower(), CALLED, n=1, cutoff=0.8)

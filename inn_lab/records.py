@@ -31,7 +31,8 @@ SILENT = 60  # seconds after which a job on another machine counts as dead
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: finished, diverged, undefined, failed or killed; or where it stands: running elsewhere, or waiting."""
+    """How a job ended: finished, diverged, pruned, undefined, failed or killed; or where it stands: running elsewhere, or
+    waiting."""
 
     state: str
     acc_end: float | None = None  # on the test data
@@ -41,6 +42,7 @@ class Outcome:
     code: str | None = None
     run_id: str | None = None
     already: bool = False  # whether it had ended so before this command
+    record: str | None = None  # its folder, where it has one
 
     def words(self, code: Code | None = None) -> str:
         """For people: "finished already by other code (1234567), test ACC_end 0.912"; `code` is that which would run it now."""
@@ -68,14 +70,14 @@ class Record:
     def outcome(self) -> Outcome | None:
         """How the job ended, if there is nothing left to do. A damaged mark counts as none: the job goes on."""
         try:
-            done = Outcome(**(read_json(self._done) or {}), already=True)
+            done = Outcome(**(read_json(self._done) or {}), already=True, record=str(self.folder))
         except TypeError:
             return None
         return None if done.state == "undefined" else done  # never final: what was undefined is asked again
 
     def finish(self, outcome: Outcome) -> None:
         """The mark that nothing is left to do. The last thing that is written."""
-        kept = {key: value for key, value in asdict(outcome).items() if key != "already"}
+        kept = {key: value for key, value in asdict(outcome).items() if key not in ("already", "record")}
         write_atomically(self._done, json.dumps(kept).encode())
         self.checkpoint.unlink(missing_ok=True)
 

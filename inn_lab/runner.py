@@ -20,6 +20,10 @@ from inn_lab.records import Outcome, Record
 from inn_lab.seeding import seed_globals
 from inn_lab.standing import at_work, duration
 from inn_lab.studies import Job, ModelJob
+from inn_lab.trials import Trial
+
+UNFINISHED = ("failed", "pruned")  # ends after which a job that is asked for again goes on
+WHY = {"diverged": "a loss or a weight is no number any more", "pruned": "its search found it hopeless"}
 
 
 def run(cfg: DictConfig) -> Outcome:
@@ -65,8 +69,8 @@ def run(cfg: DictConfig) -> Outcome:
                 logged.params(cfg)
                 return asked.told(logged.end("FINISHED", "undefined", why))
             with tracking.Run(record, cfg.outputs, asked.experiment, asked.name, {**tags, **of_torch(device)}) as logged:
-                outcome = work(begin(run=logged, title=asked.title), asked)
-                if outcome.state != "failed":
+                outcome = work(begin(run=logged, title=asked.title, trial=asked.trial), asked)
+                if outcome.state not in UNFINISHED:
                     record.finish(outcome)
             asked.told(outcome)
         if not asked.in_sweep:
@@ -85,6 +89,7 @@ class Asked:
     tags: dict[str, str]
     place: dict[str, str | None]  # the tags that say which sweep it is in
     command: str | None = None  # a name of the sweep's command, which no other has
+    trial: Trial | None = None  # of a search
 
     @classmethod
     def by(cls, cfg: DictConfig, hydra: DictConfig) -> Self:
@@ -100,7 +105,8 @@ class Asked:
         tags |= note(words, axes)
         name = " · ".join(dict.fromkeys(filter(None, [varies, shared])))  # in a legend what varies comes first
         place = {tracking.PARENT: parent["run_id"], "sweep": folder.name, "job": number}
-        return cls(True, experiment, f"job {number} · {varies}", name, tags, place, parent["command"])
+        trial = Trial.of_job(folder / number)
+        return cls(True, experiment, f"job {number} · {varies}", name, tags, place, parent["command"], trial)
 
     def told(self, outcome: Outcome) -> Outcome:
         """Prints how the job ended, and returns it."""
@@ -127,7 +133,7 @@ def work(job: Job, asked: Asked) -> Outcome:
         if not asked.in_sweep:
             raise
         return logged.failed(error)
-    return logged.end("FINISHED", state, "a loss or a weight is no number any more" if state == "diverged" else None)
+    return logged.end("FINISHED", state, WHY.get(state))
 
 
 def note(words: Iterable[str], axes: Collection[str] = ()) -> dict[str, str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 COUNTER = itertools.count()
-EPOCHS = {"finished": 20, "diverged": 5}  # others have one row, without an epoch
+EPOCHS = {"finished": 20, "diverged": 5, "pruned": 5}  # others have one row, without an epoch
 
 
 def one(R=0.1, n_weights=100_000, end=0.5, *, model="inn", data="random_anomaly", source="mnist", scale="paper", **values):

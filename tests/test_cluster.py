@@ -15,12 +15,14 @@ import torch
 from conftest import SMOKE
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
+from test_search import LOSS, RATES, SEARCH, trials
 from test_survive import everything, measured, run, start
 
 pytest.importorskip("submitit", reason="hydra-submitit-launcher is not installed")
 
 from hydra_plugins.inn_lab_local import launcher
 from hydra_plugins.inn_lab_slurm.launcher import SlurmLauncher, squeue_watcher, where
+from inn_lab import tracking
 from inn_lab.data import sources
 
 ON_SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2"]
@@ -60,6 +62,16 @@ def test_a_job_that_slurm_starts_again_goes_on_with_its_record_also_if_all_begin
     (job,) = [run for run in everything(outputs) if "job" in run.data.tags]
     assert job.data.tags["attempts"] == "2" and job.data.tags["state"] == "finished"
     assert "#SBATCH --exclusive" not in (fake_slurm / "script").read_text()
+
+
+@pytest.mark.slow
+def test_a_search_on_slurm_prunes_as_on_one_machine(lab, outputs, fake_slurm):
+    """Two arrays: five trials, then the one that learns nothing."""
+    code, out, err = lab(*SEARCH, *LOSS, *RATES, "hydra.sweeper.n_jobs=5", *ON_SLURM, "trainer=cpu")
+    assert code == 0, out + err + (fake_slurm / "log").read_text()
+    assert [trial[:2] for trial in trials(outputs)] == [*((number, "COMPLETE") for number in range(5)), (5, "PRUNED")]
+    ended = tracking.read(outputs, "adhoc").groupby("lr")["state"].last()
+    assert ended.pop(1e-9) == "pruned" and set(ended) == {"finished"}
 
 
 def test_a_job_that_takes_times_asks_slurm_for_a_node_and_what_sbatch_refuses_is_one_line(lab, fake_slurm):

@@ -56,6 +56,13 @@ def test_a_setting_ends_where_its_seeds_do():
     assert [float(text.split()[0]) for text in table["test"]] == pytest.approx([0.401, 0.901])
 
 
+def test_a_pruned_run_is_drawn_as_far_as_it_went_and_counts_for_nothing():
+    both = runs(run(0.1), run(0.2, state="pruned"))
+    drawn = {line.get_label(): len(line.get_xdata()) for line in curves.figure(both, ["R"]).axes[0].get_lines()}
+    assert drawn["R=0.1 (1)"] == 20 and drawn["R=0.2 (1)"] == 5
+    assert list(curves.ends(both, ["R"])["setting"]) == ["R=0.1"]
+
+
 def test_two_sweeps_are_compared_seed_by_seed_the_older_first():
     both = runs(*swept(sweep="a", ends={0.1: 0.3, 0.2: 0.5}), *swept(sweep="b", ends={0.1: 0.5, 0.2: 0.5}, start=1))
     table = curves.compared(both, ["R"], "sweep")

@@ -30,7 +30,7 @@ class Composer:
             parsed = self._parser.parse_overrides(words)
             if not all(map(plain, parsed)):
                 return self._loader.load_sweep_config(self._config, words)
-            choices = [override for override in parsed if self._is_choice(override)]
+            choices = [override for override in parsed if self.is_choice(override)]
             config = self._copy(tuple(str(override.input_line) for override in choices))
             for override in parsed:
                 if override not in choices:
@@ -47,7 +47,8 @@ class Composer:
             self._composed[choices] = pickle.dumps(self._loader.load_sweep_config(self._config, list(choices)))
         return pickle.loads(self._composed[choices])
 
-    def _is_choice(self, override: Override) -> bool:
+    def is_choice(self, override: Override) -> bool:
+        """Whether it chooses one of a group."""
         repository = self._loader.repository  # type: ignore[attr-defined]  # Hydra's only loader has one
         return repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
 

@@ -1,4 +1,4 @@
-"""The contract of the lab's sweeper and its launchers, beside Hydra's own."""
+"""The contract of the lab's sweepers and its launchers, beside Hydra's own."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,8 @@ class Foreseen:
 class SweepLauncher:
     """A launcher of the lab's sweeps is one of these, and Hydra's `Launcher`.
 
-    Its jobs' results are `inn_lab.records.Outcome`s, of jobs that died too.
+    Its jobs' results are `inn_lab.records.Outcome`s, of jobs that died too. A search launches some jobs at a time, which are
+    numbered from `initial_job_idx` on.
     """
 
     elsewhere: ClassVar[bool] = False  # whether the jobs run on other machines: this one may lack their devices and images

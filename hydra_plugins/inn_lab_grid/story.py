@@ -30,19 +30,23 @@ def tell(run: tracking.Run, config: DictConfig, report: str | None, titles: Sequ
             figures, note, claims = get_method(report)(run, config.outputs, experiment, sweep)
         except Exception as error:  # a report's, matplotlib's, MLflow's, whatever it is
             print(f"no figures in MLflow: {str(error).splitlines()[0] if str(error) else type(error).__name__}", flush=True)
-    question, _ = explain.question(experiment)
-    command = tracking.source([*config.hydra.overrides.task, "-m"])["mlflow.source.name"]
     ends = [(str(job), words, *cells(ended)) for job, (words, ended) in enumerate(zip(titles, outcomes, strict=True))]
     parts = [  # of the first MLflow shows some lines, of the rest no more until it is asked
         f"**{counted(ended.state for ended in outcomes)}**" + f" · claims: {counted(c[-1] for c in claims)}" * bool(claims),
-        question,
-        f"`{command}`",
+        *asked(config),
         *(f"![{file}](get-artifact?path={quote(file)}&run_uuid={run.id})" for file in figures if run.id),
         table(("job", "what varies", "state", "ACC_end", "time"), ends),
         f"Drawn are {note}." if figures else "",
         table(("source", "claim", "measured", "verdict"), claims),
     ]
     run.tag(**{tracking.NOTE: fitting(filter(None, parts))})
+
+
+def asked(config: DictConfig) -> list[str]:
+    """What a sweep asks, and its command."""
+    question, _ = explain.question(tracking.experiment_name(config.hydra))
+    command = tracking.source([*config.hydra.overrides.task, "-m"])["mlflow.source.name"]
+    return [question, f"`{command}`"]
 
 
 def counted(words: Iterable[str]) -> str:

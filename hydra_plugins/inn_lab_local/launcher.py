@@ -98,8 +98,9 @@ class LocalLauncher(SweepLauncher, Launcher):
         n_jobs = 1 if foreseen.timed else self.n_jobs or at_a_time(foreseen.devices, gpus, cores)
         n_jobs = min(n_jobs, len(tasks))
         threads = threads_each(cores, n_jobs)
-        print(f"{n_jobs} at a time, {threads} thread{'s' * (threads > 1)} each; what they print:", flush=True)
-        print(f"  {self.config.hydra.sweep.dir}/*/output.log", flush=True)
+        if initial_job_idx == 0:  # a search launches some at a time, and says it once
+            print(f"{n_jobs} at a time, {threads} thread{'s' * (threads > 1)} each; what they print:", flush=True)
+            print(f"  {self.config.hydra.sweep.dir}/*/output.log", flush=True)
         waiting, slots = deque(tasks), list(range(n_jobs))
         running: list[Task] = []
         try:

@@ -75,7 +75,7 @@ if importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
 
             words = [title(given, self.foreseen.axes) for given in job_overrides]
             self.sweep = str(self.config.hydra.sweep.dir)  # as it is now: it holds the time
-            look = squeue_watcher(self.sweep, words)
+            look = squeue_watcher(self.sweep, words, initial_job_idx)
             watcher, SlurmJob.watcher = SlurmJob.watcher, look
             SlurmJob.results = results_or_killed  # type: ignore[method-assign,assignment]  # submitit has no hook for it
             try:
@@ -110,8 +110,10 @@ def where(sweep: str, number: int) -> Path:
     return Path(sweep) / str(number) / "standing"
 
 
-def squeue_watcher(sweep: str, titles: Sequence[str]) -> Any:
-    """A submitit watcher that asks squeue, every 15 seconds at most, for all jobs at once, and says where they stand."""
+def squeue_watcher(sweep: str, titles: Sequence[str], first: int = 0) -> Any:
+    """A submitit watcher that asks squeue, every 15 seconds at most, for all jobs at once, and says where they stand.
+
+    first: the number of the array's first job."""
     from submitit.slurm.slurm import SlurmInfoWatcher
 
     class SqueueWatcher(SlurmInfoWatcher):
@@ -148,6 +150,7 @@ def squeue_watcher(sweep: str, titles: Sequence[str]) -> Any:
             for job in sorted(job for job, state in states.items() if state == "running"):
                 number = int(job.rpartition("_")[2]) if "_" in job else 0  # an array's ids end in the job's place in it
                 with suppress(OSError):
-                    print(f"  job {number} · {titles[number]} · {where(sweep, number).read_text()}", flush=True)
+                    told = where(sweep, first + number).read_text()
+                    print(f"  job {first + number} · {titles[number]} · {told}", flush=True)
 
     return SqueueWatcher(delay_s=15)

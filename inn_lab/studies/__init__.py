@@ -1,12 +1,12 @@
 """Studies: functions of a `Job`, which do something with a model and its data. `study=` names the one that the runner calls.
 
-Its other arguments are the keys of `study`. It returns how it ended, "finished" or "diverged"; None is finished. What it asks
-of a job stands above it (`config.Terms`). The sweeper looks at both. So no module here imports Lightning, which takes seconds;
-the functions do.
+Its other arguments are the keys of `study`. It returns how it ended, "finished", "diverged" or "pruned"; None is finished. What
+it asks of a job stands above it (`config.Terms`). The sweeper looks at both. So no module here imports Lightning, which takes
+seconds; the functions do.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from inn_lab.tracking import Run
 from inn_lab.training.objectives import Objective
 from inn_lab.training.rewiring import Method
 from inn_lab.training.schedules import Factor
+from inn_lab.trials import Trial
 
 
 @dataclass
@@ -24,7 +25,7 @@ class Job:
     """The argument of a study: the MLflow run to log to, and the parts that the runner has built.
 
     `title` is how the job is called on the screen and in pictures; data of one `digest` are the same. With `data: null` in the
-    experiment there are none.
+    experiment there are none. A job that is the `trial` of a search may be found hopeless.
     """
 
     run: Run
@@ -33,6 +34,7 @@ class Job:
     device: torch.device
     data: Any
     digest: str | None
+    trial: Trial | None = field(default=None, kw_only=True)
 
 
 @dataclass

@@ -22,6 +22,7 @@ from inn_lab.models.implicit import NotConverged
 from inn_lab.records import WEIGHTS, write_atomically
 from inn_lab.studies import ModelJob
 from inn_lab.studies.weight_space import log_pattern, log_weight_space
+from inn_lab.tracking import series
 from inn_lab.training.objectives import confusion
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def train(job: ModelJob, *callbacks: "Callback") -> str:
     counted from 0 as the steps of what is logged by epoch.
 
     Goes on from the job's checkpoint where there is one. A run of which a loss stops being a number, in training, validation or
-    test, or a weight at the end of the training, is *diverged*: it is not trained further, and not tested.
+    test, or a weight at the end of the training, is *diverged*: it is not trained further, and not tested. Nor is one that its
+    search found hopeless, which is *pruned*.
     """
     if isinstance(job.model, Sequential2D):
         log_weight_space(job, job.model)
@@ -56,6 +58,8 @@ def fit_and_test(job: ModelJob, epochs: int, *callbacks: "Callback", earlier: in
     module = fit(job, epochs, job.run.record.checkpoint, logger, *callbacks, earlier=earlier)
     if module.diverged:
         return "diverged"
+    if module.hopeless:
+        return "pruned"
     trainer, best = job.cfg.trainer, module.best
     if best.epoch >= 0:
         job.run.metrics({"best/val_acc_end": best.acc_end})
@@ -112,7 +116,7 @@ def fit(
     factor = job.schedule(None if cfg.max_time else updates(job.data, epochs, debug))
     module = Training(
         job.model, job.data, job.objective, job.optimizer, factor, cfg.gradient_clip_val,
-        earlier=earlier, best=best, debug=debug, method=job.method,
+        earlier=earlier, best=best, debug=debug, method=job.method, trial=job.trial if logger else None,
     )  # fmt: skip
     keeper = Checkpoint(checkpoint, cfg.checkpoint_s)
     callbacks: list[Callback] = [keeper, *more, ShowProgress(job.title, cfg.progress)]
@@ -126,8 +130,12 @@ def fit(
         if cfg.max_time:
             timer = Timer(timedelta(seconds=max(0.0, cfg.max_time - trained)), interval="step", verbose=False)
             trainer.callbacks.append(timer)  # type: ignore[attr-defined]  # Lightning sets it without saying so
+        if module.trial:
+            logged = series(job.run.record, module.trial.search.metric)
+            before = {epoch: value for epoch, value in logged.items() if epoch < trainer.current_epoch}
+            module.hopeless = module.trial.hopeless_after(before) is not None
         try:
-            if not (module.diverged or best.over):
+            if not (module.diverged or module.hopeless or best.over):
                 trainer.fit(module)
         except BaseException:
             keeper.flush()

@@ -1,7 +1,7 @@
 """All that touches MLflow: a run is written here, read back as a DataFrame, and exported to files."""
 
 from inn_lab.tracking.export import save
-from inn_lab.tracking.journal import recover
+from inn_lab.tracking.journal import recover, series
 from inn_lab.tracking.kept import settle, weights_of
 from inn_lab.tracking.run import PARENT, Run, parent, source, sweep, take_over, user
 from inn_lab.tracking.store import NOTE, Unanswered, asking, client, experiment_id, experiment_name, place, reader, uri
@@ -24,6 +24,7 @@ __all__ = [
     "reader",
     "recover",
     "save",
+    "series",
     "settle",
     "source",
     "stored",

@@ -237,6 +237,12 @@ def entries(record: Record) -> Iterator[dict]:
     return filter(None, map(_entry, content.split(b"\n")))
 
 
+def series(record: Record, metric: str) -> dict[int, float]:
+    """What a job logged of a metric, by epoch."""
+    logged = (entry for entry in entries(record) if entry["do"] == "metrics" and metric in entry["values"])
+    return {entry["epoch"]: entry["values"][metric] for entry in logged}
+
+
 def _entry(line: bytes) -> dict | None:
     """A line's entry; None if it is damaged."""
     try:

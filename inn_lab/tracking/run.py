@@ -115,8 +115,8 @@ class Run:
         if reason:
             self._journal.write("tags", tags={"reason": reason[:5000]})
         self._write("end", PATIENCE if status != "KILLED" else 0, status=status, state=state)
-        by, accuracy = self.record.about, self.latest.get("test/acc_end")
-        self.outcome = Outcome(state, accuracy, self.seconds, reason, by.get("commit"), by.get("code"), self.id)
+        by, accuracy, here = self.record.about, self.latest.get("test/acc_end"), str(self.record.folder)
+        self.outcome = Outcome(state, accuracy, self.seconds, reason, by.get("commit"), by.get("code"), self.id, record=here)
         return self.outcome
 
     def failed(self, error: BaseException) -> Outcome:

@@ -24,6 +24,7 @@ from inn_lab.training.optimizers import scaled
 from inn_lab.training.patterns import Followed
 from inn_lab.training.rewiring import Method
 from inn_lab.training.schedules import BATCHES, Factor, updates
+from inn_lab.trials import Trial
 
 
 class Training(L.LightningModule):
@@ -35,7 +36,8 @@ class Training(L.LightningModule):
     says for how many epochs the model was trained before: the training data are those of the epochs that follow. At each update
     the optimizer's learning rate is multiplied by the `factor` at that update's number, from 0. `best` says which epoch was the
     best, and when there is no further one. With `debug` an epoch takes the first `BATCHES` of each part alone, and with
-    "overfit" it is the same one each time. `method` changes the patterns of the model's matrices in training.
+    "overfit" it is the same one each time. `method` changes the patterns of the model's matrices in training. The `trial` of a
+    search is asked after each epoch but the last whether it is `hopeless`; then there is no further one.
 
     Without an optimizer it can be tested, and not trained.
 
@@ -57,17 +59,18 @@ class Training(L.LightningModule):
         best: Best | None = None,
         debug: str | None = None,
         method: Method | None = None,
+        trial: Trial | None = None,
     ) -> None:
         super().__init__()
         self.model, self.data, self.objective, self.clip, self.earlier = model, data, objective, clip, earlier
         self.make_optimizer, self.factor, self.best, self.debug = optimizer, factor, best or Best(), debug
-        self.method, self.followed = method, None
+        self.method, self.followed, self.trial = method, None, trial
         if method:
             spent = partial(model.spent, data.steps) if isinstance(model, Model) else dict
             self.followed = Followed(partial(method.matrices, model), spent)
         self.answers: list[tuple[Tensor, Tensor]] = []
         self.optimizer_state: dict[str, Any] | None = None  # a checkpoint's, to go on from
-        self.diverged = False
+        self.diverged = self.hopeless = False
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         assert self.make_optimizer is not None
@@ -113,6 +116,9 @@ class Training(L.LightningModule):
             self.log_dict(self.followed.told(), on_step=False, on_epoch=True)
         self.best.see(self.current_epoch, float(self.trainer.callback_metrics["val/acc_end"]), self.model)
         self.trainer.should_stop |= self.diverged or self.best.over
+        if self.trial and not self.trainer.should_stop and self.current_epoch + 1 != self.trainer.max_epochs:
+            value = float(self.trainer.callback_metrics[self.trial.search.metric])
+            self.hopeless = self.trainer.should_stop = self.trial.hopeless(self.current_epoch, value)
 
     def test_step(self, batches: Any, _: int) -> None:
         for _loss in self.losses("test", batches):
