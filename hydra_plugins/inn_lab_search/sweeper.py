@@ -132,7 +132,9 @@ class SearchSweeper(LabSweeper):
                 config = result.as_config(plan.space.overrides(best.params), self.parser, self.composer)
                 result.report(run, study, best, repeats, config, its.metric)
             rows = result.table(study, plan.axes, plan.space, repeats)
-            run.tag(**{tracking.NOTE: story.fitting([*story.asked(self.config), story.table(columns, rows[::-1])])})
+            run.tag(
+                **{tracking.NOTE: story.fitting(filter(None, [*story.asked(self.config), story.table(columns, rows[::-1])]))}
+            )
             missing = len(lost) + sum(value is None for _, value in repeats)
             run.end("FINISHED", "finished", f"{missing} jobs have no result" if missing else None)
         show_table(columns, rows)
