@@ -122,7 +122,7 @@ def made_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # as long as it lives, nothing else can run an event loop
 def chromium():
     """A browser without a window; a test that needs it is marked `browser`."""
     api = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install -c constraints.txt -e '.[browser]'")

@@ -19,7 +19,7 @@ from experiments import __main__ as door
 from experiments import claims, drawing, selection
 from experiments.verdicts import AGREES, DIFFERS
 from hydra_plugins.inn_lab_grid.sweeper import combine
-from inn_lab import config, parts, schema, tracking
+from inn_lab import config, explain, parts, schema, tracking
 from inn_lab.errors import ConfigError
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -107,6 +107,8 @@ def judged(outputs: Path, name: str, asked: dict[str, object]) -> list[str]:
 def test_every_experiment_says_its_command_and_has_a_report(name):
     text = (CONF / f"experiment/{name}.yaml").read_text()
     assert text.splitlines()[1] == f"# python -m inn_lab experiment={name} -m"
+    question, command = explain.question(name)
+    assert command == text.splitlines()[1].removeprefix("# ") and len(question) > 40 and "#" not in question
     assert name in door.names()
 
 

@@ -15,6 +15,7 @@ from experiments import iterations, sparsity_fixed_params
 from experiments.claims import claims_table
 from experiments.drawing import Study
 from experiments.page import page
+from inn_lab import tracking, ui
 
 DOCS = Path(__file__).parent.parent / "docs/runs"
 EVIL = "<script>alert(1)</script>"
@@ -87,6 +88,19 @@ def test_pages_are_written_of_what_is_named(monkeypatch, tmp_path, capsys):
     assert (
         "<title>iterations</title>" in text and "<form" not in text and "python -m experiments iterations scale=paper" in text
     )
+
+
+def test_runs_link_to_the_server_that_has_them(monkeypatch, tmp_path):
+    study = of(sparsity_fixed_params, rows(one()))
+    (run,) = study.runs["run_id"].unique()
+    monkeypatch.setattr(tracking, "experiment_id", lambda outputs, name: "7")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@there:5000/")
+    there = door.links(door.read(["--html", "--outputs", str(tmp_path)]), [study])
+    assert there == {run: f"http://there:5000/#/experiments/7/runs/{run}?{ui.PAGE}"}
+    assert f'<a href="{there[run]}">{run[:8]}</a>' in page([study], links=there)
+    assert door.links(door.read(["--html", "--runs", str(DOCS)]), [study]) == {}  # a file's runs are in no MLflow that is known
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert door.links(door.read(["--html", "--outputs", str(tmp_path)]), [study]) == {}
 
 
 @pytest.mark.parametrize("words", [["curves", "iterations"], ["--export", "somewhere"]])
