@@ -17,7 +17,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import report
 from experiments.claims import Claim
 from experiments.learned_pattern import LEARNT, METHODS, OTHER_VALUES, RANDOM, RESTARTS
 from experiments.pruning import CELLS, SAFE
@@ -94,16 +93,16 @@ def figures(runs: pd.DataFrame, rounds: pd.DataFrame) -> dict[str, Figure]:
     for axes, cell in zip(grid[0], CELLS, strict=True):
         for method, style in CURVES.items():
             here = table[(table["cell"] == cell) & (table["method"] == method)]
-            if len(here):
-                report.points(axes, here["halvings"], here["acc"], method, **style)
+            mean = here.groupby("halvings")["acc"].mean()
+            axes.scatter(here["halvings"], here["acc"], s=10, alpha=0.35, linewidths=0, color=style["color"])
+            axes.plot(mean.index, mean, markersize=5, label=method, **style)
         axes.set(title=cell, xlabel="fraction of the weights", ylim=(0.4, 1.02))
         axes.set_xticks(range(HALVINGS + 1), ["1", *(f"1/{2**k}" for k in range(1, HALVINGS + 1))])
     for axes, cell in zip(grid[1], CELLS, strict=True):
         beside(axes, table, cell)
     for axes in grid[:, 0]:
         axes.set_ylabel("test accuracy")
-    for axes in [axes for axes in grid[0] if axes.lines][:1]:
-        axes.legend(fontsize=8, title="cut", title_fontsize=8)
+    grid[0, 0].legend(title="cut")
     return {"learned_pattern_reber": figure}
 
 
@@ -116,7 +115,7 @@ def beside(axes: Axes, table: pd.DataFrame, cell: str) -> None:
         axes.plot([place] * len(values), values, linestyle="", marker=style["marker"], color=style["color"])
     axes.axhline(0.5, color="gray", linewidth=0.8, linestyle=":")
     axes.set(title=f"{cell}, 1/{2**HALVINGS} of the weights")
-    axes.set_xticks(range(len(order)), order, rotation=45, ha="right", fontsize=8)
+    axes.set_xticks(range(len(order)), order, rotation=45, ha="right")
 
 
 Measure = Callable[..., Finding]
