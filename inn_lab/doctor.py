@@ -93,7 +93,7 @@ def plugins() -> str:
 
     Plugins.instance()
     found = {group: [name.removesuffix(".yaml") for name in ConfigStore.instance().list(group)] for group in explain.OURS}
-    if "local" not in found["hydra/launcher"] or "grid" not in found["hydra/sweeper"]:
+    if "local" not in found["hydra/launcher"] or not {*explain.OURS["hydra/sweeper"]} <= {*found["hydra/sweeper"]}:
         raise RuntimeError(f"the lab's own are not seen, only {found}; install inn_lab again")
     lacks = missing()
     return "hydra/launcher=local" + (f" (slurm: {lacks})" if lacks else ", slurm")
