@@ -84,7 +84,7 @@ class Search:
     def _pruner(self) -> "BasePruner":
         pruners = optuna().pruners
         if self.pruner == "median":
-            return pruners.MedianPruner()
+            return pruners.MedianPruner(n_warmup_steps=self.epochs // 10)  # the first epochs say little
         if self.pruner == "hyperband":
             return pruners.HyperbandPruner(max_resource=self.epochs)
         return pruners.NopPruner()
