@@ -1,5 +1,6 @@
 """What a search has found: in a table, in MLflow, in pictures, and as a configuration that runs."""
 
+import logging
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -146,6 +147,7 @@ def picture(study: "Study", draw: str, metric: str, path: Path) -> None:
 
     with pyplot.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna's plots call themselves experimental
+        logging.getLogger("matplotlib.category").setLevel(logging.WARNING)  # choices that are numbers are drawn as choices
         import optuna.visualization.matplotlib as plots
 
         getattr(plots, draw)(study, target_name=metric)
