@@ -1,13 +1,16 @@
 """The progress of a job while it trains: in words, and for the launcher that listens."""
 
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 SILENT = 30  # seconds without a line after which a job prints that it is at work
 LOOK = 1.0  # seconds between two checks of this
+BARS, WIDE = "▁▂▃▄▅▆▇█", 10  # of a curve: heights from 0 to 1, and how many it has at most
 TOLD = 0.3  # least seconds between two messages to the launcher: if it is busy, a full pipe would stop the training
 
 
@@ -19,10 +22,12 @@ class Standing:
     epochs: int | None  # of how many; None where a clock ends the training
     acc_end: float | None = None  # on the validation data
     left: float | None = None  # seconds of training
+    curve: tuple[float, ...] = ()  # acc_end by epoch, to be drawn
 
     def __str__(self) -> str:
         of = f"/{self.epochs}" if self.epochs else ""
         score = "" if self.acc_end is None else f" · val ACC_end {self.acc_end:.3f}"
+        score += f" {drawn(self.curve)}" if self.curve else ""
         left = "" if self.left is None else f" · {duration(self.left)} left"
         return f"epoch {self.epoch}{of}{score}{left}"
 
@@ -73,6 +78,14 @@ def at_work(title: str) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+
+
+def drawn(curve: Sequence[float]) -> str:
+    """Values from 0 to 1 as bars. Of more than `WIDE` each bar is the mean of its part."""
+    bars, top = min(WIDE, len(curve)), len(BARS) - 1
+    edges = [len(curve) * bar // bars for bar in range(bars + 1)]
+    means = (sum(curve[start:stop]) / (stop - start) for start, stop in pairwise(edges))
+    return "".join(BARS[max(0, min(top, int(mean * len(BARS))))] if math.isfinite(mean) else "?" for mean in means)
 
 
 def duration(seconds: float) -> str:

@@ -397,7 +397,7 @@ def test_what_is_left_is_reckoned_from_this_attempt_s_epochs(monkeypatch, capsys
     now += 10
     shown.on_train_epoch_end(trainer, SimpleNamespace(diverged=False))
     assert capsys.readouterr().out == "a run · epoch 9/12 · val ACC_end 0.500 · 30 s left · loss 1.000\n"
-    assert told == [Standing(8, 12), Standing(9, 12, 0.5, left=30.0)]
+    assert told == [Standing(8, 12), Standing(9, 12, 0.5, left=30.0, curve=(0.5,))]
     trainer.callback_metrics["val/loss"], trainer.current_epoch = float("nan"), 9
     shown.on_train_epoch_end(trainer, SimpleNamespace(diverged=True))
     assert capsys.readouterr().out == "a run · epoch 10/12 · val ACC_end 0.500 · loss nan\n"
@@ -422,6 +422,13 @@ def test_a_job_that_has_nothing_to_say_says_that_it_is_at_work(monkeypatch, caps
         time.sleep(0.3)
     assert not capsys.readouterr().out
     assert str(Standing(3, 10, left=50.0).after(20)) == "epoch 3/10 · 30 s left"
+    assert str(Standing(3, 10, 0.5, 9.0, (0.0, 0.3, 0.5))) == "epoch 3/10 · val ACC_end 0.500 ▁▃▅ · 9 s left"
+
+
+def test_a_curve_is_drawn_in_ten_bars_at_most():
+    assert standing.drawn([1.0]) == "█" and standing.drawn([-3.0, 0.0, 1.0, 7.0, math.nan]) == "▁▁██?"
+    assert standing.drawn([0.0] * 50 + [0.99] * 50) == "▁" * 5 + "█" * 5
+    assert standing.drawn([0.0] * 10 + [1.0]) == "▁" * 9 + "▅"
 
 
 def test_a_damaged_checkpoint_is_said_and_the_run_starts_from_its_beginning(lab, runs, outputs, monkeypatch):

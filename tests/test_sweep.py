@@ -274,7 +274,10 @@ def test_the_time_left_counts_what_running_jobs_have_had_and_none_that_take_no_t
 
 
 def test_what_running_jobs_tell_is_shown_at_least_every_half_minute(clock, capsys):
-    shown, at_work = board.Board(n_jobs=2, total=4), [task(5), task(20, standing=Standing(10, 40, 0.25, left=60), heard=100)]
+    shown, at_work = (
+        board.Board(n_jobs=2, total=4),
+        [task(5), task(20, standing=Standing(10, 40, 0.25, 60, (0.1, 0.25)), heard=100)],
+    )
     shown.tick(at_work, [task()])
     assert capsys.readouterr().out == ""
     clock.now += 30
@@ -282,7 +285,7 @@ def test_what_running_jobs_tell_is_shown_at_least_every_half_minute(clock, capsy
     assert capsys.readouterr().out.splitlines() == [
         "0 of 4 done, 2 running, 1 waiting, 1 min 50 s left",  # a job takes 50 + 30 s, and the next place is free in 30 s
         "  job 1 · R=0.1 · for 35 s",
-        "  job 1 · R=0.1 · epoch 10/40 · val ACC_end 0.250 · 30 s left",
+        "  job 1 · R=0.1 · epoch 10/40 · val ACC_end 0.250 ▁▃ · 30 s left",
     ]
 
 

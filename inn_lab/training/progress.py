@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 from inn_lab import _torchvision  # noqa: F401  (before Lightning)
@@ -24,6 +25,7 @@ class ShowProgress(L.Callback):
     def __init__(self, title: str, shown: bool) -> None:
         self.title, self.shown = title, shown
         self.bar: Progress | None = None
+        self.curve: list[float] = []  # of this attempt
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         self.started, self.before = time.perf_counter(), trainer.current_epoch  # epochs of earlier attempts
@@ -45,11 +47,12 @@ class ShowProgress(L.Callback):
             left = (time_now - self.started) / (done - self.before) * (total - done)
             left = min(left, self.clock.time_remaining() or 0.0) if self.clock else left
         now = Standing(done, None if self.clock else total, values["val/acc_end"], left)
+        self.curve.append(values["val/acc_end"])
         if self.bar:
             self.bar.update(self.task, completed=done, description=f"{now} · {loss}")
         elif self.shown and (done == total or done % max(1, total // LINES) == 0):
             standing.say(f"{self.title} · {now} · {loss}")
-        standing.tell(now, shown=self.bar is not None)
+        standing.tell(replace(now, curve=tuple(self.curve)), shown=self.bar is not None)
 
     def stop(self) -> None:
         if self.bar:
