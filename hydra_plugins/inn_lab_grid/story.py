@@ -3,26 +3,32 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from hydra.utils import get_method
 from omegaconf import DictConfig
 
-from inn_lab import explain, tracking
+from inn_lab import explain
 from inn_lab.records import Outcome
 from inn_lab.standing import duration
+
+if TYPE_CHECKING:
+    from inn_lab.tracking import Run
 
 MOST = 30  # rows of a table
 CELL = 300  # characters of one
 NOTE = 7500  # characters; MLflow takes 8000
 
 
-def tell(run: tracking.Run, config: DictConfig, report: str | None, titles: Sequence[str], outcomes: Sequence[Outcome]) -> None:
+def tell(run: "Run", config: DictConfig, report: str | None, titles: Sequence[str], outcomes: Sequence[Outcome]) -> None:
     """Logs figures and claims as `report` draws them (`experiments.logged.log` or another function by its name), and a
     description of the sweep with the figures in it.
 
     What cannot be drawn is named in a line: all jobs have ended, and a sweep does not fail for a picture.
     """
+    from inn_lab import tracking
+
     experiment, sweep = tracking.experiment_name(config.hydra), Path(config.hydra.sweep.dir).name
     figures, note, claims = [], "", []
     if report:
@@ -44,6 +50,8 @@ def tell(run: tracking.Run, config: DictConfig, report: str | None, titles: Sequ
 
 def asked(config: DictConfig) -> list[str]:
     """What a sweep asks, and its command."""
+    from inn_lab import tracking
+
     question, _ = explain.question(tracking.experiment_name(config.hydra))
     command = tracking.source([*config.hydra.overrides.task, "-m"])["mlflow.source.name"]
     return [question, f"`{command}`"]
