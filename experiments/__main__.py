@@ -116,13 +116,14 @@ def write_pages(studies: Sequence[Study], left_out: Sequence[str], asked: Asked)
 
 
 def links(asked: Asked, studies: Sequence[Study]) -> dict[str, str]:
-    """Where each run is to be seen, by id, if a server has them all."""
-    if not asked.database or asked.folders or not ui.server():
+    """The address of each run in MLflow's pages, by id, if a server has them all."""
+    first = next((one.runs["run_id"].iloc[0] for one in studies), None)
+    if not asked.database or asked.folders or first is None or not (there := ui.address(asked.database, first)):
         return {}
     found = {}
     for one in studies:
-        there = f"{tracking.place(asked.database).rstrip('/')}/#/experiments/{tracking.experiment_id(asked.database, one.name)}"
-        found |= {run: f"{there}/runs/{run}?{ui.PAGE}" for run in one.runs["run_id"].unique()}
+        of_study = f"{there}/#/experiments/{tracking.experiment_id(asked.database, one.name)}"
+        found |= {run: f"{of_study}/runs/{run}?{ui.PAGE}" for run in one.runs["run_id"].unique()}
     return found
 
 

@@ -3,6 +3,8 @@
 import os
 import socket
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from inn_lab import config
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
 FIRST = 5000
 NEWEST = 5  # experiments that are named
+ADDRESS = "ui"  # the file in outputs that says where the server is to be seen
+WAIT = 2  # seconds for it
 # Without it MLflow opens its pages on language models, where no run is to be seen. Neither the server nor a tag changes that.
 PAGE = "workflowType=machine_learning"
 
@@ -20,6 +24,22 @@ PAGE = "workflowType=machine_learning"
 def server() -> bool:
     """Whether an MLflow server holds the runs, and not a file."""
     return os.environ.get("MLFLOW_TRACKING_URI", "").startswith(("http://", "https://"))
+
+
+def address(outputs: Path, run_id: str) -> str | None:
+    """Where MLflow's page of a run is to be seen now; None if no server that is known has it: neither MLFLOW_TRACKING_URI's nor
+    the last one of `inn-lab ui`."""
+    from urllib.request import urlopen
+
+    from inn_lab import tracking
+
+    if server():
+        return tracking.place(outputs).rstrip("/")
+    with suppress(OSError, ValueError):  # no such file, nobody listens, or somebody else
+        there = (outputs / ADDRESS).read_text().strip()
+        with urlopen(f"{there}/api/2.0/mlflow/runs/get?run_id={run_id}", timeout=WAIT):
+            return there
+    return None
 
 
 def free_port(first: int = FIRST) -> int:
@@ -73,15 +93,16 @@ def main() -> None:
         outputs = config.outputs()
         there = tracking.client(outputs)  # makes the database where there is none
         port = None if server() else free_port()
-        address = f"http://127.0.0.1:{port}" if port else tracking.place(outputs).rstrip("/")
+        place = f"http://127.0.0.1:{port}" if port else tracking.place(outputs).rstrip("/")
         with tracking.asking(outputs):
-            lines = [f"MLflow: {address}  ({'Ctrl-C ends it' if port else 'MLFLOW_TRACKING_URI'})", *runs(address, there)]
+            lines = [f"MLflow: {place}  ({'Ctrl-C ends it' if port else 'MLFLOW_TRACKING_URI'})", *runs(place, there)]
     except ConfigError as error:
         stop(str(error))
     except OSError as error:
         stop(f"outputs cannot be written: {error}; make room, change the permissions, or set INN_LAB_OUTPUTS")
     print("\n".join([*lines, *(tunnel(port) if port else [])]), flush=True)
     if port:
+        (Path(outputs) / ADDRESS).write_text(place)
         os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # seven more processes that the lab has no use for
         os.environ["MLFLOW_BACKEND_STORE_URI"] = tracking.uri(outputs)  # as an argument all could see the password in it
         mlflow = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--port", str(port)]

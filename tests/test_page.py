@@ -2,8 +2,10 @@
 
 import re
 import sys
+import threading
 import time
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pandas as pd
@@ -101,6 +103,32 @@ def test_runs_link_to_the_server_that_has_them(monkeypatch, tmp_path):
     assert door.links(door.read(["--html", "--runs", str(DOCS)]), [study]) == {}  # a file's runs are in no MLflow that is known
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert door.links(door.read(["--html", "--outputs", str(tmp_path)]), [study]) == {}
+
+
+def test_runs_link_to_the_pages_of_inn_lab_ui_while_it_runs_and_has_them(monkeypatch, tmp_path):
+    study = of(sparsity_fixed_params, rows(one()))
+    (run,) = study.runs["run_id"].unique()
+    monkeypatch.setattr(tracking, "experiment_id", lambda outputs, name: "7")
+    asked = door.read(["--html", "--outputs", str(tmp_path)])
+    here: set[str] = {run}
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if self.path == f"/api/2.0/mlflow/runs/get?run_id={run}" and here else 404)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        (tmp_path / "ui").write_text(address)
+        assert door.links(asked, [study])[run] == f"{address}/#/experiments/7/runs/{run}?{ui.PAGE}"
+        here.clear()  # another database's
+        assert door.links(asked, [study]) == {}
+        server.shutdown()
+    assert door.links(asked, [study]) == {}
 
 
 @pytest.mark.parametrize("words", [["curves", "iterations"], ["--export", "somewhere"]])
