@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
 
 from experiments import report
 from experiments.claims import Claim, judge
@@ -40,7 +39,8 @@ def figures(runs: pd.DataFrame, components: pd.DataFrame) -> dict[str, Figure]:
                 label = f"swap {swap:g}" if number == 0 else None
                 axes.plot(run["epoch"] + 1, run["train/loss"], color=colour(swap), linewidth=0.7, alpha=0.8, label=label)
         axes.set(xlabel="epoch", ylabel="training loss", yscale="log")
-        axes.yaxis.set_minor_formatter(ScalarFormatter())
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
         axes.legend()
     alone.set_title("layered")
     together.set_title("layered, and with components that have traded places")
