@@ -61,15 +61,16 @@ def redrawn(page: str) -> Iterator["str | Study"]:
 def main() -> None:
     from experiments import report
 
-    page, figures = DOCS / "results.md", DOCS / "figures"
+    page = DOCS / "results.md"
     parts = list(redrawn(page.read_text()))
-    page.write_text("".join(f"{part}\n" for part in parts if isinstance(part, str)))
+    text = "".join(f"{part}\n" for part in parts if isinstance(part, str))
+    page.write_text(text)
     for study in (part for part in parts if not isinstance(part, str)):
         with tempfile.TemporaryDirectory() as folder:
             report.write(study.name, study.figures(), study.runs, Path(folder))
             for drawn in Path(folder).glob("*.png"):
-                if (figures / drawn.name).exists():
-                    shutil.copy(drawn, figures)
+                if f"(figures/{drawn.name})" in text:
+                    shutil.copy(drawn, DOCS / "figures")
 
 
 if __name__ == "__main__":
