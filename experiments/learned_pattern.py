@@ -67,7 +67,7 @@ def placed(runs: pd.DataFrame) -> pd.DataFrame:
     if "pruning.restart" in here:
         named = here["pruning.restart"].map(RESTARTS).fillna(named)
     if "pruning.reinit" in here:
-        named = named.where(here["pruning.reinit"].ne(True), named.map(OTHER_VALUES))
+        named = named.where(here["pruning.reinit"].astype(str) != "True", named.map(OTHER_VALUES))
     here["method"] = named.where(here["model"] != "layered_inn", LAYERED)
     last = here.sort_values("epoch").groupby("run_id")["train/weights"].last()
     here["size"] = here["run_id"].map(last).map(nearest)

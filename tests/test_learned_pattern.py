@@ -57,7 +57,7 @@ def made(ends=None, share=None, clock=None, seeds=5, depths=((39, 10_000), (351,
                     "time/rounds_s": np.nan if pd.isna(restart) else 5.0,
                     "time/epoch_s": (clock or {}).get(method, 1.0), "data/test": 10_000, "data/val": 10_000,
                     "pruning.R": np.nan if begun < 1 else 0.1,
-                    "pruning.reinit": method.endswith("other values"),
+                    "pruning.reinit": "True" if method.endswith("other values") else np.nan,
                 }  # fmt: skip
                 end = {**ENDS, **(ends or {})}[method] + 0.005 * seed
                 model = "layered_inn" if method == "layered" else "inn"
