@@ -7,6 +7,18 @@ import pandas as pd
 
 COUNTER = itertools.count()
 EPOCHS = {"finished": 20, "diverged": 5, "pruned": 5}  # others have one row, without an epoch
+# How patterns were found, by the name in a report: what made them, in `inn_lab`.
+TARGETS = {
+    "random": "training.foresight.Random",
+    "snip": "training.foresight.SNIP",
+    "synflow": "training.foresight.SynFlow",
+    "set": "training.rewiring.SET",
+    "rigl": "training.rewiring.RigL",
+    "gradual": "training.rewiring.Gradual",
+    "ticket": "training.tickets.Iterative",
+    "reinit": "training.tickets.Iterative",
+    "ticket of random entries": "training.tickets.Iterative",
+}
 
 
 def one(R=0.1, n_weights=100_000, end=0.5, *, model="inn", data="random_anomaly", source="mnist", scale="paper", **values):

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from made import TARGETS as LEARNT
 from made import one, rows
 
 from experiments import learned_pattern as study
@@ -10,19 +11,10 @@ from experiments import selection, set_mnist
 from experiments.claims import SHORT, claims_table
 from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 
-TARGETS = {
-    "random": "training.foresight.Random",
-    "snip": "training.foresight.SNIP",
-    "synflow": "training.foresight.SynFlow",
-    "set": "training.rewiring.SET",
-    "rigl": "training.rewiring.RigL",
-    "gradual": "training.rewiring.Gradual",
-    "ticket": "training.tickets.Iterative",
-    "snip, other values": "training.foresight.SNIP",
-    "synflow, other values": "training.foresight.SynFlow",
-    "reinit": "training.tickets.Iterative",
-    "ticket of random entries": "training.tickets.Iterative",
-    "layered": "training.foresight.Random",
+TARGETS = LEARNT | {
+    "snip, other values": LEARNT["snip"],
+    "synflow, other values": LEARNT["synflow"],
+    "layered": LEARNT["random"],
 }
 ENDS = dict.fromkeys(TARGETS, 0.6) | {
     "random": 0.4,

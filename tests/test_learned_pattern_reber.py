@@ -3,24 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from made import one, rows
+from made import TARGETS, one, rows
 
 from experiments import learned_pattern_reber as study
 from experiments import selection
 from experiments.claims import claims_table
 from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
 
-TARGETS = {
-    "random": "training.foresight.Random",
-    "snip": "training.foresight.SNIP",
-    "synflow": "training.foresight.SynFlow",
-    "set": "training.rewiring.SET",
-    "rigl": "training.rewiring.RigL",
-    "gradual": "training.rewiring.Gradual",
-    "ticket": "training.tickets.Iterative",
-    "reinit": "training.tickets.Iterative",
-    "ticket of random entries": "training.tickets.Iterative",
-}
 ENDS = {"random": 0.6, "reinit": 0.7, "ticket of random entries": 0.6, "ticket": 0.96, "rigl": 0.7}
 CUT = {0.5: 0.99, 0.75: 0.98, 0.875: 0.8, 0.9375: 0.6, 0.96875: 0.5}  # by the fraction that is cut, right after it
 

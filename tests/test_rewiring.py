@@ -399,22 +399,23 @@ def test_masked_and_csr_learn_the_same_pattern(name: str) -> None:
         assert torch.equal(one[0], indices) and torch.allclose(one[1], values, atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("linear", ["csr", "masked"])
-def test_a_run_that_goes_on_from_a_checkpoint_ends_bit_for_bit_alike(linear: str, name: str) -> None:
-    method = METHODS[name]
-    whole = models(linear)["inn"]()
+def is_resumed(make: Callable[..., torch.nn.Module], method: Method) -> None:
+    """Asserts that a network which goes on from a checkpoint, with a pattern of its own before, ends bit for bit alike."""
+    whole, first, second = make(), make(), make(seed=3)
     train(whole, method)
-    first = models(linear)["inn"]()
     steps = train(first, method, range(22))
-    state = copy.deepcopy((first.state_dict(), steps.state_dict()))
-    second = models(linear, seed=3)["inn"]()
-    second.load_state_dict(state[0])
-    steps = OPTIMIZERS["adam"](second.parameters())
-    steps.load_state_dict(state[1])
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    state, steps = steps.state_dict(), OPTIMIZERS["adam"](second.parameters())
+    steps.load_state_dict(copy.deepcopy(state))
     train(second, method, range(22, STEPS), steps)
     ours, theirs = whole.state_dict(), second.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("linear", ["csr", "masked"])
+def test_a_run_that_goes_on_from_a_checkpoint_ends_bit_for_bit_alike(linear: str, name: str) -> None:
+    is_resumed(lambda seed=0: models(linear, seed=seed)["inn"](), METHODS[name])
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -494,15 +495,7 @@ def test_models_that_are_pruned_by_masks_grow_as_well(method: str, name: str) ->
 @pytest.mark.parametrize("name", BY_MASKS)
 @pytest.mark.parametrize("method", METHODS)
 def test_masks_are_resumed_from_a_checkpoint_too(method: str, name: str) -> None:
-    whole, first, second = by_masks(name), by_masks(name), by_masks(name, seed=3)
-    train(whole, METHODS[method])
-    steps = train(first, METHODS[method], range(22))
-    second.load_state_dict(copy.deepcopy(first.state_dict()))
-    state, steps = steps.state_dict(), OPTIMIZERS["adam"](second.parameters())
-    steps.load_state_dict(copy.deepcopy(state))
-    train(second, METHODS[method], range(22, STEPS), steps)
-    ours, theirs = whole.state_dict(), second.state_dict()
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    is_resumed(partial(by_masks, name), METHODS[method])
 
 
 GRAPH_METHODS = {
@@ -562,15 +555,7 @@ def test_random_graphs_learn_their_links(name: str, cell: str) -> None:
 
 @pytest.mark.parametrize("name", GRAPH_METHODS)
 def test_a_random_graph_is_resumed_from_a_checkpoint_too(name: str) -> None:
-    whole, first, second = random_graph("lstm"), random_graph("lstm"), random_graph("lstm", seed=3)
-    train(whole, GRAPH_METHODS[name])
-    steps = train(first, GRAPH_METHODS[name], range(22))
-    second.load_state_dict(copy.deepcopy(first.state_dict()))
-    state, steps = steps.state_dict(), OPTIMIZERS["adam"](second.parameters())
-    steps.load_state_dict(copy.deepcopy(state))
-    train(second, GRAPH_METHODS[name], range(22, STEPS), steps)
-    ours, theirs = whole.state_dict(), second.state_dict()
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    is_resumed(partial(random_graph, "lstm"), GRAPH_METHODS[name])
 
 
 WRONG: list[tuple[Callable, str]] = [

@@ -13,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.core.utils import JobReturn
 
+from hydra_plugins.inn_lab_grid import story
 from hydra_plugins.inn_lab_grid.shared import MOST, LabSweeper, axes, lost, nothing_run, of, show_table, tables, words
 from inn_lab.config import title
 from inn_lab.errors import ConfigError
@@ -43,7 +44,6 @@ class GridSweeper(LabSweeper):
         print(f"checking {of(len(jobs))}", flush=True)
         self.foresee(axes(jobs))
 
-        from hydra_plugins.inn_lab_grid import story
         from inn_lab import again, runner, tracking
 
         checked, undefined = self.check(jobs)
@@ -75,11 +75,9 @@ class GridSweeper(LabSweeper):
 
 def show(titles: list[str], outcomes: list["Outcome"], codes: list["Code"]) -> None:
     """The table at the end of a sweep, and below it what there is to say of single jobs."""
-    from hydra_plugins.inn_lab_grid.story import cells
-
     rows, notes = [], []
     for number, (job, ended, code) in enumerate(zip(titles, outcomes, codes, strict=True)):
-        rows.append((str(number), job, *cells(ended)))
+        rows.append((str(number), job, *story.cells(ended)))
         if ended.reason or (ended.already and ended.code != code.digest):
             notes.append(f"job {number} · {job} · {ended.words(code)}")
     show_table(("job", "", "state", "ACC_end", "time"), rows)

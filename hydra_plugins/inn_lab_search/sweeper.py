@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 
+from hydra_plugins.inn_lab_grid import story
 from hydra_plugins.inn_lab_grid.shared import REPEATS, LabSweeper, nothing_run, show_table
 from hydra_plugins.inn_lab_search import result
 from hydra_plugins.inn_lab_search.space import SAMPLERS, Space, rounded
@@ -109,7 +110,6 @@ class SearchSweeper(LabSweeper):
 
     def _search(self, plan: "Plan") -> int:
         """Runs the trials that are missing, and the repetitions of the best. Returns how many jobs have no result."""
-        from hydra_plugins.inn_lab_grid import story
         from inn_lab import again, tracking
 
         its = self.settings

@@ -140,19 +140,19 @@ class Wavefront(torch.nn.Module):
         starts = [0, *accumulate(widths[link.target] for link in links)]
         self.y, self.h, self.units = tops[1], tops[-1], starts[-1]
         self.width = self.h + self.units
-        by_input, by_state = torch.zeros(2, self.units, self.width, dtype=torch.bool)
-        reach = torch.zeros(2, self.units, self.width, dtype=torch.bool)  # what the links let a unit read of inputs, of states
-        by_input[:, 0] = by_state[:, 1] = True  # the biases
+        by_input, *reach = torch.zeros(3, self.units, self.width, dtype=torch.bool)  # reach: of inputs and states, by the links
+        by_input[:, 0] = True  # the bias
         target, delay = torch.empty(2, self.units, dtype=torch.long)
         for link, start in zip(links, starts, strict=False):
             mine = slice(start, start + widths[link.target])
             left = tops[link.source + 1]
             by_input[mine, left : left + link.mask.shape[1]] = link.mask
-            reach[0, mine, left : left + link.mask.shape[1]] = True
-            by_state[mine, self.h + mine.start : self.h + mine.stop] = True
-            reach[1, mine, self.h + mine.start : self.h + mine.stop] = True
+            reach[0][mine, left : left + link.mask.shape[1]] = True
+            reach[1][mine, self.h + mine.start : self.h + mine.stop] = True
             target[mine] = tops[link.target + 1] + torch.arange(widths[link.target])
             delay[mine] = link.target - link.source
+        by_state = reach[1].clone()
+        by_state[:, 1] = True  # the bias
         pattern = torch.zeros(self.rows, self.units, self.width, dtype=torch.bool)
         for input_row, state_row in self.cell.gates:
             pattern[input_row] |= by_input
