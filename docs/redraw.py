@@ -59,7 +59,7 @@ def redrawn(page: str) -> Iterator["str | Study"]:
 
 
 def main() -> None:
-    from experiments import report
+    from experiments import files
 
     page = DOCS / "results.md"
     parts = list(redrawn(page.read_text()))
@@ -67,7 +67,7 @@ def main() -> None:
     page.write_text(text)
     for study in (part for part in parts if not isinstance(part, str)):
         with tempfile.TemporaryDirectory() as folder:
-            report.write(study.name, study.figures(), study.runs, Path(folder))
+            files.write(study.name, study.figures(), study.runs, Path(folder))
             for drawn in Path(folder).glob("*.png"):
                 if f"(figures/{drawn.name})" in text:
                     shutil.copy(drawn, DOCS / "figures")

@@ -18,6 +18,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments import curves, report, selection
+from experiments import curves, files, report, selection
 from experiments.drawing import Study, chosen, csv_of, names, study
 from experiments.verdicts import AGREES, DIFFERS
 from inn_lab import config, explain, tracking, ui
@@ -50,6 +51,7 @@ class Asked:
     curves: bool = False  # of any experiment
     compare: str | None = None  # the column of which two values are set side by side
     html: bool = False  # pages instead of files
+    width: float | None = None  # of figures, in inches
 
     def files(self, name: str) -> list[Path]:
         return [folder / f"{name}.parquet" for folder in self.folders]
@@ -86,10 +88,10 @@ def draw(name: str, asked: Asked, console: Console) -> bool:
         table.add_row(*row, style=None if row.verdict in (AGREES, DIFFERS) else "dim")
     console.print(table)
     folder = asked.outputs / "figures" / selection.folder_of(asked.wanted)
-    before = report.drawn(name, folder)
+    before = files.drawn(name, folder)
     if before and before != report.provenance(drawn.runs):
         console.print(f"  replaces what was drawn of: {before}", style="dim")
-    for path in report.write(name, drawn.figures(), drawn.runs, folder, claims=drawn.claims, **drawn.tables):
+    for path in files.write(name, drawn.figures(), drawn.runs, folder, asked.width, claims=drawn.claims, **drawn.tables):
         console.print(f"  {os.path.relpath(path)}")
     return True
 
@@ -147,7 +149,7 @@ def draw_curves(name: str, asked: Asked, console: Console) -> bool:
         table.add_row(*map(str, row))
     console.print(table)
     folder, file = asked.outputs / "figures" / selection.folder_of(asked.wanted), f"{name}_curves"
-    for path in report.write(file, {file: curves.figure(runs, [*side, *axes])}, runs, folder, **tables):
+    for path in files.write(file, {file: curves.figure(runs, [*side, *axes])}, runs, folder, asked.width, **tables):
         console.print(f"  {os.path.relpath(path)}")
     return True
 
@@ -169,6 +171,7 @@ def read(words: list[str]) -> Asked:
         "--export", metavar="FOLDER", nargs="?", const=EXPORTED, help=f"where runs are exported to ({EXPORTED})"
     )
     parser.add_argument("--html", action="store_true", help="pages instead of files")
+    parser.add_argument("--width", metavar="INCHES", help="of the figures, for a paper: e.g. 3.4 for one column, 7 for two")
     parser.add_argument("--compare", metavar="COLUMN", help="with curves: the two values of a column, side by side")
     given = parser.parse_intermixed_args(words)
     for folder in given.runs:
@@ -189,6 +192,8 @@ def read(words: list[str]) -> Asked:
         raise ConfigError(f"--compare {given.compare}: it goes with curves EXPERIMENT")
     if given.html and (any_of or given.export is not None):
         raise ConfigError("--html: a page is made of reports; leave out curves and --export")
+    if given.width is not None and (given.html or given.export is not None):
+        raise ConfigError("--width: figures have it that are files; leave out --html and --export")
     for name in named:
         if name not in known:
             raise ConfigError(f"{name}: there is no such {'experiment' if any_of else 'report'}{near(name, known)}")
@@ -203,7 +208,17 @@ def read(words: list[str]) -> Asked:
     database = None if given.runs and given.outputs is None else outputs
     export = given.export and Path(given.export)
     folders = [Path(folder) for folder in given.runs]
-    return Asked(named, wanted, outputs, database, folders, export, any_of, given.compare, given.html)
+    return Asked(named, wanted, outputs, database, folders, export, any_of, given.compare, given.html, inches(given.width))
+
+
+def inches(text: str | None) -> float | None:
+    """The width of figures. Raises ConfigError for one that no figure can have."""
+    if text is None:
+        return None
+    with suppress(ValueError):
+        if 2 <= float(text) <= 40:
+            return float(text)
+    raise ConfigError(f"--width {text}: a number of inches between 2 and 40; a column has about 3.4, a page's two have 7")
 
 
 def main() -> None:

@@ -105,7 +105,7 @@ def ends(runs: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
         row: dict[str, object] = {"setting": label, "runs": part["run_id"].nunique()}
         for name, values, on in (("validation", finals, "val"), ("test", tested, "test")):
             arm = report.arm(part, values) if report.TEST in part or values is finals else pd.Series(dtype=float)
-            row[name] = worded(verdicts.mean(arm, report.spread(part, [arm], on)))
+            row[name] = worded(verdicts.mean(arm, report.prior(part, [arm], on)))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -123,7 +123,7 @@ def compared(runs: pd.DataFrame, axes: Sequence[str], column: str) -> pd.DataFra
     rows = []
     for label, part in arms(shown, axes):
         one, other = (report.arm(part[part[column].map(str) == side]) for side in sides)
-        apart = verdicts.difference(other, one, report.spread(part, [one, other]))
+        apart = verdicts.difference(other, one, report.prior(part, [one, other]))
         paired = len(set(one.index) & set(other.index))
         found = {short(side): mean(arm) for side, arm in zip(sides, (one, other), strict=True)}
         rows.append({"setting": label, **found, "difference": worded(apart), "pairs": paired})

@@ -55,7 +55,7 @@ def a_layer_an_iteration(runs: pd.DataFrame, probe: pd.DataFrame) -> Finding:
     values = accuracy(runs, probe, "layered_inn")
     if LAYERS not in values:
         return judge("no runs", None)
-    known = report.spread(runs, [values[k] for k in values if k < LAYERS])
+    known = report.prior(runs, [values[k] for k in values if k < LAYERS])
     found = {f"{k}": mean(values[k], known).within(high=0.25) for k in values if k < LAYERS}
     found |= {f"{LAYERS}": mean(values[LAYERS], known).within(0.5)}
     return all_of(found).said(at(values, 1, 2, 3, 4, 5))

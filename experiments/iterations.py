@@ -58,7 +58,7 @@ def by_iteration(lines: dict[str, tuple[pd.DataFrame, object]]) -> Figure:
 def one_lags(runs: pd.DataFrame, probe: pd.DataFrame) -> Finding:
     """More than `TIE` behind each higher number."""
     at = report.arms(trained(runs), "data.iterations")
-    known = report.spread(runs, at.values())
+    known = report.prior(runs, at.values())
     behind = {f"{k:g}": difference(more, at[1], known).within(TIE) for k, more in at.items() if k > 1 and 1 in at}
     text = report.ends(at, known, "iterations")
     return all_of(behind).said(text) if len(behind) >= 3 else judge(text, None)
@@ -66,7 +66,7 @@ def one_lags(runs: pd.DataFrame, probe: pd.DataFrame) -> Finding:
 
 def more_are_alike(runs: pd.DataFrame, probe: pd.DataFrame) -> Finding:
     at = {k: arm for k, arm in report.arms(trained(runs), "data.iterations").items() if k > 1}
-    known = report.spread(runs, at.values())
+    known = report.prior(runs, at.values())
     text = report.ends(at, known, "iterations")
     return alike(at, 0.05, known).said(text) if len(at) >= 3 else judge(text, None)
 

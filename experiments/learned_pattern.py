@@ -193,7 +193,7 @@ def apart(runs: pd.DataFrame, method: str, size: int, other: str = RANDOM, value
     """How far a method is ahead of another at a size, seed by seed: in test accuracy, or in the last value of a column."""
     take = tested if values is None else last(values)
     one, beside = (arms(runs, name, take).get(size, pd.Series(dtype=float)) for name in (method, other))
-    return difference(one, beside, report.spread(runs, [one, beside]) if values is None else None)
+    return difference(one, beside, report.prior(runs, [one, beside]) if values is None else None)
 
 
 def at_each_size(
@@ -237,7 +237,7 @@ def in_equal_time(method: str) -> Callable[..., Finding]:
                 continue
             time = clock.mean()
             one, other = (report.arm(some, partial(reached, time=time)) for some in (part, beside))
-            known = report.spread(runs, [one, other], "val")
+            known = report.prior(runs, [one, other], "val")
             found[f"{size:,.0f} after {time:.0f} s"] = difference(one, other, known).within(-APART)
         return all_of(found) if found else judge("no runs of both", None)
 

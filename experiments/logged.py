@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from experiments import report
+from experiments import files
 from experiments.drawing import module_of, study
 from inn_lab import tracking
 
@@ -18,10 +18,10 @@ def log(run: tracking.Run, outputs: str, experiment: str, sweep: str) -> Told:
     drawn = study(experiment, {"sweep": sweep}, outputs) if module_of(experiment) else None
     if drawn is None:
         return [], "", []
-    files = []
+    drawings = []
     for name, figure in drawn.figures().items():
-        files.append(f"{name}.png")
-        run.file(files[-1], partial(figure.savefig, dpi=report.DPI, bbox_inches=report.lay_out(figure, drawn.runs)))
+        drawings.append(f"{name}.png")
+        run.file(drawings[-1], partial(figure.savefig, dpi=files.DPI, bbox_inches=files.lay_out(figure, drawn.runs)))
     run.table(f"{experiment}_claims", drawn.claims)
     measured = drawn.claims[drawn.claims["measured"] != "no runs"].drop(columns="measured_on")
-    return files, drawn.note, list(measured.itertuples(index=False, name=None))
+    return drawings, drawn.note, list(measured.itertuples(index=False, name=None))

@@ -42,7 +42,7 @@ def ahead(
 ) -> Finding:
     """Whether the INN is above the LSTM on a data set, in what `values` takes of each run on a part of the data."""
     inn, lstm = (report.arm(trained(runs, data=data, model=model), values) for model in MODELS)
-    known = report.spread(runs, [inn, lstm], part)
+    known = report.prior(runs, [inn, lstm], part)
     found = difference(inn, lstm, known).within(0)
     return found.said(f"INN {number(inn.mean())}, LSTM {number(lstm.mean())}: {found.measured}")
 
@@ -89,7 +89,7 @@ def in_all_metrics(inn: pd.DataFrame, lstm: pd.DataFrame) -> Finding:
             return last.reindex(states.index).mask(states == "diverged", worst)
 
         one, other = (sign * report.arm(part, ends) for part in (inn, lstm))
-        found[metric] = difference(one, other, report.spread(inn, [one, other]) if metric == TEST else None).within(0)
+        found[metric] = difference(one, other, report.prior(inn, [one, other]) if metric == TEST else None).within(0)
     return all_of(found)
 
 

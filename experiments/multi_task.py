@@ -39,7 +39,7 @@ def with_flag(data: str, values: Callable[[pd.DataFrame], pd.Series], validation
 
     def measure(runs: pd.DataFrame) -> Finding:
         both = [arm(trained(runs, data=data, **{"objective.flag": flag}), values) for flag in STYLES]
-        return difference(*both, report.spread(runs, both, "val" if validation else "test")).within(0)
+        return difference(*both, report.prior(runs, both, "val" if validation else "test")).within(0)
 
     return measure
 

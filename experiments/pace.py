@@ -119,7 +119,7 @@ def more_updates_are_ahead(runs: pd.DataFrame) -> Finding:
     for name, setting in networks(runs).items():
         found = arms(runs, BY_EPOCH, lr=1e-4, **setting)
         found.pop(PUBLISHED, None)
-        known = report.spread(runs, found.values(), "val")
+        known = report.prior(runs, found.values(), "val")
         slopes[name] = trend(found, known).within(0)
         texts.append(f"{name}: {said(found, known)}")
     return all_of(slopes).said("; ".join(texts) or "no runs")
@@ -127,7 +127,7 @@ def more_updates_are_ahead(runs: pd.DataFrame) -> Finding:
 
 def published_is_ahead(runs: pd.DataFrame) -> Finding:
     found = arms(runs, BY_EPOCH, lr=1e-4, model="inn", R=0.2)
-    known = report.spread(runs, found.values(), "val")
+    known = report.prior(runs, found.values(), "val")
     text = said({steps: found[steps] for steps in (FULL, PUBLISHED) if steps in found}, known)
     return difference(arm(found, PUBLISHED), arm(found, FULL), known).within(0).said(text)
 
@@ -143,7 +143,7 @@ def alike_by_update(lr: float, R: float) -> Callable[[pd.DataFrame], Finding]:
     def measure(runs: pd.DataFrame) -> Finding:
         found = arms(runs, BY_UPDATE, lr=lr, model="inn", R=R)
         found.pop(PUBLISHED, None)
-        known = report.spread(runs, found.values(), "val")
+        known = report.prior(runs, found.values(), "val")
         others = {f"{steps}": other for steps, other in found.items() if steps != FULL}
         alike = {steps: difference(other, arm(found, FULL), known).within(-0.1, 0.1) for steps, other in others.items()}
         return all_of(alike).said(said(found, known))
@@ -156,14 +156,14 @@ def ends(values: Reached, low: float, high: float, steps: int, **setting: object
 
     def measure(runs: pd.DataFrame) -> Finding:
         found = arm(arms(runs, values, **setting), steps)
-        return mean(found, report.spread(runs, [found], "val")).within(low, high)
+        return mean(found, report.prior(runs, [found], "val")).within(low, high)
 
     return measure
 
 
 def dense_fails_in_small_batches_alone(runs: pd.DataFrame) -> Finding:
     found = arms(runs, BY_UPDATE, lr=1e-3, model="inn", R=1.0)
-    known = report.spread(runs, found.values(), "val")
+    known = report.prior(runs, found.values(), "val")
     small = mean(arm(found, SMALL), known).within(high=CHANCE)
     full = mean(arm(found, FULL), known).within(low=TRAINS)
     return all_of({"small": small, "full": full}).said(said(found, known))
@@ -172,7 +172,7 @@ def dense_fails_in_small_batches_alone(runs: pd.DataFrame) -> Finding:
 def sparse_trains(runs: pd.DataFrame) -> Finding:
     each = {name: setting for name, setting in networks(runs).items() if setting.get("R", 1) <= 0.2}
     found = {name: arm(arms(runs, BY_UPDATE, lr=1e-3, **setting), SMALL) for name, setting in each.items()}
-    known = report.spread(runs, found.values(), "val")
+    known = report.prior(runs, found.values(), "val")
     return all_of({name: mean(values, known).within(TRAINS) for name, values in found.items()})
 
 

@@ -120,7 +120,7 @@ def early_ones_are_guessed(runs: pd.DataFrame, confusion: pd.DataFrame) -> Findi
         right, tried = (values[: math.ceil(LENGTH / 3)].sum() for values in found_of(table))
         early[run_id], tries = right / tried if tried else math.nan, [*tries, tried]
     arm = pd.Series(early, dtype=float).groupby(seeds).mean()
-    known = verdicts.accuracy_spread([arm], max(1, int(min(tries, default=1))))
+    known = verdicts.of_accuracy([arm], max(1, int(min(tries, default=1))))
     found = mean(arm, known).within(high=2 / LENGTH)
     return found.said(f"{found.measured}, chance {1 / LENGTH:.2f}")
 
@@ -135,7 +135,7 @@ def on_par(runs: pd.DataFrame, confusion: pd.DataFrame) -> Finding:
     ends = report.arms(trained(runs, model="inn", data=R), "seq_len")
     if not {SHORT, LENGTH} <= set(ends):
         return judge("no runs of both lengths", None)
-    known = report.spread(runs, ends.values())
+    known = report.prior(runs, ends.values())
     found = difference(ends[LENGTH], ends[SHORT], known).within(-PAR, PAR)
     return found.said(f"{report.ends(ends, known, 'seq_len')}; difference {found.measured}")
 

@@ -1,4 +1,4 @@
-"""Shared by all reports: values of runs, curves with bands, and files that say which runs they show.
+"""Shared by all reports: values of runs, curves with bands, and which runs they show.
 
 A report module has `AXES`, the keys that vary inside its figures; `figures(runs)`, which returns figures by file name; and
 `CLAIMS`. It may have `TABLES`: other data for its figures and claims, by name, each a CSV file among the runs' artifacts or a
@@ -8,10 +8,7 @@ the figures.
 
 import json
 import math
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -23,7 +20,6 @@ from matplotlib.axes import Axes
 from matplotlib.container import Container
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.transforms import Bbox
 from scipy.optimize import isotonic_regression
 
 from experiments import verdicts
@@ -31,7 +27,6 @@ from inn_lab import tracking
 from inn_lab.errors import ConfigError
 from inn_lab.identity import LATER, short
 
-DPI = 150  # of a PNG
 SMALL = 8  # points
 REACHED = 0.93  # of a panel's width: a line that ends there has come to its end
 FEW_EXAMPLES = 200  # if a run does not say on how many it was tested
@@ -234,13 +229,13 @@ def arms(runs: pd.DataFrame, by: str, values: Callable[[pd.DataFrame], pd.Series
     return {value: part.groupby(seeds).mean() for value, part in measured.groupby(at)}
 
 
-def spread(runs: pd.DataFrame, arms: Iterable[pd.Series], part: str = "test") -> float:
-    """The prior standard deviation of these accuracies, from the number of examples of the part on which they are measured:
+def prior(runs: pd.DataFrame, arms: Iterable[pd.Series], part: str = "test") -> verdicts.Prior:
+    """What is known beforehand of these accuracies, from the number of examples of the part on which they are measured:
     "train", "val" or "test". Raises ValueError for another."""
     if part not in ("train", "val", "test"):
         raise ValueError(f"part={part!r}: an accuracy is measured on train, val or test")
     counts = [runs[column].min() for column in (f"data/{part}", f"data.n_{part}") if column in runs]
-    return verdicts.accuracy_spread(list(arms), int(next(filter(math.isfinite, counts), FEW_EXAMPLES)))
+    return verdicts.of_accuracy(list(arms), int(next(filter(math.isfinite, counts), FEW_EXAMPLES)))
 
 
 def against_time(runs: pd.DataFrame, metric: str, grid: Sequence[float]) -> pd.DataFrame:
@@ -255,9 +250,9 @@ def against_time(runs: pd.DataFrame, metric: str, grid: Sequence[float]) -> pd.D
     return pd.DataFrame(found, index=pd.Index(grid, name="seconds"), dtype=float)
 
 
-def ends(arms: Mapping[Any, pd.Series], spread: float | None = None, name: str = "R", digits: int = 2) -> str:
+def ends(arms: Mapping[Any, pd.Series], prior: verdicts.Prior | None = None, name: str = "R", digits: int = 2) -> str:
     """Arms in words, each with half the width of its 95 % interval: "0.20 ± 0.04 at R=0.1, 0.31 ± 0.04 at R=0.2"."""
-    found = {at: verdicts.mean(arm, spread) for at, arm in arms.items()}
+    found = {at: verdicts.mean(arm, prior) for at, arm in arms.items()}
     halves = {at: (one.interval()[1] - one.interval()[0]) / 2 for at, one in found.items()}
     parts = (f"{one.value:.{digits}f} ± {halves[at]:.{digits}f} at {name}={at:g}" for at, one in found.items())
     return ", ".join(parts).replace(" ± inf", "") or "no runs"
@@ -330,47 +325,3 @@ def unusual(runs: pd.DataFrame) -> list[str]:
             name = key.removesuffix("._target_").removeprefix("trainer.")
             parts.append(f"{name} {', '.join(sorted(map(word, found)))}")
     return parts
-
-
-def drawn(name: str, folder: Path) -> str | None:
-    """The `provenance` of the figures in a folder; None if there are none."""
-    with suppress(OSError, ValueError, KeyError, IndexError):
-        return pd.read_csv(folder / f"{name}_claims.csv")["measured_on"].iloc[0]
-    return None
-
-
-def lay_out(figure: Figure, runs: pd.DataFrame) -> Bbox:
-    """Writes under a figure which runs it shows, and the meaning of ACC_end if that is an axis; returns its box for files."""
-    axes = [label for axes in figure.axes for label in (axes.get_xlabel(), axes.get_ylabel())]
-    words = [provenance(runs), *([ACC_END] if "ACC_end" in " ".join(axes) else [])]
-    lines = [line for text in words for line in textwrap.wrap(text, int(15 * figure.get_figwidth()))]  # letters an inch
-    figure.text(0.5, 0.0, "\n".join(lines), ha="center", va="top", fontsize=SMALL, color="dimgray")
-    figure.set_dpi(DPI)
-    figure.draw_without_rendering()
-    figure.set_layout_engine(None)  # it is laid out: once for all files
-    return figure.get_tightbbox().padded(0.1)
-
-
-def write(name: str, figures: Mapping[str, Figure], runs: pd.DataFrame, folder: Path, **tables: pd.DataFrame) -> list[Path]:
-    """Writes FOLDER/FIGURE.png and .pdf, NAME.csv (the runs that are drawn), NAME_TABLE.csv for each table, and the claims as
-    NAME_claims.tex."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for file, figure in figures.items():
-        box = lay_out(figure, runs)
-        for kind in ("png", "pdf"):
-            paths.append(folder / f"{file}.{kind}")
-            with matplotlib.rc_context(STYLE):
-                figure.savefig(paths[-1], dpi=DPI, bbox_inches=box)
-    for file, table in {name: runs, **{f"{name}_{key}": table for key, table in tables.items()}}.items():
-        paths.append(folder / f"{file}.csv")
-        table.to_csv(paths[-1], index=False)
-    if "claims" in tables:
-        paths.append(folder / f"{name}_claims.tex")
-        paths[-1].write_text(latex(tables["claims"].drop(columns="measured_on")), encoding="utf-8")
-    return paths
-
-
-def latex(claims: pd.DataFrame) -> str:
-    """The table of claims for a paper (LaTeX's package booktabs)."""
-    return claims.to_latex(index=False, escape=True, column_format=r"lp{0.36\linewidth}p{0.3\linewidth}l")

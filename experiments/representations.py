@@ -152,7 +152,7 @@ def at_every(
 
 
 def is_ahead(one: pd.Series, other: pd.Series, runs: pd.DataFrame) -> Finding:
-    return difference(one, other, report.spread(runs, [one, other])).within(0)
+    return difference(one, other, report.prior(runs, [one, other])).within(0)
 
 
 def as_many(one: pd.Series, other: pd.Series, runs: pd.DataFrame) -> Finding:
@@ -179,14 +179,14 @@ def learns_faster(runs: pd.DataFrame, counts: pd.DataFrame) -> Finding:
         )
         if not len(low) or not len(dense) or low.isna().any() or dense.isna().any():
             return judge(f"no runs, or none with an epoch as early as after {seconds:.3g} s", None)
-        ahead = difference(low, dense, report.spread(runs, [low, dense], "val")).within(0)
+        ahead = difference(low, dense, report.prior(runs, [low, dense], "val")).within(0)
         found[f"after {seconds:.3g} s"] = ahead.said(f"low-rank {low.mean():.2f}, dense {dense.mean():.2f}: {ahead.measured}")
     return all_of(found)
 
 
 def dense_does_not_depend(runs: pd.DataFrame, counts: pd.DataFrame) -> Finding:
     at = accuracies(runs, "dense")
-    known = report.spread(runs, at.values())
+    known = report.prior(runs, at.values())
     text = report.ends(at, known)
     return alike(at, 0.05, known).said(text) if len(at) >= DENSITIES else judge(text, None)
 

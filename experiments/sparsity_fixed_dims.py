@@ -40,7 +40,7 @@ def seventy_by_epoch_seventy(runs: pd.DataFrame) -> Finding:
     if here.empty:
         return judge("no runs", None)
     reached = report.arm(here, report.finals)
-    found = mean(reached, report.spread(runs, [reached], "val")).within(0.6, 0.8)
+    found = mean(reached, report.prior(runs, [reached], "val")).within(0.6, 0.8)
     return found.said(f"{found.measured} by epoch {here['epoch'].max() + 1:.0f}")
 
 
@@ -50,7 +50,7 @@ def lstm_below_a_half(runs: pd.DataFrame) -> Finding:
     if here.empty:
         return judge("no runs", None)
     parts = {str(tenth): report.arm(part, average) for tenth, part in tenths(here)}
-    known = report.spread(runs, parts.values(), "val")
+    known = report.prior(runs, parts.values(), "val")
     found = {tenth: mean(arm, known).within(high=0.5) for tenth, arm in parts.items()}
     highest = max(parts, key=lambda tenth: parts[tenth].mean())
     return all_of(found).said(f"at most {found[highest].measured}, the mean of a tenth of the epochs")
@@ -58,7 +58,7 @@ def lstm_below_a_half(runs: pd.DataFrame) -> Finding:
 
 def lower_density_is_worse(runs: pd.DataFrame) -> Finding:
     at = arms(runs, UNIFORM, 0.02, 0.2)
-    known = report.spread(runs, at.values())
+    known = report.prior(runs, at.values())
     enough = len(at) >= 4 and {0.02, 0.2} <= set(at)
     rises = {f"{low:g}, {high:g}": difference(at[high], at[low], known).within(0) for low, high in itertools.pairwise(at)}
     return (all_of(rises) if enough else judge("", None)).said(report.ends(at, known))
@@ -66,7 +66,7 @@ def lower_density_is_worse(runs: pd.DataFrame) -> Finding:
 
 def alike_above(runs: pd.DataFrame) -> Finding:
     at = arms(runs, RANDOM, 0.021)
-    known = report.spread(runs, at.values())
+    known = report.prior(runs, at.values())
     enough = len(at) >= 3 and min(at) <= 0.05 and max(at) >= 0.8
     near = {f"{R:g}": mean(arm, known).within(0.5, 0.7) for R, arm in at.items()}
     return (all_of(near) if enough else judge("", None)).said(report.ends(at, known))
@@ -77,7 +77,7 @@ def ends_between(low: float, high: float, **values: object) -> Callable[[pd.Data
 
     def measure(runs: pd.DataFrame) -> Finding:
         end = report.arm(trained(runs, **values))
-        return mean(end, report.spread(runs, [end])).within(low, high)
+        return mean(end, report.prior(runs, [end])).within(low, high)
 
     return measure
 
@@ -95,7 +95,7 @@ def every_density_is_ahead(runs: pd.DataFrame) -> Finding:
 def sparse_is_ahead_of_the_lstm(runs: pd.DataFrame) -> Finding:
     sparse = trained(runs, model="inn", data=RANDOM, R=0.02)
     inn, lstm = report.arm(sparse), report.arm(trained(runs, model="lstm", data=RANDOM))
-    found = difference(inn, lstm, report.spread(runs, [inn, lstm])).within(0.1, 0.3)
+    found = difference(inn, lstm, report.prior(runs, [inn, lstm])).within(0.1, 0.3)
     weights = f" with {report.weights(sparse)} weights" if len(sparse) else ""
     return found.said(f"INN {number(inn.mean())}{weights}, LSTM {number(lstm.mean())}: {found.measured}")
 

@@ -39,7 +39,7 @@ def by_density(runs: pd.DataFrame, n_weights: int, low: float = 0.0, high: float
 def no_effect_at_a_million(runs: pd.DataFrame) -> Finding:
     """Any two densities that H shows, 0.02 to 1.0, end within 0.1 of each other."""
     found = by_density(runs, 1_000_000, 0.02)
-    known = report.spread(runs, found.values())
+    known = report.prior(runs, found.values())
     if len(found) < 3 or min(found) > 0.05 or max(found) < 0.8:
         return judge(report.ends(found, known), None)
     return alike(found, 0.1, known).said(report.ends(found, known))
@@ -50,7 +50,7 @@ def ends_within(n_weights: int, R: float, low: float, high: float) -> Callable[[
 
     def measure(runs: pd.DataFrame) -> Finding:
         found = by_density(runs, n_weights, R, R)
-        return mean(found[R], report.spread(runs, found.values())).within(low, high) if found else judge("no runs", None)
+        return mean(found[R], report.prior(runs, found.values())).within(low, high) if found else judge("no runs", None)
 
     return measure
 
@@ -61,7 +61,7 @@ def middle_is_best(n_weights: int, low: float, high: float) -> Callable[[pd.Data
     def measure(runs: pd.DataFrame) -> Finding:
         found, inside = by_density(runs, n_weights), by_density(runs, n_weights, 0.05, 0.2)
         others = {R: arm for R, arm in found.items() if R not in inside}
-        known = report.spread(runs, found.values())
+        known = report.prior(runs, found.values())
         if not inside or not others:
             return judge(report.ends(found, known), None)
         ends = {f"{R:g}": mean(arm, known).within(low, high) for R, arm in inside.items()}
@@ -74,7 +74,7 @@ def middle_is_best(n_weights: int, low: float, high: float) -> Callable[[pd.Data
 def best_at_ten_thousand(runs: pd.DataFrame) -> Finding:
     found = by_density(runs, 10_000)
     others = {R: arm for R, arm in found.items() if R != 0.1}
-    known = report.spread(runs, found.values())
+    known = report.prior(runs, found.values())
     if len(others) < 2 or 0.1 not in found:
         return judge(report.ends(found, known), None)
     both = {"level": mean(found[0.1], known).within(0.16, 0.30), "best": best(found[0.1], others, TIE, known)}
@@ -92,7 +92,7 @@ def undefined_above(runs: pd.DataFrame) -> Finding:
 def ahead_of_the_lstm(runs: pd.DataFrame) -> Finding:
     found, lstm = by_density(runs, 1_000_000), trained(runs, model="lstm", n_weights=1_307_540)
     other = report.arm(lstm)
-    known = report.spread(runs, [*found.values(), other])
+    known = report.prior(runs, [*found.values(), other])
     if not found or other.empty:
         return judge(f"INN {report.ends(found, known)}; LSTM {report.number(other.mean())}", None)
     ahead = {f"R={R:g}": difference(arm, other, known).within(0) for R, arm in found.items()}

@@ -68,7 +68,7 @@ def ends(
 
     def measure(runs: pd.DataFrame) -> Finding:
         at = arms(runs, lr, init)
-        known = report.spread(runs, at.values())
+        known = report.prior(runs, at.values())
         found = {f"{R:g}": one for R, arm in at.items() if (one := judged(R, mean(arm, known)))}
         text = report.ends({R: at[R] for R in at if f"{R:g}" in found}, known)
         return all_of(found).said(text) if len(found) >= least else judge(text, None)
@@ -78,7 +78,7 @@ def ends(
 
 def alike_at_a_low_rate(runs: pd.DataFrame) -> Finding:
     at = arms(runs, 1e-4, "normal")
-    known = report.spread(runs, at.values())
+    known = report.prior(runs, at.values())
     enough = len(at) >= 3 and min(at) <= 0.05 and max(at) >= 0.8
     return (alike(at, 0.1, known) if enough else judge("", None)).said(report.ends(at, known))
 
@@ -100,7 +100,7 @@ def only_the_sparsest_train(lr: float) -> Callable[[pd.DataFrame], Finding]:
 
 def lstm_is_worse(runs: pd.DataFrame) -> Finding:
     low, high = (report.arm(trained(runs, model="lstm", lr=lr)) for lr in (1e-4, 1e-3))
-    found = difference(low, high, report.spread(runs, [low, high])).within(0)
+    found = difference(low, high, report.prior(runs, [low, high])).within(0)
     return found.said(f"{number(high.mean())} at 1e-3, {number(low.mean())} at 1e-4: {found.measured}")
 
 

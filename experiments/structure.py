@@ -75,7 +75,7 @@ def alike(values: Values, name: str) -> Callable[..., Finding]:
     def measure(runs: pd.DataFrame, components: pd.DataFrame) -> Finding:
         layered, others = kinds(runs, values)
         arms = {0.0: layered, **others}
-        known = report.spread(runs, arms.values()) if values is tested else None
+        known = report.prior(runs, arms.values()) if values is tested else None
         text = f"{name} {report.ends(arms, known, 'swap', digits=3)}"
         if any(np.isinf(arm).any() for arm in arms.values()):
             return judge(f"{text}; some diverged", False)
@@ -88,7 +88,7 @@ def alike(values: Values, name: str) -> Callable[..., Finding]:
 def as_good_as_the_thesis(runs: pd.DataFrame, components: pd.DataFrame) -> Finding:
     layered, others = kinds(runs, tested)
     arms = {0.0: layered, **others}
-    known = report.spread(runs, arms.values())
+    known = report.prior(runs, arms.values())
     found = {f"{swap:g}": mean(arm, known).within(0.90, 0.95, digits=3) for swap, arm in arms.items()}
     return all_of(found).said(report.ends(arms, known, "swap", digits=3)) if layered.size and others else judge("no runs", None)
 

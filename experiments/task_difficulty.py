@@ -138,7 +138,7 @@ def say(found: pd.Series) -> str:
 def sizes(runs: pd.DataFrame, data: str) -> tuple[dict[int, pd.Series], float]:
     """Where the runs on a data set end by number of weights, and what is known of that beforehand."""
     at = report.arms(trained(runs, model="inn", data=data), "n_weights")
-    return at, report.spread(runs, at.values())
+    return at, report.prior(runs, at.values())
 
 
 def least(reaches: Mapping[int, Finding], misses: Mapping[int, Finding], low: float, high: float) -> Finding:

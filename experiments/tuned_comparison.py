@@ -83,7 +83,7 @@ def figures(runs: pd.DataFrame, searches: pd.DataFrame) -> dict[str, Figure]:
 def apart(runs: pd.DataFrame, data: str, other: str) -> Estimate:
     """By how much the INN's tests with fresh seeds are above another model's."""
     both = [arm(repeated(runs, data=data, model=model)) for model in ("inn", other)]
-    return difference(*both, report.spread(runs, both))
+    return difference(*both, report.prior(runs, both))
 
 
 def enough(searches: pd.DataFrame, data: str, models: Sequence[str]) -> bool:

@@ -20,9 +20,9 @@ from scipy.stats import binomtest, rankdata
 
 AGREES, DIFFERS, TOO_FEW = "agrees", "differs", "not enough runs"
 RARE = 0.025  # the most that either verdict may be wrong
-# The standard deviation of an anomaly task's accuracy from seed to seed, on endless test data: see docs/verdicts.md.
-SPREAD = 0.03
-TRUSTED = 4  # runs: the weight of this prior
+# The standard deviation of an anomaly task's accuracy from seed to seed, and how many runs this knowledge is worth: settings
+# are known to differ much in it. Fitted to docs/runs, see docs/verdicts.md.
+SPREAD, TRUSTED = 0.008, 1
 ROUNDED = 0.5  # of a step: the standard deviation that seeds with equal values may still have
 
 
@@ -77,14 +77,36 @@ class Estimate:
         return Finding(f"{shown} ({start:.{digits}f} to {end:.{digits}f})", max(1 - below, 1 - above), min(below, above))
 
 
-def contrast(arms: Sequence[pd.Series], shares: Sequence[float], spread: float | None = None) -> Estimate:
+@dataclass(frozen=True)
+class Prior:
+    """What is known beforehand of the standard deviation of one run's value.
+
+    seeds: from seed to seed, roughly: it counts as `TRUSTED` runs. examples: of an accuracy that is measured on so many
+    examples, exactly.
+    """
+
+    seeds: float
+    examples: float = 0.0
+
+    def squares(self, runs: int) -> float:
+        """What it adds to the sum of squares of so many runs.
+
+        Of one run alone the interval is as wide as both parts together, each by its own distribution: Student's for the seeds,
+        the normal one for the examples.
+        """
+        exact = (stdtrit(math.inf, RARE) / stdtrit(TRUSTED, RARE)) ** 2 if runs == 1 else 1
+        return TRUSTED * (self.seeds**2 + exact * self.examples**2)
+
+
+def contrast(arms: Sequence[pd.Series], shares: Sequence[float], prior: Prior | None = None) -> Estimate:
     """Σ share × arm, as a mean over seeds.
 
     If the seeds of one arm are all among the others', the sum is taken seed by seed (*paired*), because the same seed draws the
     same images and sequences. Otherwise each arm is a separate sample (Welch 1947).
 
-    spread: the prior standard deviation of a run. It counts as `TRUSTED` more runs in the estimate of the variance, as in
-    Smyth's (2004) moderated t statistic, so that one run already has an interval. Without it, an interval takes two runs.
+    prior: counts as `TRUSTED` more runs in the estimate of the variance, as in Smyth's (2004) moderated t statistic, so that
+    one run already has an interval. Separate samples then have the fewest degrees of freedom of any of them, because Welch's
+    are too many where it is one run each. Without it, an interval takes two runs.
 
     Raises ValueError for an arm with two values of one seed.
     """
@@ -92,7 +114,7 @@ def contrast(arms: Sequence[pd.Series], shares: Sequence[float], spread: float |
     if any(len(values) < len(arm) for values, arm in zip(given, arms, strict=True)):
         raise ValueError("an arm has one value for each seed")
     given = [{seed: value for seed, value in values.items() if not math.isnan(value)} for values in given]
-    known, counts = TRUSTED if spread is not None else 0, [len(values) for values in given]
+    known, counts = TRUSTED if prior else 0, [len(values) for values in given]
     if not all(counts):
         return Estimate(math.nan, math.inf, 1)
     seeds = set.intersection(*map(set, given))
@@ -107,25 +129,26 @@ def contrast(arms: Sequence[pd.Series], shares: Sequence[float], spread: float |
     dofs = [known + len(each) - 1 for each, _ in samples]
     if not all(dofs) or not math.isfinite(value):
         return Estimate(float(value), math.inf, 1)
-    squares = [known * ((spread or 0) * scale) ** 2 + ((each - each.mean()) ** 2).sum() for each, scale in samples]
+    before = [prior.squares(len(each)) * scale**2 if prior else 0 for each, scale in samples]
+    squares = [square + ((each - each.mean()) ** 2).sum() for square, (each, _) in zip(before, samples, strict=True)]
     errors = [square / dof / len(each) for square, dof, (each, _) in zip(squares, dofs, samples, strict=True)]
     total, spent = sum(errors), sum(error**2 / dof for error, dof in zip(errors, dofs, strict=True))
-    return Estimate(float(value), math.sqrt(total), total**2 / spent if spent else sum(dofs))
+    return Estimate(float(value), math.sqrt(total), min(dofs) if prior or not spent else total**2 / spent)
 
 
-def mean(arm: pd.Series, spread: float | None = None) -> Estimate:
+def mean(arm: pd.Series, prior: Prior | None = None) -> Estimate:
     """The mean of an arm."""
-    return contrast([arm], [1], spread)
+    return contrast([arm], [1], prior)
 
 
 def in_steps(estimate: Callable[..., Estimate], *arms: pd.Series, step: float) -> Estimate:
     """A `mean` or `difference` of values that are known in steps only. Seeds with equal values may still differ."""
-    return estimate(*arms, step * ROUNDED if min(map(len, arms)) > 1 else None)
+    return estimate(*arms, Prior(step * ROUNDED) if min(map(len, arms)) > 1 else None)
 
 
-def difference(arm: pd.Series, other: pd.Series, spread: float | None = None) -> Estimate:
+def difference(arm: pd.Series, other: pd.Series, prior: Prior | None = None) -> Estimate:
     """The mean of an arm minus that of another."""
-    return contrast([arm, other], [1, -1], spread)
+    return contrast([arm, other], [1, -1], prior)
 
 
 def ratio(arm: pd.Series, other: pd.Series, low: float = 0.0, high: float = math.inf, *, digits: int = 2) -> Finding:
@@ -138,7 +161,7 @@ def ratio(arm: pd.Series, other: pd.Series, low: float = 0.0, high: float = math
     return found.said("no runs" if math.isnan(value) else shown)
 
 
-def trend(arms: Mapping[float, pd.Series], spread: float | None = None) -> Estimate:
+def trend(arms: Mapping[float, pd.Series], prior: Prior | None = None) -> Estimate:
     """The mean increase from one arm to the next: the slope over the arms in their order.
 
     NaN for fewer than two arms.
@@ -146,14 +169,14 @@ def trend(arms: Mapping[float, pd.Series], spread: float | None = None) -> Estim
     if len(arms) < 2:
         return Estimate(math.nan, math.inf, 1)
     places = np.arange(len(arms)) - (len(arms) - 1) / 2
-    return contrast([arms[at] for at in sorted(arms)], list(places / (places**2).sum()), spread)
+    return contrast([arms[at] for at in sorted(arms)], list(places / (places**2).sum()), prior)
 
 
-def accuracy_spread(arms: Sequence[pd.Series], examples: int) -> float:
-    """The prior standard deviation of an accuracy: between seeds, and from the number of test examples."""
+def of_accuracy(arms: Sequence[pd.Series], examples: int) -> Prior:
+    """What is known beforehand of accuracies around those of these arms, each measured on so many examples."""
     values = [value for arm in arms for value in arm.dropna()]
     p = np.clip(np.mean(values), 0.5 / examples, 1 - 0.5 / examples) if values else 0.5
-    return math.sqrt(SPREAD**2 + p * (1 - p) / examples)
+    return Prior(SPREAD, math.sqrt(p * (1 - p) / examples))
 
 
 def share(cases: int, of: int, low: float = 0.0, high: float = 1.0, *, digits: int = 2) -> Finding:
@@ -212,13 +235,13 @@ def all_of(findings: Mapping[str, Finding]) -> Finding:
     return at_least(len(findings), findings)
 
 
-def best(arm: pd.Series, others: Mapping[str, pd.Series], tie: float, spread: float | None = None, digits: int = 2) -> Finding:
+def best(arm: pd.Series, others: Mapping[str, pd.Series], tie: float, prior: Prior | None = None, digits: int = 2) -> Finding:
     """Tests whether an arm is at most `tie` below every other one."""
-    return all_of({name: difference(arm, other, spread).within(-tie, digits=digits) for name, other in others.items()})
+    return all_of({name: difference(arm, other, prior).within(-tie, digits=digits) for name, other in others.items()})
 
 
-def alike(arms: Mapping[float, pd.Series], margin: float, spread: float | None = None, digits: int = 2) -> Finding:
+def alike(arms: Mapping[float, pd.Series], margin: float, prior: Prior | None = None, digits: int = 2) -> Finding:
     """Tests whether no two arms differ by more than `margin`."""
     pairs = itertools.combinations(arms, 2)
-    apart = {f"{a:g}, {b:g}": difference(arms[a], arms[b], spread) for a, b in pairs}
+    apart = {f"{a:g}, {b:g}": difference(arms[a], arms[b], prior) for a, b in pairs}
     return all_of({name: one.within(-margin, margin, digits=digits) for name, one in apart.items()})

@@ -70,7 +70,7 @@ def figures(runs: pd.DataFrame, settings: pd.DataFrame) -> dict[str, Figure]:
 def ends(runs: pd.DataFrame) -> tuple[dict[float, pd.Series], float]:
     """Where the runs end, by input density, and their prior standard deviation."""
     at = report.arms(trained(runs), "model.R_input")
-    return at, report.spread(runs, at.values())
+    return at, report.prior(runs, at.values())
 
 
 def a_quarter_is_best(runs: pd.DataFrame, settings: pd.DataFrame) -> Finding:

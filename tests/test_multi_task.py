@@ -12,7 +12,7 @@ from experiments.verdicts import AGREES, DIFFERS, TOO_FEW
     "ends, seeds, expected",
     [
         ({("random_anomaly", "True"): 0.7}, 3, [DIFFERS, DIFFERS, AGREES, AGREES]),
-        ({("uniform_anomaly", "True"): 0.55}, 1, [TOO_FEW, TOO_FEW, DIFFERS, DIFFERS]),
+        ({("uniform_anomaly", "True"): 0.55, ("random_anomaly", "True"): 0.1}, 1, [TOO_FEW, TOO_FEW, DIFFERS, DIFFERS]),
     ],
 )
 def test_claims_on_the_second_task(ends, seeds, expected):

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from made import one, rows, run, runs
+from matplotlib.figure import Figure
 
 from experiments import __main__ as door
-from experiments import report, selection
+from experiments import files, report, selection
 from experiments import sparsity_fixed_params as study
 from experiments.claims import (
     OTHER_DATA,
@@ -287,7 +288,7 @@ def test_figures_say_what_they_show(tmp_path):
     assert titles[:2] == ["1,000,000 weights", "100,000 weights"] and titles[3] == "10,000 weights (undefined: R=0.4)"
     labels = [text.get_text() for text in figure.axes[1].texts]
     assert "R=0.05 (100,000)" in labels and "LSTM (1,307,540)" in labels
-    paths = report.write("sparsity_fixed_params", made, frame, tmp_path, claims=claims_table(study.CLAIMS, frame))
+    paths = files.write("sparsity_fixed_params", made, frame, tmp_path, claims=claims_table(study.CLAIMS, frame))
     assert {path.name for path in paths} == {
         f"sparsity_fixed_params{end}" for end in (".png", ".pdf", ".csv", "_claims.csv", "_claims.tex")
     }
@@ -300,6 +301,45 @@ def test_figures_say_what_they_show(tmp_path):
     assert footer.endswith("\nACC_end: the share of inputs (sequences, images, strings) whose last output is right")
     assert all(word in footer for word in ("source mnist", "scale paper", "1 seed", "cpu", "commit 0123456"))
     assert pd.read_csv(tmp_path / "sparsity_fixed_params.csv")["val/acc_end"].max() == 0.6
+
+
+@pytest.mark.parametrize("width, columns", [(3.4, 1), (7.0, 2)])
+def test_figures_come_as_wide_as_a_paper_has_room_for(width, columns, tmp_path):
+    frame = as_the_thesis(seeds=1)
+    (figure,) = study.figures(frame).values()
+    figure.axes[0].set_title("a title of as many words as go into a whole page's width")
+    figure.legend([], loc="outside right upper", title="a legend")
+    paths = files.write("study", {"drawn": figure}, frame, tmp_path, width)
+    assert [path.name for path in paths] == [f"drawn_{width:g}in.png", f"drawn_{width:g}in.pdf", "study.csv"]
+    (box,) = re.findall(rb"/MediaBox \[ ?0 0 ([\d.]+) [\d.]+", (tmp_path / paths[1]).read_bytes())
+    assert float(box) / 72 == pytest.approx(width, abs=0.1)
+    assert len({round(axes.get_position().x0, 2) for axes in figure.axes}) == columns
+    assert {axes.get_ylabel() for axes in figure.axes} == {"validation ACC_end"} and "\n" in figure.axes[0].get_title()
+    assert {size for text in figure.axes[0].texts if (size := text.get_fontsize())} == {report.SMALL}
+
+
+def test_pictures_get_smaller_and_panels_keep_their_height():
+    pictures = Figure(figsize=(10, 4), layout="constrained")
+    pictures.subplots(2, 10)
+    files.restack(pictures, 5)
+    assert tuple(pictures.get_size_inches()) == (5, 2)
+    panels = Figure(figsize=(10, 4), layout="constrained")
+    left, right = panels.subplots(1, 2, sharey=True)
+    left.set_ylabel("shared")
+    files.restack(panels, 4)
+    assert tuple(panels.get_size_inches()) == (4, 8) and right.get_ylabel() == "shared"
+
+
+@pytest.mark.parametrize("width", ["1", "41", "wide", "nan", "", "-3"])
+def test_a_width_is_one_that_a_figure_can_have(width):
+    with pytest.raises(ConfigError, match=re.escape(f"--width {width}: a number of inches between 2 and 40")):
+        door.read(["--width", width] if not width.startswith("-") else [f"--width={width}"])
+
+
+@pytest.mark.parametrize("other", ["--html", "--export"])
+def test_a_width_is_for_files(other):
+    with pytest.raises(ConfigError, match="leave out --html and --export"):
+        door.read(["--width", "7", other])
 
 
 def test_reports_bring_no_model_and_no_training():

@@ -18,7 +18,7 @@ from inn_lab import tracking
 
 U, R, M = "uniform_anomaly", "random_anomaly", "mnist_classification"
 GRID = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
-SEEDS = 9  # ends of one seed are known to ± 0.13
+SEEDS = 9  # ends of one seed are known to ± 0.12
 LSTM = {"R": 0.2, "n_weights": np.nan, "model": "lstm", "model/weights": 1_307_540}
 
 
@@ -143,7 +143,7 @@ DIFFERENT = [  # (module, the claims that then differ, the change)
     (sparsity_fixed_dims, {2}, {(U, 0.1): 0.7}),
     (sparsity_fixed_dims, {3}, {(U, 0.8): 0.3}),
     (sparsity_fixed_dims, {4}, {(R, 0.1): 0.3}),
-    (sparsity_fixed_dims, {5}, {(R, 0.02): 0.60}),
+    (sparsity_fixed_dims, {5, 7}, {(R, 0.02): 0.60}),
     (sparsity_fixed_dims, {6, 7}, {(R, "lstm"): 0.5}),
     (stability, {0}, every({1.0: 0.3}, lr=1e-4)),
     (stability, {0}, {(1e-4, 1.0, "normal"): {"state": "diverged"}}),
@@ -158,7 +158,7 @@ DIFFERENT = [  # (module, the claims that then differ, the change)
     (task_difficulty, {0, 6}, {M: {n: 0.7 for n in SIZES if n < 200_000}}),
     (task_difficulty, {0, 6}, {M: dict.fromkeys(SIZES, 0.7)}),  # not with the most that was tried
     (task_difficulty, {1, 3, 6}, {U: dict.fromkeys(SIZES, 0.85)}),  # with the least that was tried
-    (task_difficulty, {2, 4}, {R: dict.fromkeys(SIZES[3:], 0.52)}),
+    (task_difficulty, {2, 4}, {R: dict.fromkeys(SIZES[3:], 0.53)}),
     (task_difficulty, {3, 4, 6}, {U: {15_000: 0.4, 30_000: 0.4, 50_000: 0.85}}),
     (task_difficulty, {2, 4, 5, 6}, {R: dict.fromkeys(SIZES[:3], 0.64)}),
 ]

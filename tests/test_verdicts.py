@@ -13,6 +13,7 @@ from benchmarks import calibration
 from experiments import graph_analysis, verdicts
 from experiments.verdicts import AGREES, DIFFERS, SPREAD, TOO_FEW, Estimate, Finding, all_of, at_least, difference, mean, trend
 
+PRIOR = verdicts.Prior(SPREAD, 0.005)
 numbers = st.lists(st.floats(-1, 1).map(lambda x: round(x, 3)), min_size=2, max_size=8).filter(lambda x: np.std(x) > 1e-3)
 
 
@@ -41,12 +42,12 @@ def test_differences_are_paired_where_seeds_are_shared_and_welchs_elsewhere(a, b
 def test_a_trend_is_the_slope_over_the_arms_in_their_order(values):
     arms = {10.0**k: arm([value]) for k, value in enumerate(values)}
     slope = stats.linregress(range(len(values)), values).slope
-    assert trend(dict(reversed(arms.items())), SPREAD).value == pytest.approx(slope, abs=1e-9)
+    assert trend(dict(reversed(arms.items())), PRIOR).value == pytest.approx(slope, abs=1e-9)
 
 
 @given(numbers, st.floats(-1, 1), st.floats(0, 1))
 def test_a_verdict_is_where_the_interval_lies(values, low, length):
-    estimate = mean(arm(values), SPREAD)
+    estimate = mean(arm(values), PRIOR)
     (start, end), high = estimate.interval(), low + length
     if min(abs(a - b) for a in (start, end) for b in (low, high)) < 1e-9:
         return
@@ -92,7 +93,7 @@ def test_a_ratio_is_the_difference_of_logarithms():
 def test_seeds_that_round_to_the_same_are_not_known_to_be_the_same():
     same = arm([0.6, 0.6])
     low, high = verdicts.in_steps(mean, same, step=0.1).interval()
-    assert mean(same).interval() == (0.6, 0.6) and 0.5 < low < 0.6 < high < 0.7
+    assert mean(same).interval() == (0.6, 0.6) and 0.49 < low < 0.6 < high < 0.71
     assert verdicts.in_steps(mean, same[:1], step=0.1).within(0).verdict == TOO_FEW
 
 
@@ -112,8 +113,8 @@ def test_what_cannot_be_told_is_no_verdict(estimate):
 
 
 def test_one_run_is_enough_for_what_is_plain_and_an_arm_has_one_value_a_seed():
-    spread = verdicts.accuracy_spread([arm([0.5])], 200)
-    assert mean(arm([0.5]), spread).within(0.3).verdict == AGREES and mean(arm([0.5]), spread).within(0.45).verdict == TOO_FEW
+    prior = verdicts.of_accuracy([arm([0.5])], 200)
+    assert mean(arm([0.5]), prior).within(0.3).verdict == AGREES and mean(arm([0.5]), prior).within(0.45).verdict == TOO_FEW
     with pytest.raises(ValueError, match="one value for each seed"):
         mean(pd.Series([0.1, 0.2], index=[0, 0]))
 
@@ -130,14 +131,53 @@ def test_several_comparisons_are_corrected_for():
 TIMES = 60
 
 
+def test_one_run_is_known_as_well_as_its_seed_and_its_examples_are():
+    low, high = mean(arm([0.5]), PRIOR).interval()
+    seeds, examples = stats.t.ppf(0.975, verdicts.TRUSTED) * SPREAD, stats.norm.ppf(0.975) * 0.005
+    assert (high - low) / 2 == pytest.approx(math.hypot(seeds, examples))
+    low, high = difference(arm([0.5]), arm([0.3]), PRIOR).interval()
+    assert (high - low) / 2 == pytest.approx(math.hypot(seeds, examples) * 2**0.5)
+
+
+@given(numbers, numbers)
+def test_a_prior_counts_as_one_more_run_and_separate_arms_as_many_as_the_fewer_have(a, b):
+    def variance(values):
+        return (SPREAD**2 + 0.005**2 + ((values - np.mean(values)) ** 2).sum()) / len(values)
+
+    n, m = len(a), len(b)
+    found = mean(arm(a), PRIOR)
+    assert (found.error**2, found.dof) == (pytest.approx(variance(a) / n), n)
+    found = difference(arm(a), arm(b, first=100), PRIOR)
+    assert (found.error**2, found.dof) == (pytest.approx(variance(a) / n + variance(b) / m), min(n, m))
+
+
 def test_verdicts_are_wrong_as_rarely_as_they_say_and_more_seeds_tell_more():
     """Here at 60 simulations of each, where 5 % may come out as 10; docs/verdicts.md has 1,000."""
-    found = pd.DataFrame(calibration.rows(TIMES, seeds=(1, 5, 25), spreads=(SPREAD,)))
+    found = pd.DataFrame(calibration.rows(TIMES, seeds=(1, 5, 25), worlds=(calibration.World(None, 200),)))
     assert len(found) == 3 * len(calibration.TESTS)
     assert found[["differs, and holds", "agrees, and does not hold"]].max().max() <= 0.1
     for name, none in found.set_index("seeds").groupby("test")["none"]:
         assert none[1] >= none[5] >= none[25] and none[25] < 0.8, name
-    assert (found[found["seeds"] == 25].set_index("test")["none"] < 0.01).sum() >= 10
+    assert (found[found["seeds"] == 25].set_index("test")["none"] < 0.1).sum() >= 10
+
+
+def test_the_prior_is_found_again_in_variances_that_are_drawn_from_it():
+    draw = np.random.default_rng(0)
+    for worth in (1.0, 4.0):
+        variances = 0.02**2 / (draw.chisquare(worth, 4000) / worth) * draw.chisquare(2, 4000) / 2
+        assert calibration.prior(variances, np.full(4000, 2.0)) == (
+            pytest.approx(0.02, rel=0.1),
+            pytest.approx(worth, rel=0.15),
+        )
+    assert calibration.prior(np.full(9, 0.01), np.full(9, 4.0))[1] == math.inf
+
+
+def test_what_is_known_of_the_seeds_is_what_our_runs_say():
+    settings = calibration.spreads()
+    spread, worth = calibration.prior(settings["sd"] ** 2, settings["seeds"] - 1)
+    assert (
+        len(settings) >= 26 and spread == pytest.approx(SPREAD, rel=0.5) and worth == pytest.approx(verdicts.TRUSTED, rel=0.75)
+    )
 
 
 def test_the_interval_of_r2_counts_that_folds_share_what_they_are_fitted_on(monkeypatch):

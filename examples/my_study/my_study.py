@@ -97,7 +97,7 @@ def slow_is_better(runs: pd.DataFrame) -> Finding:
     """The test accuracy of leak 0.1 less that of leak 1, seed by seed, with its interval."""
     arms = report.arms(report.trained(runs), "model.leak", report.tested)
     slow, fast = (arms.get(leak, pd.Series(dtype=float)) for leak in (0.1, 1.0))
-    return difference(slow, fast, report.spread(runs, [slow, fast])).within(low=0)
+    return difference(slow, fast, report.prior(runs, [slow, fast])).within(low=0)
 
 
 CLAIMS = [
