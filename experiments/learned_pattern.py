@@ -168,7 +168,7 @@ def by_time(runs: pd.DataFrame, sizes: list[int]) -> Figure:
             part = trained(here, method=method)
             if len(part):
                 line = {key: value for key, value in style.items() if key != "marker"}
-                axes.plot(grid, against_time(part, ACC, grid).mean(axis=1, skipna=False), label=method, **line)
+                report.line(axes, grid, against_time(part, ACC, grid).mean(axis=1, skipna=False), part, method, **line)
         axes.set(title=f"{size:,.0f} weights", xlabel="seconds of training", ylabel="validation ACC_end", ylim=(0, 1))
     legend(figure)
     return figure

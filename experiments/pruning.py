@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from experiments import report
 from experiments.claims import Claim, judge
-from experiments.report import trained
+from experiments.report import line, trained
 from experiments.verdicts import Finding, all_of, difference, in_steps, mean
 
 AXES = ("model", "model.nonlinearity", "pruning.target", "pruning.amount")
@@ -100,7 +100,8 @@ def after_the_cut(axes: Axes, cuts: pd.DataFrame, cell: str, share: float, colou
     whole = cuts.groupby("seed")["base"].first()
     mean = pd.concat([pd.Series({0.0: whole.mean()}), at.mean()])
     std = pd.concat([pd.Series({0.0: whole.std()}), at.std()]).fillna(0)
-    axes.plot(mean.index, mean, "o-", color=colour, markersize=4, label=cell if math.isnan(share) else f"{cell}: {share:.0%}")
+    label = cell if math.isnan(share) else f"{cell}: {share:.0%}"
+    line(axes, mean.index, mean, cuts, label, "o-", color=colour, markersize=4)
     axes.fill_between(mean.index, mean - std, (mean + std).clip(upper=1), color=colour, alpha=0.15, linewidth=0)
 
 
@@ -117,13 +118,16 @@ def by_epoch(runs: pd.DataFrame, cuts: pd.DataFrame) -> Figure:
                 these = runs.loc[here[here["amount"] == amount]["run_id"]]
                 mean = these.groupby("epoch")["val/acc_end"].mean()
                 start = these.groupby(level=0)["cut/val_acc_end"].first().mean()
-                axes.plot(
+                colour = scale.to_rgba(amount)
+                line(
+                    axes,
                     [0, *(mean.index + 1)],
                     [start, *mean],
+                    these.reset_index(),
+                    f"{amount:.0%}",
                     "o-",
                     markersize=3,
-                    color=scale.to_rgba(amount),
-                    label=f"{amount:.0%}",
+                    color=colour,
                 )
             axes.set_title(f"{cell}, {target}", fontsize=9)
             axes.set_ylim(0.4, 1.02)

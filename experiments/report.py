@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.container import Container
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
 from scipy.optimize import isotonic_regression
 
 from experiments import verdicts
@@ -266,6 +267,27 @@ def words(levels: pd.Series, name: str = "R", digits: int = 2) -> str:
 def number(value: float) -> str:
     """One level in words."""
     return "no runs" if math.isnan(value) else f"{value:.2f}"
+
+
+def line(
+    axes: Axes,
+    at: Sequence[float] | pd.Index,
+    values: Sequence[float] | pd.Series,
+    runs: pd.DataFrame,
+    label: str,
+    form: str = "",
+    **style: object,
+) -> None:
+    """A line in which all these runs have a part; the page names them. A label that begins with _ is in no legend."""
+    (drawn,) = axes.plot(at, values, *filter(None, [form]), label=label, **style)
+    seeds = f" · {of_seeds(runs)}" if "seed" in runs else ""
+    named(drawn, (f"{label.lstrip('_')}{seeds}", runs["run_id"].unique()))
+
+
+def dots(axes: Axes, at: ArrayLike, values: pd.Series, label: str, **style: object) -> None:
+    """A point for each run; `values` are by its id."""
+    drawn = axes.scatter(at, values, label=label, **style)
+    named(drawn, *((f"{label.lstrip('_')} {value:.3g} · run {run[:8]}", [run]) for run, value in values.dropna().items()))
 
 
 def points(axes: Axes, at: pd.Series, values: pd.Series, label: str | None = None, **style: object) -> None:

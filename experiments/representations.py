@@ -105,7 +105,7 @@ def by_time(runs: pd.DataFrame, R: float) -> Figure:
         if len(here):
             label = f"{kind}: {report.weights(here)} weights, test {tested(here).mean():.2f}"
             for axes, metric in ((learnt, "train/acc_end"), (known, ACC), (training, "train/loss"), (validation, "val/loss")):
-                band(axes, against_time(here, metric, grid), label, style["color"])
+                band(axes, here, against_time(here, metric, grid), label, style["color"])
     learnt.set(title=f"Training, R={R:g}", ylabel="ACC_end", ylim=(0, 1))
     known.set(title=f"Validation, R={R:g}")
     training.set(xlabel="seconds of training", ylabel="loss")
@@ -114,9 +114,9 @@ def by_time(runs: pd.DataFrame, R: float) -> Figure:
     return figure
 
 
-def band(axes: Axes, values: pd.DataFrame, label: str, colour: str) -> None:
+def band(axes: Axes, runs: pd.DataFrame, values: pd.DataFrame, label: str, colour: str) -> None:
     mean, std = values.mean(axis=1, skipna=False), values.std(axis=1).fillna(0)
-    axes.plot(mean.index, mean, label=label, color=colour)
+    report.line(axes, mean.index, mean, runs, label, color=colour)
     axes.fill_between(mean.index, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
 
 

@@ -49,7 +49,7 @@ def figures(runs: pd.DataFrame, settling: pd.DataFrame) -> dict[str, Figure]:
         style = {"color": f"C{number}", "linestyle": report.LINES[number % len(report.LINES)]}
         report.curve(by_epoch, part, ACC, f"{name}: test {tested(part).mean():.3f}", **style)
         seconds = part.groupby("epoch")["time/epoch_s"].median().cumsum()
-        by_seconds.plot(seconds, part.groupby("epoch")[ACC].mean(), label=name, **style)
+        report.line(by_seconds, seconds, part.groupby("epoch")[ACC].mean(), part, name, **style)
         if "val/iterations" in part and part["val/iterations"].notna().any():
             report.curve(iterations, part, "val/iterations", name, **style)
     by_epoch.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1))

@@ -36,9 +36,8 @@ def by_density(runs: pd.DataFrame, rates: list[float], chance: float) -> Figure:
         for init, line in (("normal", "-o"), ("fan_in", "--s")):
             at = arms(runs, lr, init)
             if at:
-                axes.plot(
-                    list(at), [arm.mean() for arm in at.values()], line, color=colour, markersize=4, label=f"lr {lr:g}, {init}"
-                )
+                means, these = [arm.mean() for arm in at.values()], trained(inn(runs, init), lr=lr)
+                report.line(axes, list(at), means, these, f"lr {lr:g}, {init}", line, color=colour, markersize=4)
         lstm = report.arm(trained(runs, lr=lr, model="lstm"))
         if len(lstm):
             axes.plot(1.25, lstm.mean(), "*", color=colour, markersize=11, label=f"lr {lr:g}, LSTM")

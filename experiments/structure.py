@@ -36,8 +36,8 @@ def figures(runs: pd.DataFrame, components: pd.DataFrame) -> dict[str, Figure]:
     for axes, shown in ((alone, swaps[:1]), (together, swaps)):
         for swap in shown:
             for number, (_, run) in enumerate(trained(runs, **{"model.swap": swap}).groupby("run_id")):
-                label = f"swap {swap:g}" if number == 0 else None
-                axes.plot(run["epoch"] + 1, run["train/loss"], color=colour(swap), linewidth=0.7, alpha=0.8, label=label)
+                label, style = f"swap {swap:g}", {"color": colour(swap), "linewidth": 0.7, "alpha": 0.8}
+                report.line(axes, run["epoch"] + 1, run["train/loss"], run, label if number == 0 else f"_{label}", **style)
         axes.set(xlabel="epoch", ylabel="training loss", yscale="log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")

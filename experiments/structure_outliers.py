@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from experiments import report
 from experiments.claims import Claim
 from experiments.report import TEST, tested, trained
 from experiments.structure import colour, weight_space
@@ -38,10 +39,11 @@ def figures(runs: pd.DataFrame, components: pd.DataFrame) -> dict[str, Figure]:
     )
     place = {name: at for at, name in enumerate(TRANSFORMS)}
     for shift, (swap, part) in enumerate(each.groupby("model.swap")):
-        style = {"s": 18, "alpha": 0.7, "color": colour(swap), "marker": "os^"[shift % 3], "label": f"swap {swap:g}"}
+        style = {"s": 18, "alpha": 0.7, "color": colour(swap), "marker": "os^"[shift % 3]}
+        ends = part.set_index("run_id")
         spread = 0.2 * (shift - 1) + 0.06 * np.linspace(-1, 1, len(part))
-        by_transform.scatter(part["data.transforms"].map(place) + spread, part[TEST], **style)
-        by_share.scatter(part[SHARE], part["behind"], **style)
+        report.dots(by_transform, ends["data.transforms"].map(place) + spread, ends[TEST], f"swap {swap:g}", **style)
+        report.dots(by_share, ends[SHARE], ends["behind"], f"swap {swap:g}", **style)
     by_transform.set_xticks(range(len(TRANSFORMS)), TRANSFORMS)
     by_transform.set(xlabel="transform", ylabel="test ACC_end", ylim=(0, 1))
     by_transform.legend(loc="center left")

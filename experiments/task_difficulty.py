@@ -95,9 +95,10 @@ def by_weights(axes: Axes, runs: pd.DataFrame, table: pd.DataFrame) -> None:
         at = ends(runs, data)
         if at.empty:
             continue
-        axes.scatter(at["n_weights"], at["end"], s=12, alpha=0.5, **style)
+        name = data.replace("_", " ")
+        report.dots(axes, at["n_weights"], at["end"], f"_{name}", s=12, alpha=0.5, **style)
         means = at.groupby("n_weights")["end"].mean()
-        axes.plot(means.index, means, label=data.replace("_", " "), markersize=4, **style)
+        axes.plot(means.index, means, label=name, markersize=4, **style)
     for data, target in TARGETS:
         axes.axhline(target, color="gray", linewidth=0.8, linestyle=":")
         found = row(table, data, target)

@@ -69,9 +69,10 @@ def figures(runs: pd.DataFrame, searches: pd.DataFrame) -> dict[str, Figure]:
         for place, model in enumerate(here):
             trials = trained(searched(runs), data=data, model=model)
             style = MODELS[model]
-            above.plot(each(trials, "lr"), finals(trials), linestyle="", markersize=5, alpha=0.8, label=model, **style)
+            rates = each(trials, "lr")
+            report.dots(above, rates, finals(trials).reindex(rates.index), model, s=25, alpha=0.8, **style)
             tests = tested(repeated(runs, data=data, model=model))
-            below.plot([place] * len(tests), tests, linestyle="", markersize=6, **style)
+            report.dots(below, [place] * len(tests), tests, model, s=36, **style)
         above.set(title=TASKS[data], xscale="log", xlabel="learning rate of a trial", ylim=(0, 1))
         below.set(xticks=range(len(here)), xticklabels=here, xlabel="the best trial with fresh seeds")
     grid[0, 0].set_ylabel("validation ACC_end")

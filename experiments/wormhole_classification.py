@@ -52,7 +52,8 @@ def figures(runs: pd.DataFrame) -> dict[str, Figure]:
         style = {"color": f"C{number}", "linestyle": report.LINES[number % len(report.LINES)]}
         report.curve(by_epoch, part, ACC, f"{name}: test {tested(part).mean():.3f}", **style)
         spent = part.groupby("epoch")["train/flops"].mean().cumsum() / 1e6
-        by_cost.plot(spent, part.groupby("epoch")[ACC].mean(), label=f"{name}: {cost(part):,.0f} million an example", **style)
+        words = f"{name}: {cost(part):,.0f} million an example"
+        report.line(by_cost, spent, part.groupby("epoch")[ACC].mean(), part, words, **style)
         finals = tested(part)
         report.points(by_size, report.each(part, "model/weights").reindex(finals.index), finals, name, marker="o", **style)
         if "val/iterations" in part and part["val/iterations"].notna().any():

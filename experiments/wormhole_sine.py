@@ -31,11 +31,11 @@ def figures(runs: pd.DataFrame, answers: pd.DataFrame) -> dict[str, Figure]:
             if (part := fed_back(here[here["lr"] == lr], feedback)).empty:
                 continue
             report.curve(above, part, "train/loss", name, color=f"C{number}")
-            first = part.sort_values("seed")["run_id"].iloc[0]
-            wave = answers[answers["run_id"] == first]
+            first = part.sort_values("seed").iloc[[0]]
+            wave = answers[answers["run_id"] == first["run_id"].iloc[0]]
             if not below.lines:
                 below.plot(wave["true"].to_numpy(), color="gray", linewidth=3, alpha=0.4, label="the sine")
-            below.plot(wave["answer"].to_numpy(), color=f"C{number}", label=name)
+            report.line(below, range(len(wave)), wave["answer"].to_numpy(), first, name, color=f"C{number}")
         above.axhline(FLAT, color="gray", linestyle=":", linewidth=0.8, label="always 1/2")
         above.set(title=f"lr={lr:g}", xlabel="iteration of training", ylabel="mean squared error", yscale="log")
         below.set(xlabel="test points, in order", ylabel="height")
