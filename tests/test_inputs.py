@@ -19,7 +19,8 @@ BASES = [  # between them they have every key
     *(f"{SMALL} data={path.stem}" for path in sorted((CONF / "data").glob("*.yaml"))),
     *(f"{SMALL} {words}" for words in ("pruning=magnitude", "study=time_step", f"study=probe_iterations {STILL}")),
     *(f"{SMALL} {words}" for words in ("optimizer=sgd", "schedule=cosine", "schedule=step")),
-    *(f"{SMALL} pruning={words}" for words in ("set pruning.every=2", "gradual pruning.every=2", "iterative", "snip", "synflow")),
+    *(f"{SMALL} pruning={words}" for words in ("set pruning.every=2", "gradual pruning.every=2")),
+    *(f"{SMALL} pruning={name}" for name in ("iterative", "snip", "synflow")),
     *(f"experiment={name}" for name in ("matmul_speed", "sru_equivalence", "dataset_gallery")),
 ]
 NASTY = [
