@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 
 from experiments import report
 from experiments.claims import Claim, judge
-from experiments.report import number, trained
-from experiments.verdicts import Estimate, Finding, alike, all_of, difference, mean
+from experiments.report import number, tested, trained
+from experiments.verdicts import Estimate, Finding, alike, all_of, correlation, difference, mean
 
 AXES = ("model", "lr", "R", "n_weights", "model.init")
+NEAR = 0.1
 
 
 def figures(runs: pd.DataFrame) -> dict[str, Figure]:
@@ -103,6 +104,22 @@ def lstm_is_worse(runs: pd.DataFrame) -> Finding:
     return found.said(f"{number(high.mean())} at 1e-3, {number(low.mean())} at 1e-4: {found.measured}")
 
 
+def rates_borne(runs: pd.DataFrame) -> pd.DataFrame:
+    """Of each INN with normal weights that was trained at three learning rates or more, by `R` and `seed`: at how many of them
+    it ends within `NEAR` of its best, as `rates`."""
+    there = trained(inn(runs, "normal")).drop_duplicates("run_id").set_index("run_id")
+    ends = there.assign(end=tested(runs)).pivot_table(index=["R", "seed"], columns="lr", values="end").dropna()
+    near = ends.ge(ends.max(axis=1) - NEAR, axis=0).sum(axis=1)
+    return (near if ends.shape[1] >= 3 else near.iloc[:0]).rename("rates").reset_index()
+
+
+def sparse_ones_bear_more(runs: pd.DataFrame) -> Finding:
+    borne = rates_borne(runs)
+    text = report.words(borne.groupby("R")["rates"].mean(), digits=1)
+    found = correlation(borne["R"], borne["rates"], -1, 0)
+    return (found if borne["R"].nunique() >= 5 else judge("", None)).said(f"{text}; rank correlation {found.measured}")
+
+
 CLAIMS = [
     Claim("H 3.4.3, Fig. 3.18a", "At lr 1e-4 all densities end alike", alike_at_a_low_rate),
     Claim("H 3.4.3, Fig. 3.18b", "At lr 1e-3 every density above 0.4 fails to train", dense_fails("normal")),
@@ -114,5 +131,10 @@ CLAIMS = [
     Claim("H 3.4.3, Fig. 3.18b", "The LSTM ends lower at lr 1e-3 than at 1e-4", lstm_is_worse),
     Claim("H Fig. 3.18c", "At lr 4e-3 only R=0.02 (about 0.35) and 0.05 train", only_the_sparsest_train(4e-3)),
     Claim("H 3.4.3", "At lr 4e-2 only R=0.02 (about 0.35) and 0.05 train", only_the_sparsest_train(4e-2)),
+    Claim(
+        "this lab",
+        f"The sparser an INN, the more of the learning rates it bears, ending within {NEAR} of its best",
+        sparse_ones_bear_more,
+    ),
     Claim("this lab", "At lr 1e-3 every density above 0.4 fails with init=fan_in as well", dense_fails("fan_in")),
 ]
