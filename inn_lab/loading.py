@@ -126,7 +126,8 @@ def config_of(about: About, outputs: str) -> DictConfig:
         for group, values in about.config.items():
             if isinstance(values, dict):
                 known = schema.SCHEMAS.get(f"{group}_schema")
-                cfg[group] = OmegaConf.structured(known) if known else {}
+                own = known and "_target_" not in values  # its keys are not those of what it names
+                cfg[group] = OmegaConf.structured(known) if own else {}
         cfg = OmegaConf.merge(cfg, about.config)
         for key, value in LATER.items():
             group, _, name = key.rpartition(".")

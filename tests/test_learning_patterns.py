@@ -9,6 +9,7 @@ import torch
 from conftest import SMOKE
 from safetensors.torch import load_file
 
+import inn_lab
 from inn_lab import weights
 from inn_lab.signals import Interrupted
 from inn_lab.training.module import Training
@@ -46,6 +47,15 @@ def test_patterns_change_as_the_method_says(lab, runs, outputs, name):
         assert found["overlap"][-1] == pytest.approx(weights[-1] / run["model/weights"])
     (file,) = outputs.glob("jobs/adhoc/*/files/weights.safetensors")
     assert len(load_file(file)["map.values"]) == weights[-1]
+
+
+@pytest.mark.parametrize("words", [*([f"pruning={name}", *way] for name, way in WAYS.items()), TICKET], ids=[*WAYS, "ticket"])
+def test_a_network_with_a_learnt_pattern_is_loaded_and_tests_as_it_did(lab, runs, outputs, words):
+    assert lab(*OWN, *words)[0] == 0
+    (found,) = runs("adhoc").drop_duplicates("run_id", keep="last").to_dict("records")
+    loaded = inn_lab.load(found["run_id"], outputs)
+    assert (tested := loaded.evaluate()) == {key: found[key] for key in tested}
+    assert loaded.model.n_weights == found["train/weights"]
 
 
 def test_a_random_graph_learns_its_links(lab, runs):

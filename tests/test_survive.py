@@ -342,8 +342,8 @@ def test_a_run_that_is_running_is_not_started_twice(lab, outputs, monkeypatch):
     assert code == 2 and "this run is running already" in err
 
 
-def cut_off(lab, monkeypatch, epoch: int) -> None:
-    """A run that a signal stops in the middle of an epoch."""
+def cut_off(lab, monkeypatch, epoch: int, *words: str) -> None:
+    """A run of these words, or of LONG, that a signal stops in the middle of an epoch."""
     from inn_lab.signals import Interrupted
     from inn_lab.training.module import Training
 
@@ -356,7 +356,7 @@ def cut_off(lab, monkeypatch, epoch: int) -> None:
 
     with monkeypatch.context() as patch:
         patch.setattr(Training, "training_step", step)
-        assert lab(*LONG)[0] == 128 + signal.SIGTERM
+        assert lab(*(words or LONG))[0] == 128 + signal.SIGTERM
 
 
 LONG = [*SMOKE, "trainer.max_epochs=6", "trainer.checkpoint_s=1000"]
