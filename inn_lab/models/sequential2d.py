@@ -23,7 +23,7 @@ from inn_lab.linear import (
     fitting,
     from_entries,
 )
-from inn_lab.linear.base import Patterned
+from inn_lab.linear.base import Patterned, Rewirable
 from inn_lab.models.base import Model, Weights
 from inn_lab.patterns import draw_bernoulli, draw_exact, effective
 from inn_lab.ranges import Std
@@ -207,6 +207,9 @@ class Sequential2D(Model):
         mask = torch.empty_like(reads_input).masked_scatter_(reads_input, kept[0]).masked_scatter_(~reads_input, kept[1])
         kind = "auto" if self._linear == "dense" else self._linear  # a dense matrix has no entries to lose
         self._hold(from_entries(kind, self.depth, self.width, indices[mask], values[mask]))
+
+    def rewirable(self) -> list[Rewirable]:
+        return [self._trainable]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """A state contains its own pattern, and says how it is stored."""
