@@ -47,7 +47,8 @@ PREDICTED = 100  # those on predictions: of 50 graphs the 95 % interval of R² s
 
 
 def networks(runs: pd.DataFrame) -> pd.DataFrame:
-    """A row for each cell and graph, under Darji's names: `cell`, `graph`, `graph_nr`, the 23 properties, `test_acc`.
+    """A row for each cell and graph, under Darji's names: `cell`, `graph`, `graph_nr`, the 23 properties, `test_acc`, and
+    `run_id` of one of its runs.
 
     In Darji's order, on which it depends which rows a split takes.
     """
@@ -55,7 +56,8 @@ def networks(runs: pd.DataFrame) -> pd.DataFrame:
     columns = {"cell": "model.cell", "graph": "model.graph", "graph_nr": "model.number"}
     columns |= {name: f"graph/{name}" for name in PROPERTIES}
     table = pd.DataFrame({name: each(done, column) for name, column in columns.items()}).assign(test_acc=tested(done))
-    return table.groupby(["cell", "graph", "graph_nr"], as_index=False).mean()
+    alike = table.rename_axis("run_id").reset_index().groupby(["cell", "graph", "graph_nr"])
+    return alike.mean(numeric_only=True).assign(run_id=alike["run_id"].first()).reset_index()
 
 
 def by_cell(of: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[pd.DataFrame], pd.DataFrame]:
@@ -112,9 +114,9 @@ def figures(runs: pd.DataFrame, correlations: pd.DataFrame, **tables: pd.DataFra
 def strips(axes: Axes, table: pd.DataFrame, name: str) -> None:
     """A point for each network, side by side by kind of graph, and the mean."""
     for place, kind in enumerate(KINDS):
-        values = table[table["graph"] == kind][name]
+        values = table[table["graph"] == kind].set_index("run_id")[name]
         spread = place + 0.3 * (np.arange(len(values)) * 0.618 % 1 - 0.5)  # evenly, and the same each time
-        axes.scatter(spread, values, s=12, alpha=0.6, linewidths=0, color=COLOURS[kind])
+        report.dots(axes, spread, values, LABELS[kind], s=12, alpha=0.6, linewidths=0, color=COLOURS[kind])
         axes.plot([place - 0.25, place + 0.25], [values.mean()] * 2, color="black")
     axes.set_xticks(range(len(KINDS)), [LABELS[kind] for kind in KINDS], fontsize=8)
 
@@ -126,14 +128,15 @@ def joint(table: pd.DataFrame, correlations: pd.DataFrame, cell: str) -> Figure:
     found = correlations.set_index("property")
     for axes, name in zip(figure.subplots(3, 4).flat, SHOWN, strict=True):
         for kind, part in table.groupby("graph"):
-            axes.scatter(part[name], part["test_acc"], s=12, alpha=0.6, linewidths=0, color=COLOURS[kind], label=LABELS[kind])
+            ends = part.set_index("run_id")["test_acc"]
+            report.dots(axes, part[name], ends, LABELS[kind], s=12, alpha=0.6, linewidths=0, color=COLOURS[kind])
         r, p, darji = found.loc[name, ["r", "p", "darji"]]
         if not np.isnan(r):
             ends = np.array([table[name].min(), table[name].max()])
             axes.plot(ends, np.polyval(np.polyfit(table[name], table["test_acc"], 1), ends), color="black")
         axes.set(
             xlabel=f"{name.replace('_', ' ')}\nr = {r:+.2f}, p = {p:.2g} (Darji {darji:+.2f})",
-            ylabel="test ACC_end",
+            ylabel="test ACC_end" if axes.get_subplotspec().is_first_col() else "",
             ylim=(None, 1.02),
         )
         for place, column, way in (([0, 1.01, 1, 0.12], name, "vertical"), ([1.01, 0, 0.08, 1], "test_acc", "horizontal")):
