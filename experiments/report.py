@@ -191,7 +191,8 @@ def curve(axes: Axes, runs: pd.DataFrame, metric: str, label: str, **style: obje
         axes.fill_between(after, low, mean + std, color=line.get_color(), alpha=0.2, linewidth=0)
     ends = diverged.dropna(subset=["epoch", metric]).sort_values("epoch").groupby("run_id").last()
     axes.plot(ends["epoch"] + 1, ends[metric], "x", color=line.get_color())
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    if axes.get_xscale() == "linear":
+        axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def each(runs: pd.DataFrame, column: str) -> pd.Series:
