@@ -68,6 +68,7 @@ def of_inputs(probed: Mapping[str, pd.DataFrame]) -> Figure:
     for (words, here), (by_loss, by_severity) in zip(probed.items(), rows, strict=True):
         tenths = here.assign(tenth=here.groupby("run_id")["loss"].rank(pct=True).mul(10).apply(math.ceil))
         bar(by_loss, tenths.groupby("tenth")["iterations"])
+        by_loss.legend(loc="upper left")
         by_loss.set(title=words, xlabel="inputs in tenths by their loss, easy to hard", ylabel="iterations until settled")
         bar(by_severity, here.groupby("severity")["iterations"])
         by_severity.set(title=words, xlabel="severity: distortion scale of the perspective")
@@ -85,7 +86,6 @@ def bar(axes: Axes, groups: "pd.api.typing.SeriesGroupBy") -> None:
     axes.fill_between(
         mean.index, groups.quantile(0.1), groups.quantile(0.9), color="C0", alpha=0.2, linewidth=0, label="middle 80 %"
     )
-    axes.legend()
 
 
 def tightest(runs: pd.DataFrame, settling: pd.DataFrame, model: str) -> pd.DataFrame:

@@ -52,7 +52,7 @@ def figures(runs: pd.DataFrame) -> dict[str, Figure]:
         style = {"color": f"C{number}", "linestyle": report.LINES[number % len(report.LINES)]}
         report.curve(by_epoch, part, ACC, f"{name}: test {tested(part).mean():.3f}", **style)
         spent = part.groupby("epoch")["train/flops"].mean().cumsum() / 1e6
-        words = f"{name}: {cost(part):,.0f} million an example"
+        words = f"{name}: {cost(part):,.0f}"
         report.line(by_cost, spent, part.groupby("epoch")[ACC].mean(), part, words, **style)
         finals = tested(part)
         report.points(by_size, report.each(part, "model/weights").reindex(finals.index), finals, name, marker="o", **style)
@@ -62,7 +62,8 @@ def figures(runs: pd.DataFrame) -> dict[str, Figure]:
     by_cost.set(xlabel="operations so far for each training example, millions", ylabel="validation accuracy", xscale="log")
     by_size.set(xlabel="weights", ylabel="test accuracy", xscale="log")
     iterations.set(xlabel="epoch", ylabel="iterations until settled, both stages", ylim=(0, None))
-    for axes in (by_epoch, by_cost, by_size, *([iterations] if iterations.lines else [])):
+    report.beside(by_cost, "millions an example")
+    for axes in (by_epoch, by_size, *([iterations] if iterations.lines else [])):
         axes.legend(loc="lower right")
     return {"wormhole_classification": figure}
 
