@@ -43,10 +43,10 @@ def by_iteration(lines: dict[str, tuple[pd.DataFrame, object]]) -> Figure:
     for label, (table, color) in lines.items():
         if table.empty:  # all of them diverged
             continue
-        means = table.groupby("iteration").mean(numeric_only=True)
-        report.line(accuracy, means.index, means["acc_end"], table, label, "-o", markersize=3, color=color)
+        means, style = table.groupby("iteration").mean(numeric_only=True), {"color": color, "marker": "o", "markersize": 3}
+        report.line(accuracy, means.index, means["acc_end"], table, label, **style)
         moved = (means["distance"] / means["norm"])[lambda share: share > 0]  # what stands still is not on a log scale
-        report.line(step, moved.index, moved, table, label, "-o", markersize=3, color=color)
+        report.line(step, moved.index, moved, table, label, **style)
     accuracy.axhline(0.1, color="gray", linewidth=0.8, linestyle=":", label="chance")
     accuracy.set(xlabel="iterations", ylabel="test ACC_end", ylim=(0, 1), xticks=[1, 5, 10, 15, 20])
     step.set(xlabel="iterations", ylabel="step of the state / its norm", yscale="log", xticks=[1, 5, 10, 15, 20])

@@ -101,7 +101,7 @@ def after_the_cut(axes: Axes, cuts: pd.DataFrame, cell: str, share: float, colou
     mean = pd.concat([pd.Series({0.0: whole.mean()}), at.mean()])
     std = pd.concat([pd.Series({0.0: whole.std()}), at.std()]).fillna(0)
     label = cell if math.isnan(share) else f"{cell}: {share:.0%}"
-    line(axes, mean.index, mean, cuts, label, "o-", color=colour, markersize=4)
+    line(axes, mean.index, mean, cuts, label, color=colour, marker="o", markersize=4)
     axes.fill_between(mean.index, mean - std, (mean + std).clip(upper=1), color=colour, alpha=0.15, linewidth=0)
 
 
@@ -118,17 +118,8 @@ def by_epoch(runs: pd.DataFrame, cuts: pd.DataFrame) -> Figure:
                 these = runs.loc[here[here["amount"] == amount]["run_id"]]
                 mean = these.groupby("epoch")["val/acc_end"].mean()
                 start = these.groupby(level=0)["cut/val_acc_end"].first().mean()
-                colour = scale.to_rgba(amount)
-                line(
-                    axes,
-                    [0, *(mean.index + 1)],
-                    [start, *mean],
-                    these.reset_index(),
-                    f"{amount:.0%}",
-                    "o-",
-                    markersize=3,
-                    color=colour,
-                )
+                style = {"color": scale.to_rgba(amount), "marker": "o", "markersize": 3}
+                line(axes, [0, *(mean.index + 1)], [start, *mean], these.reset_index(), f"{amount:.0%}", **style)
             axes.set_title(f"{cell}, {target}", fontsize=9)
             axes.set_ylim(0.4, 1.02)
     for axes in grid[-1]:

@@ -172,6 +172,21 @@ def of_seeds(runs: pd.DataFrame) -> str:
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
+def line(axes: Axes, at: ArrayLike, values: ArrayLike, runs: pd.DataFrame, label: str, more: str = "", **style: Any) -> Line2D:
+    """A line in which all these runs have a part; the page says its label, their seeds, and `more`. A label that begins with _
+    is in no legend."""
+    (drawn,) = axes.plot(at, values, label=label, **style)
+    seeds = f" · {of_seeds(runs)}" if "seed" in runs else ""
+    named(drawn, (f"{label.lstrip('_')}{seeds}{more}", runs["run_id"].unique()))
+    return drawn
+
+
+def dots(axes: Axes, at: ArrayLike, values: pd.Series, label: str, **style: Any) -> None:
+    """A point for each run; `values` are by its id. A label that begins with _ is in no legend."""
+    drawn, name = axes.scatter(at, values, label=label, **style), label.lstrip("_")
+    named(drawn, *((f"{name} {value:.3g} · run {run[:8]}".strip(), [run]) for run, value in values.dropna().items()))
+
+
 def curve(axes: Axes, runs: pd.DataFrame, metric: str, label: str, **style: object) -> None:
     """The mean over seeds by epoch. With two seeds or more a band shows one standard deviation, but not below the lowest run.
 
@@ -183,14 +198,13 @@ def curve(axes: Axes, runs: pd.DataFrame, metric: str, label: str, **style: obje
     diverged = runs[runs["state"] == "diverged"]
     lost, count = diverged["run_id"].nunique(), runs["run_id"].nunique()
     label += "" if not lost else ", diverged" if lost == count else f", {lost} of {count} diverged"
-    (line,) = axes.plot(after, mean, label=label, **style)
-    if len(mean):
-        named(line, (f"{label} · {of_seeds(runs)} · {number(mean.iloc[-1])} at the end", runs["run_id"].unique()))
+    end = f" · {number(mean.iloc[-1])} at the end" if len(mean) else ""
+    color = line(axes, after, mean, runs, label, end, **style).get_color()
     if count > 1:
         low = lowest.clip(lower=mean - std)  # the band of a loss must stay positive on a log scale
-        axes.fill_between(after, low, mean + std, color=line.get_color(), alpha=0.2, linewidth=0)
+        axes.fill_between(after, low, mean + std, color=color, alpha=0.2, linewidth=0)
     ends = diverged.dropna(subset=["epoch", metric]).sort_values("epoch").groupby("run_id").last()
-    axes.plot(ends["epoch"] + 1, ends[metric], "x", color=line.get_color())
+    axes.plot(ends["epoch"] + 1, ends[metric], "x", color=color)
     if axes.get_xscale() == "linear":
         axes.xaxis.get_major_locator().set_params(integer=True)
 
@@ -271,34 +285,11 @@ def number(value: float) -> str:
     return "no runs" if math.isnan(value) else f"{value:.2f}"
 
 
-def line(
-    axes: Axes,
-    at: Sequence[float] | pd.Index,
-    values: Sequence[float] | pd.Series,
-    runs: pd.DataFrame,
-    label: str,
-    form: str = "",
-    **style: object,
-) -> None:
-    """A line in which all these runs have a part; the page names them. A label that begins with _ is in no legend."""
-    (drawn,) = axes.plot(at, values, *filter(None, [form]), label=label, **style)
-    seeds = f" · {of_seeds(runs)}" if "seed" in runs else ""
-    named(drawn, (f"{label.lstrip('_')}{seeds}", runs["run_id"].unique()))
-
-
-def dots(axes: Axes, at: ArrayLike, values: pd.Series, label: str, **style: object) -> None:
-    """A point for each run; `values` are by its id."""
-    drawn = axes.scatter(at, values, label=label, **style)
-    named(drawn, *((f"{label.lstrip('_')} {value:.3g} · run {run[:8]}", [run]) for run, value in values.dropna().items()))
-
-
 def points(axes: Axes, at: pd.Series, values: pd.Series, label: str | None = None, **style: object) -> None:
     """A faint point for each run; the means at each place, with standard errors, joined by a line."""
     by_place = values.groupby(at)
     mean, error = by_place.mean(), by_place.sem().fillna(0)
-    each = values.reindex(at.index)
-    dots = axes.scatter(at, each, s=10, alpha=0.35, linewidths=0, color=style["color"])
-    named(dots, *((f"{label or ''} {value:.3g} · run {run[:8]}".strip(), [run]) for run, value in each.dropna().items()))
+    dots(axes, at, values.reindex(at.index), f"_{label or ''}", s=10, alpha=0.35, linewidths=0, color=style["color"])
     axes.errorbar(mean.index, mean, yerr=error, label=label, markersize=5, linewidth=1.2, capsize=2, **style)
 
 

@@ -14,7 +14,7 @@ from experiments.report import number, tested, trained
 from experiments.verdicts import Estimate, Finding, alike, all_of, correlation, difference, mean
 
 AXES = ("model", "lr", "R", "n_weights", "model.init")
-NEAR = 0.1
+NEAR = 0.1  # of its best end: a learning rate that an INN bears
 
 
 def figures(runs: pd.DataFrame) -> dict[str, Figure]:
@@ -34,11 +34,11 @@ def by_density(runs: pd.DataFrame, rates: list[float], chance: float) -> Figure:
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for lr, colour in zip(rates, report.shades(len(rates)), strict=True):
-        for init, line in (("normal", "-o"), ("fan_in", "--s")):
+        for init, style in (("normal", {"marker": "o"}), ("fan_in", {"marker": "s", "linestyle": "--"})):
             at = arms(runs, lr, init)
             if at:
                 means, these = [arm.mean() for arm in at.values()], trained(inn(runs, init), lr=lr)
-                report.line(axes, list(at), means, these, f"lr {lr:g}, {init}", line, color=colour, markersize=4)
+                report.line(axes, list(at), means, these, f"lr {lr:g}, {init}", color=colour, markersize=4, **style)
         lstm = report.arm(trained(runs, lr=lr, model="lstm"))
         if len(lstm):
             axes.plot(1.25, lstm.mean(), "*", color=colour, markersize=11, label=f"lr {lr:g}, LSTM")
