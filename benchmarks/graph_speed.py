@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from benchmarks.common import positive, step_ms, two_ways
 from inn_lab import graphs, machine
 from inn_lab.models import RandomGraph
-from inn_lab.models.wavefront import CELLS
+from inn_lab.models.ticks import CELLS
 from inn_lab.seeding import generator
 
 BATCH, STEPS, LETTERS, OUTPUTS, NODES = 128, 40, 128, 2, 30

@@ -49,6 +49,7 @@ LATER: dict[str, object] = {
     "data.redraw": True,
     "data.probability": 1.0,
     "model.init_bias": "zero",
+    "model.core": "torch",
     "model.R_layers": None,
     "model.spread": "uniform",
     "pruning.R": None,

@@ -23,7 +23,8 @@ from inn_lab import linear, schema
 from inn_lab.explain import CONF
 from inn_lab.linear import CSR, Activation, LowRank, Sum, WeightMatrix, csr, kernels
 from inn_lab.models.implicit import NotConverged
-from inn_lab.models.wavefront import CELLS, Link, Wavefront
+from inn_lab.models.ticks import CELLS
+from inn_lab.models.wavefront import Link, Wavefront
 from inn_lab.patterns import draw_exact
 from inn_lab.ranges import arguments
 from inn_lab.seeding import generator

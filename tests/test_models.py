@@ -27,6 +27,8 @@ MODELS = {
     "rnn": lambda g: RNN(I, O, n_weights=700, nonlinearity="relu", generator=g),
     "gru": lambda g: GRU(I, O, n_weights=700, generator=g),
     "gru_stacked": lambda g: GRU(I, O, hidden_size=9, num_layers=3, embedding=6, generator=g),
+    "gru_sparse": lambda g: GRU(I, O, hidden_size=9, num_layers=3, embedding=6, core="sparse", generator=g),
+    "lstm_sparse": lambda g: LSTM(I, O, n_weights=700, projection=False, core="sparse", generator=g),
     "sru": lambda g: SRU(I, O, n_weights=700, generator=g),
     "sru_square": lambda g: SRU(I, O, hidden_size=I, generator=g),
     "mlp": lambda g: MLP(I, O, n_weights=700, generator=g),

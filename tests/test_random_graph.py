@@ -17,7 +17,7 @@ from inn_lab import graphs
 from inn_lab.errors import ConfigError
 from inn_lab.identity import identity
 from inn_lab.models import RandomGraph
-from inn_lab.models.wavefront import CELLS
+from inn_lab.models.ticks import CELLS
 from inn_lab.seeding import generator
 
 TABLE_5_2 = [(0, 2), (1, 2), (1, 3), (2, 3), (2, 4), (3, 4)]  # Darji 2022

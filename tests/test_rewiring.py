@@ -558,6 +558,33 @@ def test_a_random_graph_is_resumed_from_a_checkpoint_too(name: str) -> None:
     is_resumed(partial(random_graph, "lstm"), GRAPH_METHODS[name])
 
 
+def sparse_core(seed: int = 0) -> GRU:
+    return GRU(I, O, hidden_size=7, num_layers=2, core="sparse", generator=generator(seed, "model")).double()
+
+
+@pytest.mark.parametrize("name", GRAPH_METHODS)
+def test_a_sparse_core_is_resumed_from_a_checkpoint_too(name: str) -> None:
+    is_resumed(sparse_core, GRAPH_METHODS[name])
+
+
+@pytest.mark.parametrize(
+    "name", sorted(GRAPH_METHODS.keys() - {"random", "set"})
+)  # these draw, and count entries in another order
+def test_a_sparse_core_takes_the_pattern_that_masks_take(name: str) -> None:
+    """Of the same network."""
+    masked = GRU(I, O, hidden_size=7, num_layers=2, generator=generator(0, "model")).double()
+    sparse, method = sparse_core(), GRAPH_METHODS[name]
+    if name == "rigl":
+        method = replace(method, R=None)
+        kept = [torch.rand(len(w.values), generator=generator(1)) < 0.4 for w in masked.weights()]
+        masked.keep(kept)
+        sparse.keep(kept)
+    for model in (masked, sparse):
+        train(model, method)
+    for a, b in zip(masked.weights(), sparse.weights(), strict=True):
+        assert len(a.values) == len(b.values) and torch.allclose(a.values, b.values, atol=1e-7, rtol=0)
+
+
 WRONG: list[tuple[Callable, str]] = [
     (lambda: RigL(steps=100), "every=100, end=0.75: no change would come in 100 steps"),
     (lambda: Gradual(steps=1000, R=1.5), "R=1.5: a density lies in"),

@@ -130,7 +130,7 @@ def product(block: Block, values: Tensor, x: Tensor) -> Tensor:
     if x.device.type != "cpu":
         return torch_product(block, values, x)
     out = x.new_empty(len(x), block.n_rows, x.shape[2])
-    _numba("product")(*_arrays(block), values.numpy(), x.numpy(), out.numpy())
+    compiled("product")(*_arrays(block), values.numpy(), x.numpy(), out.numpy())
     return out
 
 
@@ -144,7 +144,7 @@ def sampled(block: Block, g: Tensor, x: Tensor, out: Tensor, cache: int = CACHE)
     if block.full_gradient is not None:
         block.full_gradient.add(g, x, block.first)
     if x.device.type == "cpu":
-        _numba("sampled")(*_arrays(block), g.numpy(), x.numpy(), out.numpy(), cache)
+        compiled("sampled")(*_arrays(block), g.numpy(), x.numpy(), out.numpy(), cache)
     else:
         torch_sampled(block, g, x, out)
 
@@ -160,7 +160,7 @@ def forward_steps(block: Block, values: Tensor, drive: Tensor, n_relu: int, step
     if drive.device.type != "cpu":
         return torch_forward_steps(block, values, drive, n_relu, steps)
     states = drive if len(drive) == steps else drive.new_empty(steps, *drive.shape[1:])
-    step, arrays = _numba("forward_step"), (*_arrays(block), values.numpy(), drive.numpy())
+    step, arrays = compiled("forward_step"), (*_arrays(block), values.numpy(), drive.numpy())
     for t in range(steps):
         step(*arrays, n_relu, t, states.numpy())
     return states
@@ -176,7 +176,7 @@ def backward_steps(block: Block, values: Tensor, grad: Tensor, states: Tensor) -
         return torch_backward_steps(block, values, grad, states)
     transposed, turned = transpose(block, values)
     g = torch.empty_like(states)
-    step, arrays = _numba("backward_step"), (*_arrays(transposed), turned.numpy(), grad.numpy())
+    step, arrays = compiled("backward_step"), (*_arrays(transposed), turned.numpy(), grad.numpy())
     for t in reversed(range(len(states))):
         step(*arrays, states.shape[1] - grad.shape[1], t, states.numpy(), g.numpy())
     return g
@@ -201,7 +201,7 @@ def gather(values: Tensor, places: Tensor) -> Tensor:
     if values.device.type != "cpu":
         return values[places]
     out = values.new_empty(len(places))
-    _numba("gather")(values.numpy(), places.numpy(), out.numpy())
+    compiled("gather")(values.numpy(), places.numpy(), out.numpy())
     return out
 
 
@@ -245,7 +245,7 @@ def _side_by_side(x: Tensor) -> Tensor:
     return x.transpose(0, 1).flatten(1)  # (S, rows, C) -> (rows, S · C)
 
 
-def _numba(name: str) -> Callable[..., None]:
+def compiled(name: str) -> Callable[..., None]:
     """A compiled kernel. numba is imported at the first product only, since that takes long."""
     import numba
 

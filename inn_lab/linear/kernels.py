@@ -14,6 +14,7 @@ The kernels check nothing; csr.py checks before it calls them. Under NUMBA_BOUND
 checked: numba checks those of the loops, `_Numbers` those of the intrinsics.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -183,12 +184,18 @@ dots_wide, dots_narrow, dots_one = (_dots(lanes) for lanes in (WIDE, NARROW, 1))
 @njit(inline="always")
 def add_row(total, values, columns, x, first, last):
     """total += Σ values[k] x[columns[k]] over the entries k from `first` to `last`."""
-    c, wide, narrow = len(total), len(total) - len(total) % WIDE, len(total) - len(total) % NARROW
-    for at in range(0, wide, WIDE):
+    add_part(total, values, columns, x, first, last, 0, len(total))
+
+
+@njit(inline="always")
+def add_part(total, values, columns, x, first, last, left, right):
+    """`add_row` for the columns from `left` to `right` of x and total."""
+    c, wide, narrow = len(total), right - (right - left) % WIDE, right - (right - left) % NARROW
+    for at in range(left, wide, WIDE):
         add_row_wide(total, values, columns, x, first, last, c, at)
     for at in range(wide, narrow, NARROW):
         add_row_narrow(total, values, columns, x, first, last, c, at)
-    for at in range(narrow, c):
+    for at in range(narrow, right):
         add_row_one(total, values, columns, x, first, last, c, at)
 
 
@@ -282,3 +289,177 @@ def gather(values, places, out):
     for chunk in prange(64):
         for k in range(len(places) * chunk // 64, len(places) * (chunk + 1) // 64):
             out[k] = values[np.uintp(places[k])]
+
+
+# --- the ticks of a wavefront (models/wavefront.py, which has the equations)
+
+TANH, RELU, LSTM, GRU = range(4)
+ONE, HALF = np.float32(1), np.float32(0.5)  # of 32 bits, or they would make a float32 a float64
+# tanh x ≈ x p(x²) / q(x²) for |x| ≤ MOST, where it is 1 in float32; the error is below 4e-7. The coefficients are those of the
+# library Eigen (MathFunctionsImpl.h, generic_fast_tanh_float), from the highest power down.
+MOST = np.float32(7.90531110763549805)
+P = tuple(
+    np.float32(c)
+    for c in (
+        -2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08, 1.48572235717979e-05,
+        6.37261928875436e-04, 4.89352455891786e-03,
+    )
+)  # fmt: skip
+Q = tuple(np.float32(c) for c in (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03))
+
+
+@njit(inline="always")
+def squash(row):
+    """row ← tanh(row). The library's tanh, which float64 takes, is no loop for vector registers."""
+    if row.itemsize == 4:
+        for c in range(len(row)):
+            x = min(max(row[c], -MOST), MOST)
+            s = x * x
+            p = ((((((P[0] * s + P[1]) * s + P[2]) * s + P[3]) * s + P[4]) * s + P[5]) * s + P[6]) * x
+            row[c] = p / (((Q[0] * s + Q[1]) * s + Q[2]) * s + Q[3])
+    else:
+        for c in range(len(row)):
+            row[c] = math.tanh(row[c])
+
+
+@njit(inline="always")
+def gate(row):
+    """row ← 1 / (1 + exp(−row)) = (1 + tanh(row / 2)) / 2."""
+    for c in range(len(row)):
+        row[c] *= HALF
+    squash(row)
+    for c in range(len(row)):
+        row[c] = HALF * row[c] + HALF
+
+
+@njit(inline="always")
+def gates(a, u, n, left, right):
+    """The four rows of unit u, of n."""
+    return a[u, left:right], a[n + u, left:right], a[2 * n + u, left:right], a[3 * n + u, left:right]
+
+
+@njit(**COMPILE)
+def forward_ticks(pieces, starts, stops, columns, values, cell, h, begun, delays, targets, states, acts, carries):
+    """All ticks of a wavefront: the rows' products `acts` (K, rows · H, B), and what they leave in `states` and `carries`.
+
+    `pieces` divides the batch among the threads. begun (depth,): how many units have begun at tick k. delays, targets (H,): of
+    each unit how many ticks later its state counts for its node, and where that node's y stands. carries (K + 1, H, B) is the
+    LSTM's c. What is zero before is zero in what is given.
+    """
+    n_units, depth = len(delays), len(begun)
+    for piece in prange(len(pieces) - 1):
+        left, right = pieces[piece], pieces[piece + 1]
+        size = right - left
+        for k in range(len(acts)):
+            a, before, now = acts[k], states[depth + k], states[depth + k + 1]
+            n = begun[k] if k < depth else n_units
+            for i in range(len(starts)):
+                a[i, left:right] = 0
+                if i % n_units < n:
+                    add_part(a[i], values, columns, before, starts[i], stops[i], left, right)
+            for u in range(n):
+                out, first = now[h + u, left:right], a[u, left:right]
+                if cell == TANH:
+                    for c in range(size):
+                        out[c] = first[c]
+                    squash(out)
+                elif cell == RELU:
+                    for c in range(size):
+                        out[c] = max(first[c], 0)
+                elif cell == LSTM:
+                    i, f, g, o = gates(a, u, n_units, left, right)
+                    gate(i)
+                    gate(f)
+                    squash(g)
+                    gate(o)
+                    kept, carry = carries[k, u, left:right], carries[k + 1, u, left:right]
+                    for c in range(size):
+                        carry[c] = f[c] * kept[c] + i[c] * g[c]
+                    for c in range(size):
+                        out[c] = carry[c]
+                    squash(out)
+                    for c in range(size):
+                        out[c] *= o[c]
+                else:
+                    r, z, new, m = gates(a, u, n_units, left, right)
+                    gate(r)
+                    gate(z)
+                    for c in range(size):
+                        new[c] += r[c] * m[c]
+                    squash(new)
+                    kept = before[h + u, left:right]
+                    for c in range(size):
+                        out[c] = new[c] + z[c] * (kept[c] - new[c])
+            for u in range(n):
+                y, heard = now[targets[u], left:right], states[depth + k + 2 - delays[u], h + u, left:right]
+                for c in range(size):
+                    y[c] += heard[c]
+
+
+@njit(**COMPILE)
+def backward_ticks(
+    pieces, starts, stops, columns, values, cell, h, begun, delays, targets, states, acts, carries, first, low, felt, dcarry, da
+):
+    """The ticks from `first` + n − 1 down to `first`: dL/d(rows' products), written to `da` (n, rows · H, B).
+
+    The matrix is the transposed one. felt is dL/dstates; a tick adds to the rows from `low` on of what it reads. dcarry (H, B)
+    is dL/dc of the LSTM, and of the GRU the part of dL/dh that its gate z lets through.
+    """
+    n_units, depth = len(delays), len(begun)
+    for piece in prange(len(pieces) - 1):
+        left, right = pieces[piece], pieces[piece + 1]
+        size = right - left
+        for k in range(first + len(da) - 1, first - 1, -1):
+            a, d, before = acts[k], da[k - first], states[depth + k]
+            n = begun[k] if k < depth else n_units
+            for i in range(len(d)):
+                if i % n_units >= n:
+                    d[i, left:right] = 0
+            for u in range(n):
+                dh, heard = felt[depth + k + 1, h + u, left:right], felt[depth + k + delays[u], targets[u], left:right]
+                out, through, row = states[depth + k + 1, h + u, left:right], dcarry[u, left:right], d[u, left:right]
+                for c in range(size):
+                    dh[c] += heard[c]
+                if cell == TANH:
+                    for c in range(size):
+                        row[c] = dh[c] * (ONE - out[c] * out[c])
+                elif cell == RELU:
+                    for c in range(size):
+                        row[c] = dh[c] if out[c] > 0 else 0
+                elif cell == LSTM:
+                    i, f, g, o = gates(a, u, n_units, left, right)
+                    di, df, dg, do = gates(d, u, n_units, left, right)
+                    kept, carry = carries[k, u, left:right], carries[k + 1, u, left:right]
+                    for c in range(size):
+                        do[c] = carry[c]
+                    squash(do)
+                    for c in range(size):
+                        through[c] += dh[c] * o[c] * (ONE - do[c] * do[c])
+                    for c in range(size):
+                        do[c] *= dh[c] * o[c] * (ONE - o[c])
+                    for c in range(size):
+                        di[c] = through[c] * g[c] * i[c] * (ONE - i[c])
+                    for c in range(size):
+                        df[c] = through[c] * kept[c] * f[c] * (ONE - f[c])
+                    for c in range(size):
+                        dg[c] = through[c] * i[c] * (ONE - g[c] * g[c])
+                    for c in range(size):
+                        through[c] *= f[c]
+                else:
+                    r, z, new, m = gates(a, u, n_units, left, right)
+                    dr, dz, dnew, dm = gates(d, u, n_units, left, right)
+                    kept = before[h + u, left:right]
+                    for c in range(size):
+                        dh[c] += through[c]
+                    for c in range(size):
+                        dz[c] = dh[c] * (kept[c] - new[c]) * z[c] * (ONE - z[c])
+                    for c in range(size):
+                        through[c] = dh[c] * z[c]
+                    for c in range(size):
+                        dnew[c] = (dh[c] - through[c]) * (ONE - new[c] * new[c])
+                    for c in range(size):
+                        dr[c] = dnew[c] * m[c] * r[c] * (ONE - r[c])
+                    for c in range(size):
+                        dm[c] = dnew[c] * r[c]
+            for i in range(low, len(starts)):
+                add_part(felt[depth + k, i], values, columns, d, starts[i], stops[i], left, right)

@@ -1,16 +1,17 @@
 """A recurrent network whose layers and connections are those of a graph."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from inn_lab import graphs
 from inn_lab.errors import ConfigError, near
-from inn_lab.linear import CSR, fitting, is_still
+from inn_lab.linear import is_still
 from inn_lab.models.base import Model, Weights, linear, normal
-from inn_lab.models.wavefront import CELLS, Link, Wavefront
+from inn_lab.models.ticks import CELLS
+from inn_lab.models.wavefront import Link, Wavefront
 from inn_lab.ranges import MANY, count
 
 
@@ -76,31 +77,11 @@ class RandomGraph(Model):
 
     def weights(self) -> list[Weights]:
         """By layer, the weights that read other units and the weights that read the units' own states; no biases."""
-        _, values = self.core.map.entries()
-        return [Weights(layer, reads, values[mask]) for layer, reads, mask in self._groups()]
+        return self.core.weights()
 
     def keep(self, kept: Sequence[Tensor]) -> None:
         """As in `Model`. Pruned weights are no longer stored."""
-        indices, values = self.core.map.entries()
-        mask = torch.ones_like(indices, dtype=torch.bool)
-        for (_, _, group), stays in zip(self._groups(), kept, strict=True):
-            mask[group] = stays
-        self.core.map = CSR(self.core.rows * self.core.units, self.core.width, indices[mask], values[mask])
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """A state contains its own pattern."""
-        size = self.core.rows * self.core.units, self.core.width
-        fits = fitting(self.core.map, *size, state_dict, f"{prefix}core.map.")
-        self.core.map = fits  # type: ignore[assignment]  # a state of this model has a CSR's `values`
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
-    def _groups(self) -> list[tuple[int, str, Tensor]]:
-        """For each layer and "i2h" or "h2h": which of the matrix's entries belong to it, (n,)."""
-        indices, _ = self.core.map.entries()
-        columns = indices % self.core.width
-        layer = self.core.layers.to(indices.device)[indices // self.core.width % self.core.units]
-        reads = {"i2h": (columns >= 2) & (columns < self.core.h), "h2h": columns >= self.core.h}
-        return [(n, name, mask & (layer == n)) for n in range(self.core.depth) for name, mask in reads.items()]
+        self.core.keep(kept)
 
     def size(self, steps: int) -> dict[str, float]:
         """As in `Model`; also the graph's properties, each as graph/NAME."""

@@ -1,19 +1,19 @@
 """A stack of recurrent layers with skips between them, run as one sparse matrix that is applied repeatedly."""
 
-from collections.abc import Callable, Sequence
-from itertools import accumulate, pairwise
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from inn_lab.errors import near
-from inn_lab.linear import CSR, admit
+from inn_lab.linear import CSR, admit, fitting
 from inn_lab.linear.by_hand import first_order
 from inn_lab.linear.cells import Cells
-from inn_lab.linear.csr import product, sampled, transpose
-
-TICKS = 8  # that the backward pass collects before it computes their part of the gradient
+from inn_lab.models import ticks
+from inn_lab.models.base import Weights
+from inn_lab.models.ticks import CELLS
 
 
 class Link(NamedTuple):
@@ -23,79 +23,6 @@ class Link(NamedTuple):
     source: int
     target: int
     mask: Tensor
-
-
-class Cell(NamedTuple):
-    """A recurrent cell: the rows of weights of each unit, a step, and the derivative of the step.
-
-    gates: for each gate the row that reads the input and the row that reads the state; one row if the two are only summed.
-
-    step: step(a, carry) takes the rows' products a (rows, H, B) and what units carry on beside their state (H, B). It returns
-    the state h (H, B) and the next carry. It may overwrite `a` with what the derivative needs.
-
-    back: back(a, carry, h, carried, dh, dcarried) takes the arguments and results of `step`, and returns da by row, and dcarry.
-    """
-
-    gates: tuple[tuple[int, int], ...]
-    step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-    back: Callable[..., tuple[Sequence[Tensor], Tensor]]
-
-
-sigmoid_back, tanh_back = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward  # of (dL/dy, y)
-
-
-def _tanh(a: Tensor, carry: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.tanh(a[0]), carry
-
-
-def _tanh_back(a: Tensor, carry: Tensor, h: Tensor, carried: Tensor, dh: Tensor, dcarried: Tensor):
-    return [tanh_back(dh, h)], dcarried
-
-
-def _relu(a: Tensor, carry: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.relu(a[0]), carry
-
-
-def _relu_back(a: Tensor, carry: Tensor, h: Tensor, carried: Tensor, dh: Tensor, dcarried: Tensor):
-    return [dh * (h > 0)], dcarried
-
-
-def _lstm(a: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    i, f, g, o = *a[:2].sigmoid_(), a[2].tanh_(), a[3].sigmoid_()
-    c = torch.addcmul(f * c, i, g)
-    return o * torch.tanh(c), c
-
-
-def _lstm_back(a: Tensor, before: Tensor, h: Tensor, c: Tensor, dh: Tensor, dc: Tensor):
-    i, f, g, o = a
-    squashed = torch.tanh(c)
-    dc = dc + tanh_back(dh * o, squashed)
-    rows = sigmoid_back(dc * g, i), sigmoid_back(dc * before, f), tanh_back(dc * i, g), sigmoid_back(dh * squashed, o)
-    return rows, dc * f
-
-
-def _gru(a: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    a[:2].sigmoid_()
-    r, z, n, m = a
-    n.addcmul_(r, m).tanh_()
-    h = torch.lerp(n, h, z)
-    return h, h
-
-
-def _gru_back(a: Tensor, before: Tensor, h: Tensor, carried: Tensor, dh: Tensor, dcarried: Tensor):
-    r, z, n, m = a
-    dh = dh + dcarried
-    kept = dh * z
-    dn = tanh_back(dh - kept, n)
-    return (sigmoid_back(dn * m, r), sigmoid_back(dh * (before - n), z), dn, dn * r), kept
-
-
-CELLS = {  # the equations of torch.nn.RNN, LSTM and GRU, and the order of their gates
-    "tanh": Cell(((0, 0),), _tanh, _tanh_back),
-    "relu": Cell(((0, 0),), _relu, _relu_back),
-    "lstm": Cell(((0, 0), (1, 1), (2, 2), (3, 3)), _lstm, _lstm_back),
-    "gru": Cell(((0, 0), (1, 1), (2, 3)), _gru, _gru_back),
-}
 
 
 class Wavefront(torch.nn.Module):
@@ -109,7 +36,8 @@ class Wavefront(torch.nn.Module):
 
     The weights are uniform in ±1/√(width of the link's layer), as in torch's own modules of that width.
 
-    Shapes: (B, T, widths[0]) -> (B, T, widths[-1]). B batch, T steps, H units of all links, n units of all layers.
+    Shapes: (B, T, I) -> (B, T, widths[-1]). B batch, T steps, I = n_inputs, by default widths[0], H units of all links, n units
+    of all layers.
 
     Raises ValueError for an unknown cell and for a link that is not between layers or whose mask has another shape; a call
     raises ValueError for an e of another shape or on another device than the weights, TypeError for another dtype.
@@ -119,8 +47,16 @@ class Wavefront(torch.nn.Module):
     felt_at: Tensor
     total: Tensor
 
-    def __init__(self, widths: Sequence[int], links: Sequence[Link], cell: str, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int],
+        links: Sequence[Link],
+        cell: str,
+        generator: torch.Generator,
+        n_inputs: int | None = None,
+    ) -> None:
         super().__init__()
+        read = (widths[0] if n_inputs is None else n_inputs, *widths)  # by the links that read the input, layer 0, …
         if cell not in CELLS:
             raise ValueError(f"cell={cell}: there is no such cell{near(str(cell), CELLS)}")
         for source, target, mask in links:
@@ -128,7 +64,7 @@ class Wavefront(torch.nn.Module):
                 raise ValueError(
                     f"a link from {source} to {target}: it goes up, from −1 (the input) to at most {len(widths) - 1}"
                 )
-            shape = widths[target], widths[max(source, 0)]
+            shape = widths[target], read[source + 1]
             if mask.dtype is not torch.bool or mask.shape != shape:
                 raise ValueError(
                     f"a link from {source} to {target}: its mask is {mask.dtype} {tuple(mask.shape)}, not bool {shape}"
@@ -136,7 +72,7 @@ class Wavefront(torch.nn.Module):
         links = sorted(links, key=lambda link: link.source)  # links that have not begun yet come last
         self.cell, self.depth, self.last = CELLS[cell], len(widths), widths[-1]
         self.rows = 1 + max(max(gate) for gate in self.cell.gates)
-        tops = [2, *accumulate(widths, initial=2 + widths[0])]  # where in [1; 1; e; y; h] e, each layer's y and h begin
+        tops = [*accumulate(read, initial=2)]  # where in [1; 1; e; y; h] e, each layer's y and h begin
         starts = [0, *accumulate(widths[link.target] for link in links)]
         self.y, self.h, self.units = tops[1], tops[-1], starts[-1]
         self.width = self.h + self.units
@@ -165,6 +101,7 @@ class Wavefront(torch.nn.Module):
         self.layers = torch.tensor([link.target for link in links for _ in range(widths[link.target])])  # of each unit
         self.room = [self._room(reach[kind], kind, layer) for layer in range(self.depth) for kind in (0, 1)]
         self.begun = [sum(widths[link.target] for link in links if link.source < k) for k in range(self.depth)]
+        self.delay, self.target = delay, target
         # Where a unit's h of `delay` ticks ago stands, which counts for its node's y now; and that y, from the tick of the h.
         self.register_buffer("heard_at", self.h + torch.arange(self.units) - delay * self.width)
         self.register_buffer("felt_at", target + delay * self.width)
@@ -184,6 +121,33 @@ class Wavefront(torch.nn.Module):
         change: between linked layers and within a link, never a bias."""
         return [Cells(self.map, cells.to(self.map.values.device)) for cells in self.room]
 
+    def weights(self) -> list[Weights]:
+        """By layer, the weights that read other layers or the input, and those that read the units' own states; no biases."""
+        _, values = self.map.entries()
+        return [Weights(layer, reads, values[mask]) for layer, reads, mask in self._groups()]
+
+    def keep(self, kept: Sequence[Tensor]) -> None:
+        """As in `Model`. Pruned weights are no longer stored."""
+        indices, values = self.map.entries()
+        mask = torch.ones_like(indices, dtype=torch.bool)
+        for (_, _, group), stays in zip(self._groups(), kept, strict=True):
+            mask[group] = stays
+        self.map = CSR(self.map.out_features, self.width, indices[mask], values[mask])
+
+    def _groups(self) -> list[tuple[int, str, Tensor]]:
+        """For each layer and "i2h" or "h2h": which of the matrix's entries belong to it, (n,)."""
+        indices, _ = self.map.entries()
+        columns = indices % self.width
+        layer = self.layers.to(indices.device)[indices // self.width % self.units]
+        reads = {"i2h": (columns >= 2) & (columns < self.h), "h2h": columns >= self.h}
+        return [(n, name, mask & (layer == n)) for n in range(self.depth) for name, mask in reads.items()]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """A state contains its own pattern."""
+        fits = fitting(self.map, self.map.out_features, self.width, state_dict, f"{prefix}map.")
+        self.map = fits  # type: ignore[assignment]  # a state of a wavefront has a CSR's `values`
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def forward(self, e: Tensor) -> Tensor:
         e = admit("Wavefront", "e", e, ("B", "T", self.y - 2), self.map.values)
         y = _Ticks.apply(e.permute(1, 2, 0), self.map.values, self)
@@ -198,46 +162,22 @@ class _Ticks(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, e: Tensor, values: Tensor, stack: Wavefront) -> Tensor:
-        (steps, _, batch), depth, width, (y, h) = e.shape, stack.depth, stack.width, (stack.y, stack.h)
-        block, weights = stack.map.blocks(width)[0], values.detach()
-        states = e.new_zeros(2 * depth + steps, width, batch)
+        (steps, _, batch), depth = e.shape, stack.depth
+        block = stack.map.blocks(stack.width)[0]
+        states = e.new_zeros(2 * depth + steps, stack.width, batch)
         states[:, :2] = 1
-        states[depth : depth + steps, 2:y] = e
-        acts = e.new_empty(depth + steps - 1, stack.rows * stack.units, batch)
-        flat, carries = states.view(-1, batch), [e.new_zeros(stack.units, batch)]
-        for k, (before, after) in enumerate(pairwise(states[depth:])):
-            acts[k] = product(block, weights, before[None])[0]
-            now, carry = stack.cell.step(acts[k].view(stack.rows, stack.units, batch), carries[-1])
-            if k < depth:
-                now[stack.begun[k] :] = carry[stack.begun[k] :] = 0
-            after[h:] = now
-            carries.append(carry)
-            torch.mm(stack.total, flat.index_select(0, stack.heard_at + (depth + k + 2) * width), out=after[y:h])
-        ctx.save_for_backward(values, states, acts, *carries)
+        states[depth : depth + steps, 2 : stack.y] = e
+        acts, carries = ticks.forward(stack, block, values.detach(), states, depth + steps - 1)
+        ctx.save_for_backward(values, states, acts, carries)
         ctx.stack, ctx.block = stack, block
-        return states[2 * depth :, h - stack.last : h].contiguous()  # (T, last, B)
+        return states[2 * depth :, stack.h - stack.last : stack.h].contiguous()  # (T, last, B)
 
     @staticmethod
     @first_order("a wavefront")
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        (values, states, acts, *carries), stack = ctx.saved_tensors, ctx.stack
-        (steps, _, batch), depth, width, (y, h) = grad.shape, stack.depth, stack.width, (stack.y, stack.h)
-        transposed, weights = transpose(ctx.block, values)
-        dvalues, part, found = torch.zeros_like(values), torch.empty_like(values), acts.new_empty(TICKS, *acts.shape[1:])
-        felt = grad.new_zeros(len(states) + depth, width, batch)  # dL/dstates, and zeros after them
-        felt[2 * depth : 2 * depth + steps, h - stack.last : h] = grad
-        flat, dcarry = felt.view(-1, batch), grad.new_zeros(stack.units, batch)
-        for k in reversed(range(len(acts))):
-            dh = flat.index_select(0, stack.felt_at + (depth + k) * width).add_(felt[depth + k + 1, h:])
-            if k < depth:
-                dh[stack.begun[k] :] = dcarry[stack.begun[k] :] = 0
-            a = acts[k].view(stack.rows, stack.units, batch)
-            da, dcarry = stack.cell.back(a, carries[k], states[depth + k + 1, h:], carries[k + 1], dh, dcarry)
-            place = k % TICKS
-            torch.stack(da, out=found[place].view_as(a))
-            felt[depth + k] += product(transposed, weights, found[None, place])[0]
-            if place == 0:
-                n = min(TICKS, len(acts) - k)
-                sampled(ctx.block, found[:n], states[depth + k : depth + k + n], part)
-                dvalues += part
-        return felt[depth : depth + steps, 2:y].contiguous(), dvalues, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        (values, states, acts, carries), stack, needed = ctx.saved_tensors, ctx.stack, ctx.needs_input_grad[0]
+        (steps, _, batch), depth = grad.shape, stack.depth
+        felt = grad.new_zeros(len(states) + depth, stack.width, batch)  # dL/dstates, and zeros after them
+        felt[2 * depth : 2 * depth + steps, stack.h - stack.last : stack.h] = grad
+        dvalues = ticks.backward(stack, ctx.block, values, states, acts, carries, felt, 2 if needed else stack.y)
+        return felt[depth : depth + steps, 2 : stack.y].contiguous() if needed else None, dvalues, None
