@@ -6,6 +6,7 @@ many trials owes a part to luck. The trials say how much a model depends on its 
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 from experiments import report
 from experiments.claims import Claim, judge
 from experiments.report import arm, each, finals, tested, trained
-from experiments.verdicts import Estimate, Finding, difference, mean
+from experiments.verdicts import Finding, difference, mean
 
 MODELS = {
     "inn": {"color": "black", "marker": "o"},
@@ -23,10 +24,29 @@ MODELS = {
     "rnn": {"color": "darkorange", "marker": "^"},
     "sru": {"color": "seagreen", "marker": "v"},
 }
-TASKS = {"uniform_anomaly": "Uniform", "random_anomaly": "Random", "reber": "Reber strings"}
+SMALL, LARGE, BETWEEN = "100,000 weights", "1.3 million weights", 500_000
+TASKS = {  # data, and about how many weights
+    ("uniform_anomaly", SMALL): f"Uniform, {SMALL}",
+    ("random_anomaly", SMALL): f"Random, {SMALL}",
+    ("uniform_anomaly", LARGE): f"Uniform, {LARGE}",
+    ("random_anomaly", LARGE): f"Random, {LARGE}",
+}
 CHOSEN = ("lr", "data.batch_size", "trainer.gradient_clip_val", "R", "model.hidden", "model.nonlinearity")
-AXES = ("model", "data", "n_weights", *CHOSEN)
+AXES = ("model", "data", "n_weights", "model.hidden_size", *CHOSEN)
 TRIALS = 20  # of each search, at least
+
+Task = tuple[str, str]
+
+
+def sized(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs with their `size`."""
+    return runs.assign(size=(runs["model/weights"] > BETWEEN).map({False: SMALL, True: LARGE}))
+
+
+def of(runs: pd.DataFrame, task: Task, model: str) -> pd.DataFrame:
+    """The runs of a model on a task."""
+    data, size = task
+    return runs[(runs["data"] == data) & (runs["size"] == size) & (runs["model"] == model)]
 
 
 def searched(runs: pd.DataFrame) -> pd.DataFrame:
@@ -34,19 +54,19 @@ def searched(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["seed"] == runs["seed"].min()]
 
 
-def repeated(runs: pd.DataFrame, **values: object) -> pd.DataFrame:
+def repeated(runs: pd.DataFrame) -> pd.DataFrame:
     """The best trials with fresh seeds."""
-    return trained(runs[runs["seed"] > runs["seed"].min()], **values)
+    return trained(runs[runs["seed"] > runs["seed"].min()])
 
 
 def searches(runs: pd.DataFrame) -> pd.DataFrame:
     """A row for each search: its trials, how many were pruned, what the best one chose and had in validation, and what it has
     with fresh seeds."""
     rows = []
-    for (data, model), part in runs.groupby(["data", "model"]):
+    for (data, size, model), part in sized(runs).groupby(["data", "size", "model"]):
         trials, fresh = searched(part), repeated(part)
         ends = finals(trained(trials))
-        row = {"data": data, "model": model, "trials": trials["run_id"].nunique()}
+        row = {"data": data, "size": size, "model": model, "trials": trials["run_id"].nunique()}
         row["pruned"] = trials.loc[trials["state"] == "pruned", "run_id"].nunique()
         if len(ends):
             best = part[part["run_id"] == ends.idxmax()].iloc[0]
@@ -61,44 +81,48 @@ TABLES = {"searches": searches}
 
 def figures(runs: pd.DataFrame, searches: pd.DataFrame) -> dict[str, Figure]:
     """For each task: the trials by learning rate, and the tests of the best one of each model with fresh seeds."""
-    tasks = [data for data in TASKS if (runs["data"] == data).any()]
-    figure = Figure(figsize=(5.5 * len(tasks), 8), layout="constrained")
+    return {"tuned_comparison": drawn(sized(runs), TASKS)}
+
+
+def drawn(runs: pd.DataFrame, tasks: dict[Task, str]) -> Figure:
+    there = set(zip(runs["data"], runs["size"], strict=True))
+    tasks = {task: title for task, title in tasks.items() if task in there}
+    figure = Figure(figsize=(4 * len(tasks) + 1.5, 8), layout="constrained")
     grid = figure.subplots(2, len(tasks), squeeze=False, sharey=True)
-    for (above, below), data in zip(grid.T, tasks, strict=True):
-        here = [model for model in MODELS if ((runs["model"] == model) & (runs["data"] == data)).any()]
+    labelled: dict[str, Any] = {}
+    for (above, below), (task, title) in zip(grid.T, tasks.items(), strict=True):
+        here = [model for model in MODELS if len(of(runs, task, model))]
         for place, model in enumerate(here):
-            trials = trained(searched(runs), data=data, model=model)
-            style = MODELS[model]
+            mine, style = of(runs, task, model), MODELS[model]
+            trials = trained(searched(mine))
             rates = each(trials, "lr")
             report.dots(above, rates, finals(trials).reindex(rates.index), model, s=25, alpha=0.8, **style)
-            tests = tested(repeated(runs, data=data, model=model))
+            tests = tested(repeated(mine))
             report.dots(below, [place] * len(tests), tests, model, s=36, **style)
-        above.set(title=TASKS[data], xscale="log", xlabel="learning rate of a trial", ylim=(0, 1))
+        above.set(title=title, xscale="log", xlabel="learning rate of a trial", ylim=(0, 1))
         below.set(xticks=range(len(here)), xticklabels=here, xlabel="the best trial with fresh seeds")
+        below.tick_params(axis="x", labelrotation=45)
+        labelled |= dict(zip(*reversed(above.get_legend_handles_labels()), strict=True))
     grid[0, 0].set_ylabel("validation ACC_end")
     grid[1, 0].set_ylabel("test ACC_end")
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right upper")
-    return {"tuned_comparison": figure}
+    figure.legend(labelled.values(), labelled, loc="outside right upper")
+    return figure
 
 
-def apart(runs: pd.DataFrame, data: str, other: str) -> Estimate:
-    """By how much the INN's tests with fresh seeds are above another model's."""
-    both = [arm(repeated(runs, data=data, model=model)) for model in ("inn", other)]
-    return difference(*both, report.prior(runs, both))
-
-
-def enough(searches: pd.DataFrame, data: str, models: Sequence[str]) -> bool:
+def enough(searches: pd.DataFrame, task: Task, models: Sequence[str]) -> bool:
     """Whether these models had their `TRIALS` trials."""
-    counts = searches[searches["data"] == data].set_index("model")["trials"]
-    return bool((counts.reindex(models).fillna(0) >= TRIALS).all())
+    here = searches[(searches["data"] == task[0]) & (searches["size"] == task[1])]
+    return bool((here.set_index("model")["trials"].reindex(models).fillna(0) >= TRIALS).all())
 
 
-def ahead(data: str, other: str) -> Callable[..., Finding]:
-    """Claim: the INN ends above another model, each at its best."""
+def ahead(task: Task, one: str, other: str) -> Callable[..., Finding]:
+    """Claim: a model ends above another, each at its best, by the tests with fresh seeds."""
 
     def measure(runs: pd.DataFrame, searches: pd.DataFrame) -> Finding:
-        found = apart(runs, data, other).within(0)
-        if not enough(searches, data, ["inn", other]):
+        runs = sized(runs)
+        both = [arm(repeated(of(runs, task, model))) for model in (one, other)]
+        found = difference(*both, report.prior(runs, both)).within(0)
+        if not enough(searches, task, [one, other]):
             return judge(f"{found.measured}, of fewer than {TRIALS} trials", None)
         return found
 
@@ -111,18 +135,18 @@ def luck(runs: pd.DataFrame, searches: pd.DataFrame) -> Finding:
     return mean(lost).within(0)
 
 
+LUCK = Claim("this lab", "The best of a search is worth less with fresh seeds", luck)
+
 CLAIMS = [
     *(
-        Claim("H 3.3", f"{title}: the INN ends above the LSTM, each at its best of {TRIALS} trials", ahead(data, "lstm"))
-        for data, title in TASKS.items()
-        if data != "reber"
+        Claim("H 3.3", f"{title}: the INN ends above the LSTM, each at its best of {TRIALS} trials", ahead(task, "inn", "lstm"))
+        for task, title in TASKS.items()
     ),
     *(
-        Claim("this lab", f"{title}: the INN ends above the {model}, each at its best", ahead(data, model))
-        for data, title in TASKS.items()
-        if data != "reber"
+        Claim("this lab", f"{title}: the INN ends above the {model}, each at its best", ahead(task, "inn", model))
+        for task, title in TASKS.items()
         for model in MODELS
         if model not in ("inn", "lstm")
     ),
-    Claim("this lab", "The best of a search is worth less with fresh seeds", luck),
+    LUCK,
 ]
