@@ -20,8 +20,8 @@ def figures(runs: pd.DataFrame, searches: pd.DataFrame) -> dict[str, Figure]:
 
 CLAIMS = [
     *(
-        Claim("this lab", f"The {model} ends above the plain RNN, each at its best of {TRIALS} trials", ahead(TASK, model, "rnn"))
-        for model in ("lstm", "gru")
+        Claim("this lab", f"The {cell} ends above the plain RNN, each at its best of {TRIALS} trials", ahead(TASK, cell, "rnn"))
+        for cell in ("lstm", "gru")
     ),
     LUCK,
 ]

@@ -20,8 +20,11 @@ def made(best=BEST, trials=20, seeds=5, pruned=4, luck=0.03, tasks=TASKS) -> pd.
     ones = []
     for data, weights in tasks:
         for model, level in best.items():
-            common = {"model": model, "data": data, "model/weights": weights, "n_weights": weights, "data/test": 10_000, "data/val": 10_000, "data.batch_size": 16}
-            common |= {"trainer.gradient_clip_val": np.nan, "model.hidden": np.nan, "model.hidden_size": np.nan, "model.nonlinearity": np.nan}
+            common = {"model": model, "data": data, "data/test": 10_000, "data/val": 10_000, "data.batch_size": 16}
+            common |= {"model/weights": weights, "n_weights": weights}
+            common |= dict.fromkeys(
+                ("trainer.gradient_clip_val", "model.hidden", "model.hidden_size", "model.nonlinearity"), np.nan
+            )
             for number in range(trials):
                 end = level + luck - 0.02 * number
                 state = "pruned" if number >= trials - pruned else "finished"
