@@ -14,6 +14,7 @@ NAMES = sorted(path.stem for path in Path(benchmarks.__file__).parent.glob("[a-z
 TIMES = {  # a column of its rows
     "solver_speed": "iteration_ms",
     "block_speed": "fused_ms",
+    "cell_speed": "sparse_ms",
     "graph_speed": "wavefront_ms",
     "rewiring_speed": "step_ms",
 }

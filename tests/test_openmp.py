@@ -61,3 +61,23 @@ def test_a_library_that_is_not_gnu_openmp_is_left_alone(path):
     before = threading.active_count()
     _openmp._crowd(path)
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_first_sparse_product_leaves_the_number_of_threads_alone(threads):
+    """numba's threads start there, as many as there are cores."""
+    code = f"""
+        import torch
+        from inn_lab.linear import CSR
+        torch.set_num_threads({threads})
+        CSR(4, 4, torch.arange(16), torch.ones(16))(torch.ones(3, 4))
+        import numba
+        print(torch.get_num_threads(), numba.get_num_threads())
+    """
+    environment = {key: value for key, value in os.environ.items() if key not in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, env=environment, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[0] == str(threads)
+    assert done.stdout.split()[1] == str(min(threads, os.cpu_count() or 1))

@@ -246,13 +246,17 @@ def _side_by_side(x: Tensor) -> Tensor:
 
 
 def compiled(name: str) -> Callable[..., None]:
-    """A compiled kernel. numba is imported at the first product only, since that takes long."""
+    """A compiled kernel, which will run on as many threads as torch. numba is imported at the first product only, since that
+    takes long."""
+    threads = torch.get_num_threads()
     import numba
 
     from inn_lab.linear import kernels
 
     most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # numba sets it while it is imported
-    numba.set_num_threads(min(torch.get_num_threads(), most))
+    numba.set_num_threads(min(threads, most))
+    if torch.get_num_threads() != threads:  # numba's start has set OpenMP's number, which is torch's too
+        torch.set_num_threads(threads)
     return getattr(kernels, name)
 
 

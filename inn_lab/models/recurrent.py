@@ -31,9 +31,10 @@ class Recurrent(Model):
     at a symbol and 0 elsewhere, this is torch.nn.Embedding. With `num_layers`, so many cores are stacked; each reads the states
     of the one below.
 
-    `core` says who computes it. "torch" is torch's own module, and pruned weights are zeros in it, which cost what the others
-    cost. "sparse" is a `Wavefront`: all layers as one sparse matrix, that costs what its weights cost, and on the CPU no more
-    than torch's where all are there. Both begin with the same values, and compute the same but for rounding.
+    `core` says what computes it. "torch" is torch's own module; pruned weights are zeros in it, which cost what the others
+    cost. "sparse" is a `Wavefront`: all layers as one sparse matrix, which costs what its weights cost. On the CPU it is faster
+    below R = 0.3 at the latest (benchmarks/cell_speed.py). Both begin with the same values, and compute the same but for
+    rounding.
 
     Raises ConfigError for an unknown `core`, unless exactly one of `n_weights` and `hidden_size` is given, and for n_weights
     with an embedding or with several layers, because it does not say how to divide them.
