@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from experiments.claims import Claim
 from experiments.learned_pattern import LEARNT, METHODS, OTHER_VALUES, RANDOM, RESTARTS
 from experiments.pruning import CELLS, SAFE
-from experiments.report import tested, trained
+from experiments.report import dots, tested, trained
 from experiments.verdicts import Finding, all_of, difference, in_steps
 
 AXES = ("model", "model.nonlinearity", "pruning._target_", "pruning.amount", "pruning.R", "pruning.restart", "study._target_")
@@ -44,28 +44,28 @@ def named(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def accuracies(runs: pd.DataFrame, rounds: pd.DataFrame) -> pd.DataFrame:
-    """A row for each cell, method, number of halvings and seed: the test accuracy `acc`.
+    """A row for each cell, method, number of halvings and seed: the test accuracy `acc`, and the run that has it.
 
     rounds: of each ticket how many weights it had in each round, and what they came to.
     """
-    rows: list[tuple[str, str, float, float, float]] = []
-    for run_id, run in named(runs).groupby("run_id"):
+    rows: list[tuple[str, str, float, float, float, str]] = []
+    for run, run_id in ((run, str(run_id)) for run_id, run in named(runs).groupby("run_id")):
         first = run.iloc[0]
         cell, method, seed = first["cell"], first["method"], first["seed"]
         if method == TRAINED_ON:
             halvings = -math.log2(1 - first["pruning.amount"])
-            rows.append((cell, ONCE, 0.0, seed, first["base/test_acc_end"]))
-            rows.append((cell, ONCE, halvings, seed, first["cut/test_acc_end"]))
-            rows.append((cell, TRAINED_ON, 0.0, seed, first["base/test_acc_end"]))
-            rows.append((cell, TRAINED_ON, halvings, seed, tested(run).iloc[0]))
+            rows.append((cell, ONCE, 0.0, seed, first["base/test_acc_end"], run_id))
+            rows.append((cell, ONCE, halvings, seed, first["cut/test_acc_end"], run_id))
+            rows.append((cell, TRAINED_ON, 0.0, seed, first["base/test_acc_end"], run_id))
+            rows.append((cell, TRAINED_ON, halvings, seed, tested(run).iloc[0], run_id))
             continue
         if method == TICKET:
             rows += [
-                (cell, method, float(one.round - 1), seed, one.test_acc_end)
+                (cell, method, float(one.round - 1), seed, one.test_acc_end, run_id)
                 for one in rounds[rounds["run_id"] == run_id].itertuples()
             ]
-        rows.append((cell, method, -math.log2(first["pruning.R"]), seed, tested(run).iloc[0]))
-    table = pd.DataFrame(rows, columns=["cell", "method", "halvings", "seed", "acc"])
+        rows.append((cell, method, -math.log2(first["pruning.R"]), seed, tested(run).iloc[0], run_id))
+    table = pd.DataFrame(rows, columns=["cell", "method", "halvings", "seed", "acc", "run_id"])
     return table.drop_duplicates(["cell", "method", "halvings", "seed"], ignore_index=True)
 
 
@@ -79,10 +79,10 @@ def borne(table: pd.DataFrame, cell: str, method: str) -> pd.Series:
     return acc.ge(acc[0] - SAFE, axis=0).cummin(axis=1).sum(axis=1).sub(1).astype(float)
 
 
-def arm(table: pd.DataFrame, cell: str, method: str) -> pd.Series:
+def arm(table: pd.DataFrame, cell: str, method: str, by: str = "seed") -> pd.Series:
     """The test accuracy of each seed with a 32nd of the weights."""
     here = table[(table["cell"] == cell) & (table["method"] == method) & (table["halvings"] == HALVINGS)]
-    return here.set_index("seed")["acc"]
+    return here.set_index(by)["acc"]
 
 
 def figures(runs: pd.DataFrame, rounds: pd.DataFrame) -> dict[str, Figure]:
@@ -94,7 +94,8 @@ def figures(runs: pd.DataFrame, rounds: pd.DataFrame) -> dict[str, Figure]:
         for method, style in CURVES.items():
             here = table[(table["cell"] == cell) & (table["method"] == method)]
             mean = here.groupby("halvings")["acc"].mean()
-            axes.scatter(here["halvings"], here["acc"], s=10, alpha=0.35, linewidths=0, color=style["color"])
+            ends = here.set_index("run_id")["acc"]
+            dots(axes, here["halvings"], ends, f"_{method}", s=10, alpha=0.35, linewidths=0, color=style["color"])
             axes.plot(mean.index, mean, markersize=5, label=method, **style)
         axes.set(title=cell, xlabel="fraction of the weights", ylim=(0.4, 1.02))
         axes.set_xticks(range(HALVINGS + 1), ["1", *(f"1/{2**k}" for k in range(1, HALVINGS + 1))])
@@ -111,8 +112,8 @@ def beside(axes: Axes, table: pd.DataFrame, cell: str) -> None:
     order = [method for method in (TRAINED_ON, *METHODS) if len(arm(table, cell, method))]
     for place, method in enumerate(order):
         style = METHODS.get(method, CURVES[TRAINED_ON])
-        values = arm(table, cell, method)
-        axes.plot([place] * len(values), values, linestyle="", marker=style["marker"], color=style["color"])
+        values = arm(table, cell, method, by="run_id")
+        dots(axes, [place] * len(values), values, f"_{method}", marker=style["marker"], color=style["color"])
     axes.axhline(0.5, color="gray", linewidth=0.8, linestyle=":")
     axes.set(title=f"{cell}, 1/{2**HALVINGS} of the weights")
     axes.set_xticks(range(len(order)), order, rotation=45, ha="right")
