@@ -58,12 +58,14 @@ def test_a_network_with_a_learnt_pattern_is_loaded_and_tests_as_it_did(lab, runs
     assert loaded.model.n_weights == found["train/weights"]
 
 
-def test_a_random_graph_learns_its_links(lab, runs):
-    words = ["pruning=rigl", "pruning.R=0.2", "pruning.every=2", "model=random_graph", "data=reber"]
-    assert lab(*SMOKE, *words)[0] == 0
-    found = trained(runs)
-    (before,) = runs("adhoc")["model/weights"].unique()
+@pytest.mark.parametrize("model", [["model=random_graph"], ["model=gru", "model.core=sparse"]], ids=["graph", "sparse core"])
+def test_recurrent_layers_learn_their_links(lab, runs, outputs, model):
+    words = ["pruning=rigl", "pruning.R=0.2", "pruning.every=2", "data=reber"]
+    assert lab(*SMOKE, *words, *model)[0] == 0
+    found, (before,) = trained(runs), runs("adhoc")["model/weights"].unique()
     assert len(set(found["weights"])) == 1 and 0 < found["weights"][0] < before and 0 < max(found["grown"]) < 1
+    (file,) = outputs.glob("jobs/adhoc/*/files/weights.safetensors")
+    assert inn_lab.load(file).model.n_weights == found["weights"][0]
 
 
 def test_what_a_pattern_is_spent_on_is_logged(lab, runs, outputs):

@@ -338,6 +338,16 @@ def test_it_equals_torchs_own_modules_layer_by_layer(kind: str, cell: str) -> No
         assert torch.allclose(mine, twin, atol=1e-10, rtol=0)
 
 
+def test_a_state_of_an_earlier_version_can_be_loaded(tmp_path) -> None:
+    """It holds buffers that follow from the links."""
+    model, other = (network(nx.complete_graph(4), "gru", tmp_path, seed) for seed in (0, 1))
+    old = model.state_dict() | {f"core.{name}": getattr(model.core, name) for name in ("heard_at", "felt_at", "total")}
+    assert len(old) == len(model.state_dict()) + 3
+    other.load_state_dict(old)
+    x = torch.randn(B, T, I, generator=generator(1), dtype=torch.float64)
+    assert torch.equal(other(x), model(x))
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_what_trains_is_what_the_graph_has(cell: str) -> None:
     """Counted from the graph, and each number uniform in ±1/√width of the layer it is for."""

@@ -103,11 +103,11 @@ class Wavefront(torch.nn.Module):
         self.begun = [sum(widths[link.target] for link in links if link.source < k) for k in range(self.depth)]
         self.delay, self.target = delay, target
         # Where a unit's h of `delay` ticks ago stands, which counts for its node's y now; and that y, from the tick of the h.
-        self.register_buffer("heard_at", self.h + torch.arange(self.units) - delay * self.width)
-        self.register_buffer("felt_at", target + delay * self.width)
+        self.register_buffer("heard_at", self.h + torch.arange(self.units) - delay * self.width, persistent=False)
+        self.register_buffer("felt_at", target + delay * self.width, persistent=False)
         total = torch.zeros(self.h - self.y, self.units)
         total[target - self.y, torch.arange(self.units)] = 1
-        self.register_buffer("total", total)  # (n, H)
+        self.register_buffer("total", total, persistent=False)  # (n, H)
 
     def _room(self, reach: Tensor, kind: int, layer: int) -> Tensor:
         """Where weights of a layer's units may stand that read their inputs (kind 0) or states (1): flat positions, (n,)."""
@@ -143,7 +143,9 @@ class Wavefront(torch.nn.Module):
         return [(n, name, mask & (layer == n)) for n in range(self.depth) for name, mask in reads.items()]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """A state contains its own pattern."""
+        """A state contains its own pattern; one of an earlier version also what follows from the links."""
+        for name in ("heard_at", "felt_at", "total"):
+            state_dict.pop(prefix + name, None)
         fits = fitting(self.map, self.map.out_features, self.width, state_dict, f"{prefix}map.")
         self.map = fits  # type: ignore[assignment]  # a state of a wavefront has a CSR's `values`
         super()._load_from_state_dict(state_dict, prefix, *rest)
