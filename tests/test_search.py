@@ -266,8 +266,13 @@ def test_tpe_finds_what_is_best(made, outputs):
 
 
 def test_a_mean_has_student_s_interval():
-    mean, low, high = result.interval([1.0, 2.0, 3.0])
-    assert (mean, round(low, 3), round(high, 3)) == (2.0, -0.484, 4.484)  # t = 4.303 at 2 degrees of freedom, error 1/√3
+    mean, low, high = result.interval([11.0, 12.0, 13.0], "val/loss")
+    assert (mean, round(low, 3), round(high, 3)) == (12.0, 9.516, 14.484)  # t = 4.303 at 2 degrees of freedom, error 1/√3
+
+
+def test_an_interval_ends_where_the_metric_ends():
+    assert result.interval([0.9, 0.5], "val/acc_end")[1:] == (0, 1)
+    assert result.interval([0.1, 0.5], "val/loss")[1:] == pytest.approx((0, 0.3 + 12.706 * 0.2), abs=1e-3)
 
 
 def test_a_study_that_does_not_log_the_metric_ends_the_search(made, outputs):

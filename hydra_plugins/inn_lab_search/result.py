@@ -52,17 +52,20 @@ def complete(study: "Study") -> list["FrozenTrial"]:
     return study.get_trials(deepcopy=False, states=(optuna().trial.TrialState.COMPLETE,))
 
 
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """A mean and its 95 % interval by Student's t. It takes two values."""
+def interval(values: Sequence[float], metric: str) -> tuple[float, float, float]:
+    """A mean and its 95 % interval by Student's t, as far as the metric goes. It takes two values."""
     import numpy as np
     from scipy.special import stdtrit
 
     mean = float(np.mean(values))
     reach = float(stdtrit(len(values) - 1, 1 - OUTSIDE) * np.std(values, ddof=1) / math.sqrt(len(values)))
-    return mean, mean - reach, mean + reach
+    most = math.inf if metric.endswith("loss") else 1.0
+    return mean, max(0.0, mean - reach), min(most, mean + reach)
 
 
-def table(study: "Study", axes: list[str], space: Space, repeats: Sequence[tuple[str, float | None]]) -> list[Sequence[str]]:
+def table(
+    study: "Study", axes: list[str], space: Space, repeats: Sequence[tuple[str, float | None]], metric: str
+) -> list[Sequence[str]]:
     """The rows of the table at the end: the trials, then the best one, and what it is worth with fresh seeds."""
     rows: list[Sequence[str]] = []
     for trial in study.get_trials(deepcopy=False):
@@ -74,7 +77,7 @@ def table(study: "Study", axes: list[str], space: Space, repeats: Sequence[tuple
     rows += [("", f"trial {best.number if best else ''} with {seed}", "", "", shown(value)) for seed, value in repeats]
     known = [value for _, value in repeats if value is not None]
     if len(known) > 1:
-        mean, low, high = interval(known)
+        mean, low, high = interval(known, metric)
         words = f"their mean, and its 95 % interval: {low:.3f} to {high:.3f}"
         rows.append(("", words, "", "", f"{mean:.3f}"))
     return rows
@@ -123,7 +126,7 @@ def report(
     run.tag(**{f"best.{key}": str(value) for key, value in best.params.items()})
     known = [value for _, value in repeats if value is not None]
     if len(known) > 1:
-        mean, low, high = interval(known)
+        mean, low, high = interval(known, metric)
         run.metrics({"repeats/mean": mean, "repeats/low": low, "repeats/high": high}, len(study.trials))
     run.file("best.yaml", lambda path: path.write_text(config))
     for name, draw in PICTURES.items():

@@ -131,7 +131,7 @@ class SearchSweeper(LabSweeper):
             if best:
                 config = result.as_config(plan.space.overrides(best.params), self.parser, self.composer)
                 result.report(run, study, best, repeats, config, its.metric)
-            rows = result.table(study, plan.axes, plan.space, repeats)
+            rows = result.table(study, plan.axes, plan.space, repeats, its.metric)
             run.tag(
                 **{tracking.NOTE: story.fitting(filter(None, [*story.asked(self.config), story.table(columns, rows[::-1])]))}
             )
