@@ -126,6 +126,15 @@ def test_a_sparse_core_costs_what_it_holds_and_counts_as_torchs() -> None:
     assert held == [sparse.n_weights, sum(len(stays) for stays in kept) + 4 * 6 * 2 * 2 + 2 * 6 + 2]
 
 
+def test_weights_that_do_not_lie_one_after_the_other_are_refused() -> None:
+    """A kernel would read others."""
+    _, model = pair("gru", hidden_size=5)
+    values = model.core.map.values
+    values.data = torch.zeros(2 * len(values))[::2]
+    with pytest.raises(ValueError, match="a wavefront: numbers do not lie one after the other"):
+        model(torch.zeros(3, 4, I))
+
+
 def test_only_what_is_needed_of_the_gradient_is_computed(monkeypatch) -> None:
     _, model = pair("tanh", hidden_size=5)
     seen: list[tuple] = []

@@ -86,7 +86,7 @@ class Block:
         return self.columns[self.entries[1]]
 
 
-def _check(who: str, block: Block, values: Tensor, **dense: tuple[Tensor, tuple[int, ...]]) -> None:
+def check_operands(who: str, block: Block, values: Tensor, **dense: tuple[Tensor, tuple[int, ...]]) -> None:
     """Raises TypeError or ValueError unless a kernel can safely read these tensors. A kernel itself checks no address.
 
     values: of all of W. dense: by name a matrix and the shape it must have. The block was checked when it was made.
@@ -107,7 +107,7 @@ def _check(who: str, block: Block, values: Tensor, **dense: tuple[Tensor, tuple[
 
 
 def _explain(who: str, block: Block, values: Tensor, dense: dict[str, tuple[Tensor, tuple[int, ...]]]) -> NoReturn:
-    """Raises the error for what `_check` has found. `_check` runs before every product and must be fast."""
+    """Raises the error for what `check_operands` has found. `check_operands` runs before every product and must be fast."""
     if values.shape != block.values_shape or values.device != block.device:
         raise ValueError(
             f"{who}: the values are {tuple(values.shape)} on {values.device}, and the pattern {tuple(block.values_shape)} on "
@@ -126,7 +126,7 @@ def _explain(who: str, block: Block, values: Tensor, dense: dict[str, tuple[Tens
 
 def product(block: Block, values: Tensor, x: Tensor) -> Tensor:
     """Multiplies the block by each of S matrices: (S, in, C) -> (S, out, C)."""
-    _check("product", block, values, x=(x, (len(x), block.n_columns, x.shape[-1])))
+    check_operands("product", block, values, x=(x, (len(x), block.n_columns, x.shape[-1])))
     if x.device.type != "cpu":
         return torch_product(block, values, x)
     out = x.new_empty(len(x), block.n_rows, x.shape[2])
@@ -140,7 +140,7 @@ def sampled(block: Block, g: Tensor, x: Tensor, out: Tensor, cache: int = CACHE)
     g (S, out, C), x (S, in, C). Who listens to the full gradient gets g and x.
     """
     size, c = x.shape[0], x.shape[-1]
-    _check("sampled", block, out, g=(g, (size, block.n_rows, c)), x=(x, (size, block.n_columns, c)))
+    check_operands("sampled", block, out, g=(g, (size, block.n_rows, c)), x=(x, (size, block.n_columns, c)))
     if block.full_gradient is not None:
         block.full_gradient.add(g, x, block.first)
     if x.device.type == "cpu":
@@ -155,7 +155,7 @@ def forward_steps(block: Block, values: Tensor, drive: Tensor, n_relu: int, step
     If there is a drive for each step, the states overwrite it.
     """
     drives = steps if len(drive) == steps else 1
-    _check("forward_steps", block, values, drive=(drive, (drives, block.n_rows, drive.shape[-1])))
+    check_operands("forward_steps", block, values, drive=(drive, (drives, block.n_rows, drive.shape[-1])))
     _check_square("forward_steps", block, n_relu)
     if drive.device.type != "cpu":
         return torch_forward_steps(block, values, drive, n_relu, steps)
@@ -170,7 +170,7 @@ def backward_steps(block: Block, values: Tensor, grad: Tensor, states: Tensor) -
     """g_t = σ'(a_t) ⊙ (Wᵀ g_{t+1} + dL/dh_t) for all t (T, H, B); `grad` (T, O, B) is the gradient of the linear rows."""
     steps, n_linear, batch = len(states), grad.shape[1], states.shape[-1]
     shapes = (steps, n_linear, batch), (steps, block.n_rows, batch)
-    _check("backward_steps", block, values, grad=(grad, shapes[0]), states=(states, shapes[1]))
+    check_operands("backward_steps", block, values, grad=(grad, shapes[0]), states=(states, shapes[1]))
     _check_square("backward_steps", block, block.n_rows - n_linear)
     if states.device.type != "cpu":
         return torch_backward_steps(block, values, grad, states)
@@ -191,7 +191,7 @@ def _check_square(who: str, block: Block, n_relu: int) -> None:
 
 def transpose(block: Block, values: Tensor) -> tuple[Block, Tensor]:
     """The transposed block, and the values of its entries alone, (n,)."""
-    _check("transpose", block, values)
+    check_operands("transpose", block, values)
     transposed, places = block.transposed
     return transposed, gather(values, places)
 

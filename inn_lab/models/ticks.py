@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inn_lab.linear.csr import KERNELS, Block, compiled, product, sampled, transpose
+from inn_lab.linear.csr import KERNELS, Block, check_operands, compiled, product, sampled, transpose
 
 if TYPE_CHECKING:
     from inn_lab.models.wavefront import Wavefront
@@ -99,6 +99,7 @@ def forward(stack: "Wavefront", block: Block, values: Tensor, states: Tensor, n_
     Returns the rows' products, or what `Cell.step` made of them (K, rows, H, B), and the carries (K + 1, H, B).
     """
     batch = states.shape[2]
+    check_operands("a wavefront", block, values, states=(states, (len(states), block.n_columns, batch)))
     acts = states.new_empty(n_ticks, stack.rows, stack.units, batch)
     carries = states.new_zeros(n_ticks + 1, stack.units, batch)
     if states.device.type == "cpu" and states.dtype in KERNELS:
