@@ -42,11 +42,14 @@ class Cells:
 
 
 class _Some(FullGradient):
-    """The gradient at some cells. The whole matrix's is computed at once."""
+    """The gradient at some cells. Only the rows that they stand in are computed, those that follow each other at once."""
 
     def __init__(self, matrix: Patterned, cells: Tensor) -> None:
         super().__init__(1, len(cells))
-        self.matrix, self.cells = matrix, cells
+        self.matrix = matrix
+        rows, width = cells // matrix.in_features, matrix.in_features
+        sizes = torch.tensor_split(cells, ((rows.diff() > 1).nonzero().flatten() + 1).cpu())
+        self.parts = [(int(part[0]) // width, int(part[-1]) // width + 1, part) for part in sizes if len(part)]
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -54,4 +57,6 @@ class _Some(FullGradient):
             yield
 
     def rows(self, start: int, stop: int) -> Tensor:
-        return self.matrix.full_gradient.rows(0, self.matrix.out_features).flatten()[self.cells][None][start:stop]
+        whole, width = self.matrix.full_gradient, self.matrix.in_features
+        found = [whole.rows(first, last).flatten()[cells - first * width] for first, last, cells in self.parts]
+        return torch.cat(found)[None][start:stop] if found else self.matrix.entries()[1].new_zeros(stop - start, 0)
