@@ -16,6 +16,7 @@ import numba
 import sklearn.datasets
 
 import inn_lab.__main__
+import inn_lab.data.kernels
 import inn_lab.identity
 import inn_lab.linear.kernels
 import inn_lab.runner

@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from inn_lab import linear, schema
+from inn_lab.data import transforms
 from inn_lab.explain import CONF
 from inn_lab.linear import CSR, Activation, LowRank, Sum, WeightMatrix, csr, kernels
 from inn_lab.models.implicit import NotConverged
@@ -193,6 +194,17 @@ def test_a_wavefront_answers_or_says_why_not(cell: str) -> None:
         answer(held, held, x, x.dim() == 3 and x.shape[2] == 3 and 0 not in x.shape, (*x.shape[:2], 2), autocast)
 
     ask()
+
+
+@steady
+@given(st.integers(0, 3), st.integers(1, 9), st.integers(1, 9), st.data())
+def test_any_box_and_any_corners_of_images(n: int, height: int, width: int, data: st.DataObject) -> None:
+    """Also where no generator draws them."""
+    x = torch.rand(n, height, width, generator=generator(0))
+    numbers = st.lists(st.integers(-4, 12), min_size=8 * n, max_size=8 * n)
+    corners = torch.tensor(data.draw(numbers), dtype=torch.long).view(n, 4, 2)
+    for applied in (transforms.erase(x, corners[:, :2].flatten(1)), transforms.perspective(x, corners)):
+        assert applied.shape == x.shape and bool(((applied >= 0) & (applied <= 1)).all())
 
 
 @steady

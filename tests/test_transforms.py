@@ -100,6 +100,34 @@ def test_perspective_of_an_oblong_image():
     torch.testing.assert_close(ours.perspective(x, endpoints), expected, atol=1e-4, rtol=0)
 
 
+def by_torch(function, *args):
+    """As on a device that has no kernels."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ours, "compiled", lambda name, x: None)
+        return function(*args)
+
+
+@given(st.integers(0, 10**6), st.sampled_from([(5, 7), (9, 9), (50, 50), (12, 31)]), st.sampled_from([0.3, 0.5, 0.9]))
+@settings(deadline=None, max_examples=60)
+def test_the_kernels_are_torchs_operations(seed, shape, distortion):
+    """But for rounding, which the horizon enlarges: near it neighbouring pixels come from places that are far apart."""
+    x = torch.rand(20, *shape, generator=rng(seed))
+    boxes = ours.draw_erase(20, min(shape), rng(seed), (0.1, 0.6))
+    assert torch.equal(ours.erase(x, boxes), by_torch(ours.erase, x, boxes)) and not torch.equal(ours.erase(x, boxes), x)
+    endpoints = ours.draw_perspective(20, min(shape), rng(seed), distortion)
+    error = (ours.perspective(x, endpoints) - by_torch(ours.perspective, x, endpoints)).abs()
+    assert error.max() < 2e-3 and error.mean() < 1e-6
+
+
+@pytest.mark.parametrize("x", [images(3).mT, images(3).double(), images(3).requires_grad_(), images(3)[:0], images(6)[::2]])
+def test_images_of_any_layout_and_dtype(x):
+    boxes, endpoints = ours.draw_erase(len(x), SIZE, rng(), (0.1, 0.2)), ours.draw_perspective(len(x), SIZE, rng(), 0.5)
+    for function, drawn in ((ours.erase, boxes), (ours.perspective, endpoints)):
+        before, applied = x.clone(), function(x, drawn)
+        assert applied.dtype is x.dtype and applied.shape == x.shape and torch.equal(x, before)
+        torch.testing.assert_close(applied, by_torch(function, x, drawn), atol=1e-4, rtol=0)
+
+
 def test_unmoved_corners_change_nothing_inside():
     x = images(2)
     y = ours.perspective(x, torch.tensor(CORNERS).expand(2, 4, 2))

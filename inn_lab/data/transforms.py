@@ -18,7 +18,16 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from inn_lab.compiled import kernel
+
 Range = tuple[float, float]
+
+
+def compiled(name: str, x: Tensor) -> Callable[..., None] | None:
+    """A kernel for such images; None where there is none, on a GPU for example."""
+    if x.device.type != "cpu" or x.dtype is not torch.float32 or x.requires_grad:
+        return None
+    return kernel("inn_lab.data.kernels", name)
 
 
 def resize(x: Tensor, size: int) -> Tensor:
@@ -60,6 +69,10 @@ def draw_erase(n: int, size: int, generator: Generator, scale: Range, ratio: Ran
 
 def erase(x: Tensor, boxes: Tensor) -> Tensor:
     """Sets the pixels of each image's box to 0."""
+    if ours := compiled("erase", x):
+        out = x.clone(memory_format=torch.contiguous_format)
+        ours(boxes.numpy(), out.numpy())
+        return out
     top, left, height, width = boxes[:, :, None].unbind(dim=1)  # (n, 1) each
     rows = torch.arange(x.shape[1], device=x.device)
     columns = torch.arange(x.shape[2], device=x.device)
@@ -125,6 +138,10 @@ def perspective(x: Tensor, endpoints: Tensor) -> Tensor:
     half = torch.tensor([width, height], dtype=torch.float64, device=x.device)[:, None] / 2  # (2, 1)
     maps = torch.cat([maps[:, :2] / half - maps[:, 2:], maps[:, 2:]], dim=1)  # from pixels to grid_sample's [-1, 1]
     maps = (maps / maps.abs().amax(dim=(1, 2), keepdim=True)).to(x.dtype)
+    if ours := compiled("warp", x):
+        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        ours(maps.numpy(), x.contiguous().numpy(), out.numpy())
+        return out
     centres = [torch.arange(side, device=x.device, dtype=x.dtype) + 0.5 for side in (width, height)]
     along_x, along_y = maps[:, :, :1] * centres[0] + maps[:, :, 2:], maps[:, :, 1:2] * centres[1]  # (n, 3, W), (n, 3, H)
     moved = along_x[:, :, None, :] + along_y[:, :, :, None]  # (n, 3, H, W); no matrix product: TF32 would be too coarse

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from inn_lab.compiled import kernel
 from inn_lab.linear.base import Activation, Change, Map, Patterned, check, check_entries, is_still
 from inn_lab.linear.by_hand import first_order
 from inn_lab.linear.gradient import FullGradient
@@ -246,18 +247,8 @@ def _side_by_side(x: Tensor) -> Tensor:
 
 
 def compiled(name: str) -> Callable[..., None]:
-    """A compiled kernel, which will run on as many threads as torch. numba is imported at the first product only, since that
-    takes long."""
-    threads = torch.get_num_threads()
-    import numba
-
-    from inn_lab.linear import kernels
-
-    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # numba sets it while it is imported
-    numba.set_num_threads(min(threads, most))
-    if torch.get_num_threads() != threads:  # numba's start has set OpenMP's number, which is torch's too
-        torch.set_num_threads(threads)
-    return getattr(kernels, name)
+    """A kernel for sparse matrices."""
+    return kernel("inn_lab.linear.kernels", name)
 
 
 def _arrays(block: Block) -> tuple[Any, ...]:
