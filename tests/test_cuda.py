@@ -57,6 +57,13 @@ def test_every_model_learns_the_same_on_every_data(lab, tmp_path, model, data):
     pd.testing.assert_frame_equal(on_gpu, on_cpu, check_exact=False, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("model", ["rnn", "gru", "lstm model.projection=false"])
+def test_a_sparse_core_learns_the_same(lab, tmp_path, model):
+    words = [*f"model={model}".split(), "model.core=sparse", "data=reber", "pruning=rigl", "pruning.R=0.2", "pruning.every=2"]
+    on_cpu, on_gpu = map(losses, both(lab, tmp_path, *words))
+    pd.testing.assert_frame_equal(on_gpu, on_cpu, check_exact=False, atol=1e-3, rtol=1e-3)
+
+
 @pytest.mark.parametrize("pruning", [name for name in names("pruning") if name != "none"])
 def test_every_way_to_prune_keeps_as_many_weights(lab, tmp_path, pruning):
     words = [f"pruning={pruning}", *(["pruning.every=2"] if pruning in ("set", "rigl", "gradual") else [])]
