@@ -2,17 +2,20 @@
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from inn_lab import seeding
+from inn_lab import seeding, standing
 from inn_lab.records import write_atomically
 
 T = TypeVar("T")
+
+PATIENCE = 10.0  # seconds that a job waits for another one before it says so: for a training, not for some images
 
 
 def digest(device: torch.device, *what: torch.Tensor | str | None) -> str:
@@ -37,7 +40,7 @@ class Shared:
         """The result of `make` (tensors in lists and tables): read from its file, or made now. A damaged file is made anew."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{name}.pt"
-        with FileLock(path.with_suffix(".lock")):
+        with _held(path):
             if path.exists():
                 try:
                     return torch.load(path, map_location=self._device, mmap=True, weights_only=True)
@@ -48,3 +51,18 @@ class Shared:
             torch.save(made, content)
             write_atomically(path, content.getbuffer(), sync=False)
             return made
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Holds a file's lock. A job that has to wait for it says so."""
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        with standing.waiting(path.stem):
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -36,7 +36,14 @@ class Standing:
         return self if self.left is None else replace(self, left=max(0.0, self.left - seconds))
 
 
-listener: Callable[[Standing], object] | None = None  # of this process: the launcher of its sweep, if there is one
+@dataclass(frozen=True)
+class Waits:
+    """Whether a job waits for another, and takes no processor."""
+
+    now: bool
+
+
+listener: Callable[[Standing | Waits], object] | None = None  # of this process: the launcher of its sweep, if there is one
 _now: Standing | None = None  # the last progress of this process' job
 _told = _heard = _said = 0.0  # times of the last progress, the last message to the listener and the last printed line
 
@@ -48,8 +55,24 @@ def tell(now: Standing, shown: bool = False) -> None:
     _said = _told if shown else _said
     if listener and _told - _heard >= TOLD:
         _heard = _told
+        _send(now)
+
+
+def _send(said: Standing | Waits) -> None:
+    if listener:
         with suppress(OSError):  # a launcher that is gone takes its jobs with it, in order
-            listener(now)
+            listener(said)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Around the time in which this job waits for what another one makes."""
+    say(f"waits for {what}, which another job makes")
+    _send(Waits(True))
+    try:
+        yield
+    finally:
+        _send(Waits(False))
 
 
 def say(line: str) -> None:

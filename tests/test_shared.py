@@ -1,10 +1,12 @@
 """Data that jobs have in common."""
 
+import threading
+
 import pytest
 import torch
 from conftest import SMOKE
 
-from inn_lab import shared
+from inn_lab import shared, standing
 from inn_lab.data import Classification, RandomAnomaly, load
 
 SIZES = {"n_train": 40, "n_val": 40, "n_test": 40, "batch_size": 16, "mean": 0.3, "std": 0.4, "seed": 0, "image_size": 10}
@@ -55,3 +57,30 @@ def test_a_damaged_file_is_made_anew(tmp_path, capsys):
     assert torch.equal(once("x", lambda: torch.ones(3)), torch.ones(3))
     assert "cannot be read" in capsys.readouterr().out
     assert torch.equal(torch.load(path), torch.ones(3))
+
+
+def test_a_job_that_waits_for_another_says_so(tmp_path, monkeypatch, capsys):
+    """And only one that has to."""
+    told, making, made = [], threading.Event(), threading.Event()
+    monkeypatch.setattr(shared, "PATIENCE", 0.05)
+
+    def slowly() -> torch.Tensor:
+        making.set()
+        assert made.wait(60)
+        return torch.ones(2)
+
+    def tell(said: standing.Waits) -> None:
+        told.append(said)
+        made.set()  # the other one waits for what this one makes
+
+    monkeypatch.setattr(standing, "listener", tell)
+    once = shared.Shared(tmp_path, "abc", CPU).once
+    first = threading.Thread(target=once, args=("base", slowly))
+    first.start()
+    assert making.wait(60)
+    assert torch.equal(once("base", lambda: torch.zeros(2)), torch.ones(2))
+    first.join()
+    assert told == [standing.Waits(True), standing.Waits(False)]
+    assert capsys.readouterr().out == "waits for base, which another job makes\n"
+    once("base", lambda: torch.zeros(2))
+    assert len(told) == 2

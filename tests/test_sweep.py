@@ -19,9 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.inn_lab_grid import sweeper
 from hydra_plugins.inn_lab_grid.compose import Composer
+from hydra_plugins.inn_lab_grid.contract import Foreseen
 from hydra_plugins.inn_lab_grid.sweeper import combine
 from hydra_plugins.inn_lab_local import board, launcher
-from inn_lab import schema, signals, tracking
+from inn_lab import schema, signals, standing, tracking
 from inn_lab.explain import CONF, explain
 from inn_lab.identity import Code
 from inn_lab.records import Outcome
@@ -227,6 +228,43 @@ CPU, FIRST, SECOND = torch.device("cpu"), torch.device("cuda", 0), torch.device(
 )
 def test_as_many_jobs_at_a_time_as_there_are_of_the_devices_that_they_take(devices, gpus, jobs):
     assert launcher.at_a_time(devices, gpus, cores=4) == jobs
+
+
+@pytest.mark.parametrize(
+    "more, together",
+    [
+        ({"devices": {CPU}}, [2, 3, 3, 3, 2, 2, 1, 1]),  # a third one beside the one that waits
+        ({"devices": {FIRST}}, [2, 2, 2, 2, 2, 2, 1, 1]),  # whose memory they would share
+        ({"devices": {CPU}, "timed": True}, [1, 1, 1, 1, 1, 1, 1, 1]),
+    ],
+)
+def test_a_job_that_waits_for_another_leaves_its_place(monkeypatch, more, together):
+    """Four jobs, two at a time. The second one waits. At every second look the one that began first has ended."""
+    ends, seen = {}, []
+
+    def start(self, task, threads, gpus):
+        task.answers, theirs = multiprocessing.Pipe(duplex=False)
+        task.process = SimpleNamespace(sentinel=task.number)
+        ends[task.number] = theirs
+        if task.number == 1:
+            theirs.send(standing.Waits(True))
+
+    def look(sentinels, tick):
+        seen.append(len(sentinels))
+        if len(seen) % 2:
+            return []
+        ends[sentinels[0]].send(Outcome("finished"))
+        return sentinels[:1]
+
+    monkeypatch.setattr(launcher.LocalLauncher, "_start", start)
+    monkeypatch.setattr(launcher, "wait", look)
+    monkeypatch.setattr(launcher, "setup_globals", lambda: None)
+    monkeypatch.setattr(launcher, "configure_log", lambda *given: None)
+    made = launcher.LocalLauncher(n_jobs=2, retries=0, fail_fast=False)
+    made.config = OmegaConf.create({"hydra": {"hydra_logging": {}, "verbose": False, "sweep": {"dir": "none"}}})
+    made.foreseen = Foreseen(compose=lambda words: OmegaConf.create(), axes=["R"], **more)
+    returned = made.launch([[f"R=0.{number}"] for number in range(1, 5)], 0)
+    assert [result.return_value.state for result in returned] == ["finished"] * 4 and seen == together
 
 
 @pytest.fixture

@@ -63,6 +63,8 @@ class Board:
         now = time.monotonic()
 
         def where(task: "Task") -> str:
+            if task.waits:
+                return "waits for what another job makes"
             return str(stands(task, now) or f"for {duration(now - task.started)}")
 
         return [self.counts(running, waiting), *(f"  {task.title} · {where(task)}" for task in running)]
@@ -86,7 +88,7 @@ class Board:
             return None
         each = sum(known) / len(known)
         busy = [max(0.0, each - (now - task.started)) if left is None else left for task, left in zip(runs, told, strict=True)]
-        slots = busy + [0.0] * (self.n_jobs - len(busy))  # when each is free
+        slots = busy + [0.0] * (self.n_jobs - len(busy))  # when each is free; more of them where some wait for others
         heapq.heapify(slots)
         for _ in waits:
             heapq.heapreplace(slots, slots[0] + each)

@@ -25,7 +25,7 @@ from hydra_plugins.inn_lab_local.board import TICK, Board
 from inn_lab import signals
 from inn_lab.config import title
 from inn_lab.errors import ConfigError
-from inn_lab.standing import Standing
+from inn_lab.standing import Standing, Waits
 
 
 @dataclass
@@ -39,6 +39,7 @@ class LocalLauncherConf:
 ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalLauncherConf, provider="inn_lab")
 
 GRACE = 60  # seconds that stopped jobs have to write their checkpoints
+WAITING = 2  # times `n_jobs` that run on the CPU where some of them wait for another: these take no processor
 
 
 @dataclass
@@ -55,6 +56,7 @@ class Task:
     process: Any = None
     answers: Connection = field(init=False, repr=False, compare=False)  # from its first attempt on
     standing: Standing | None = None  # the last that it told
+    waits: bool = False  # for what another job makes
     heard: float = 0.0  # when that was
     outcome: Any = None
     started: float = 0.0
@@ -101,16 +103,16 @@ class LocalLauncher(SweepLauncher, Launcher):
         if initial_job_idx == 0:  # a search launches some at a time, and says it once
             print(f"{n_jobs} at a time, {threads} thread{'s' * (threads > 1)} each; what they print:", flush=True)
             print(f"  {self.config.hydra.sweep.dir}/*/output.log", flush=True)
-        waiting, slots = deque(tasks), list(range(n_jobs))
-        running: list[Task] = []
+        most = n_jobs if foreseen.timed or any(device.type == "cuda" for device in foreseen.devices) else WAITING * n_jobs
+        waiting, running = deque(tasks), list[Task]()
         try:
             with Board(n_jobs, len(tasks)) as board:
                 board.tick(running, waiting)
                 while waiting or running:
-                    while waiting and slots:
+                    while waiting and len(running) < most and len(at_work := [t for t in running if not t.waits]) < n_jobs:
                         with signals.held():  # or one that was started just now would not be ended with the others
                             task = waiting.popleft()
-                            task.slot = slots.pop(0)
+                            task.slot = min(set(range(n_jobs)) - {t.slot for t in at_work})
                             self._start(task, threads, gpus)
                             running.append(task)
                     ready = wait([task.process.sentinel for task in running], TICK)
@@ -118,7 +120,6 @@ class LocalLauncher(SweepLauncher, Launcher):
                         self._listen(task)
                     for task in [t for t in running if t.process.sentinel in ready]:
                         running.remove(task)
-                        slots.append(task.slot)
                         self._end(task)
                         lost = task.outcome.state in ("failed", "killed")
                         if lost and task.attempts <= self.retries:
@@ -145,7 +146,7 @@ class LocalLauncher(SweepLauncher, Launcher):
 
     def _start(self, task: Task, threads: int, gpus: int) -> None:
         config = task.config = task.config or self._compose(task)
-        task.attempts, task.standing, task.outcome = task.attempts + 1, None, None
+        task.attempts, task.standing, task.waits, task.outcome = task.attempts + 1, None, False, None
         task.answers, theirs = self._processes.Pipe(duplex=False)
         dealt = task.slot % gpus if gpus > 1 and config.trainer.device == 0 else None
         arguments = (theirs, config, dict(os.environ), threads, dealt)
@@ -161,6 +162,8 @@ class LocalLauncher(SweepLauncher, Launcher):
                 said = task.answers.recv()
                 if isinstance(said, Standing):
                     task.standing, task.heard = said, time.monotonic()
+                elif isinstance(said, Waits):
+                    task.waits = said.now
                 else:
                     task.outcome = said
 
