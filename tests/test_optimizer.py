@@ -275,4 +275,5 @@ def test_overfit_says_whether_the_batch_is_learnt(lab, runs, lr, said):
 def test_profile_keeps_a_table_of_operators(lab, outputs):
     code, out, _ = lab("debug=profile", *SMOKE)
     (file,) = outputs.glob("jobs/debug/*/files/profile.txt")
-    assert code == 0 and "Self CPU" in file.read_text() and "fused_adam" in file.read_text() and file.read_text() in out
+    table = file.read_text()  # of the slowest twenty: the network's own product is always one of them
+    assert code == 0 and "Self CPU" in table and "aten::" in table and "_Iterate" in table and table in out
