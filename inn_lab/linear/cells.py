@@ -48,8 +48,8 @@ class _Some(FullGradient):
         super().__init__(1, len(cells))
         self.matrix = matrix
         rows, width = cells // matrix.in_features, matrix.in_features
-        sizes = torch.tensor_split(cells, ((rows.diff() > 1).nonzero().flatten() + 1).cpu())
-        self.parts = [(int(part[0]) // width, int(part[-1]) // width + 1, part) for part in sizes if len(part)]
+        runs = torch.tensor_split(cells, ((rows.diff() > 1).nonzero().flatten() + 1).cpu())
+        self.parts = [(int(part[0]) // width, int(part[-1]) // width + 1, part) for part in runs if len(part)]
 
     @contextmanager
     def listening(self) -> Iterator[None]:

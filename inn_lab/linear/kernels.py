@@ -1,4 +1,4 @@
-"""Products with a sparse matrix on the CPU, compiled by numba.
+"""Products with a sparse matrix on the CPU, and the recurrences of them, compiled by numba.
 
 A matrix is given by row: row i has the entries starts[i] … stops[i] − 1 of `columns` and `values`. Dense operands are S
 matrices, (S, rows, C), contiguous. `chunks` divides the rows among the threads.

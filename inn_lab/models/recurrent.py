@@ -33,8 +33,7 @@ class Recurrent(Model):
 
     `core` says what computes it. "torch" is torch's own module; pruned weights are zeros in it, which cost what the others
     cost. "sparse" is a `Wavefront`: all layers as one sparse matrix, which costs what its weights cost. On the CPU it is faster
-    below R = 0.3 at the latest (benchmarks/cell_speed.py). Both begin with the same values, and compute the same but for
-    rounding.
+    at R = 0.25 and below (benchmarks/cell_speed.py). Both begin with the same values. They compute the same but for rounding.
 
     Raises ConfigError for an unknown `core`, unless exactly one of `n_weights` and `hidden_size` is given, and for n_weights
     with an embedding or with several layers, because it does not say how to divide them.
