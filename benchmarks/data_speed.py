@@ -2,8 +2,8 @@
 
     python -m benchmarks.data_speed [--source digits|mnist] [--repeats 5]
 
-2000 sequences of length 9: 18,000 transformed images and 2000 blanks, 50 × 50 pixels, in batches of 32. Three ways draw the same
-kinds of transforms for the same images, in the same process, on the same threads: torchvision image by image, the lab by
+2000 sequences of length 9: 18,000 transformed images and 2000 blanks, 50 × 50 pixels, in batches of 32. Three ways draw the
+same kinds of transforms for the same images, in the same process, on the same threads: torchvision image by image, the lab by
 torch's operations alone, as on a GPU, and the lab as it runs on the CPU. The least of the repeats is compared, because other
 processes only add to a time; the median is given too.
 """
