@@ -37,6 +37,7 @@ NOT_SCIENCE = {
     "source.root",
     "trainer.accelerator",
     "trainer.device",
+    "trainer.cuda_graph",
     "trainer.progress",
     "trainer.checkpoint_s",
     "trainer.keep_weights",

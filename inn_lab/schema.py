@@ -79,6 +79,7 @@ class Pruning:
 class Trainer:
     accelerator: Annotated[str, one_of("auto", "cpu", "gpu")] = MISSING
     device: Annotated[int, count(0, 1023, 0, ", of a CUDA device")] = MISSING
+    cuda_graph: Annotated[bool | str, Range(lambda v: v is False or v == "auto", "auto or false", "auto")] = MISSING
     max_epochs: Many = MISSING
     max_time: Annotated[float, real(lambda v: 0 < v <= 1e9, "seconds, at most 1e9", 300)] | None = MISSING
     patience: Annotated[int, count(1, 10**9, 5)] | None = MISSING

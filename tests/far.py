@@ -1,11 +1,12 @@
 """A device that is none, `far:0`: its tensors lie in the CPU's memory and say that they are elsewhere.
 
-What a GPU refuses is refused here too: an operation on tensors of two devices, numpy's view of a tensor that is elsewhere. So a
-machine without a GPU can try what runs on one, and see where it waits for the device (`waits`). The numbers are the CPU's, and
-so are the sparse products: it says nothing of CUDA's own kernels, nor of speed.
+What a GPU refuses is refused here too: an operation on tensors of two devices, numpy's view of a tensor that is elsewhere, and
+waiting for the device while a graph is recorded (`Graph`). So a machine without a GPU can try what runs on one. The numbers are
+the CPU's, and so are the sparse products: it says nothing of CUDA's own kernels, nor of speed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -25,8 +26,10 @@ aten = torch.ops.aten
 
 BETWEEN = {aten._to_copy.default, aten.copy_.default}  # from one device to another
 BY_NUMBERS = {aten.index.Tensor, aten.index_put_.default, aten._index_put_impl_.default}  # which the CPU may hold
-WAITS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default, aten.unique_dim.default}
-waited: list[str] = []
+WAITS = {
+    *(aten._local_scalar_dense.default, aten.equal.default, aten.nonzero.default, aten.masked_select.default),
+    *(aten.repeat_interleave.Tensor, aten._unique2.default, aten.unique_dim.default, aten.unique_consecutive.default),
+}
 
 
 class Far(Tensor):
@@ -47,8 +50,7 @@ class Far(Tensor):
         return f"Far({self.there!r})"
 
     def tolist(self) -> Any:
-        waited.append("tolist")
-        return self.there.tolist()
+        return self.cpu().tolist()
 
     def numpy(self, *_: Any, **__: Any) -> Any:
         raise TypeError("can't convert far:0 device type tensor to numpy. Use Tensor.cpu()")
@@ -83,20 +85,69 @@ def inner(value: Any) -> Any:
 def done(func: Any, args: Any, kwargs: Any) -> Any:
     """The operation on the CPU, whose results are elsewhere if they belong there. Refuses tensors of two devices."""
     tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
-    far = [value for value in tensors if isinstance(value, Far)]
-    if func not in BETWEEN | BY_NUMBERS and far and any(value.dim() for value in tensors if not isinstance(value, Far)):
+    far, near = ([value for value in tensors if isinstance(value, Far) is there] for there in (True, False))
+    if func not in BETWEEN | BY_NUMBERS and far and any(value.dim() for value in near):
         raise RuntimeError(f"{func}: expected all tensors to be on the same device, but found far:0 and cpu")
-    if func in WAITS or (func is aten._to_copy.default and far and kwargs.get("device") == CPU):
-        waited.append(str(func))
-    results = func(*tree_map(inner, args), **tree_map(inner, kwargs))
-    if func._schema.is_mutable:  # a tensor that is there
-        given = {id(inner(value)): value for value in tensors}
+    to = kwargs.get("device") or (FAR if far else CPU)
+    graph = Graph.recording if far or to == FAR else None
+    waits = func in WAITS or (func in BETWEEN | BY_NUMBERS and (bool(near) or to == CPU))
+    if graph and (waits or (func in BY_NUMBERS and any(value.dtype is torch.bool for value in tensors[1:]))):
+        raise RuntimeError(f"{func}: operation not permitted when stream is capturing")
+    given, changes = {id(inner(value)): value for value in tensors}, func._schema.is_mutable
+    operation = func, tree_map(inner, args), tree_map(inner, kwargs)
+    results = _changed(func, args, kwargs) if graph and changes else operation[0](*operation[1], **operation[2])
+    if graph:
+        graph.operations.append((*operation, None if changes else results))
+    if changes:  # tensors that are there
         return tree_map(lambda value: given.get(id(value), value), results)
-    if (kwargs.get("device") or (FAR if far else CPU)) != FAR:
+    if to != FAR:
         return results
     view_of_usual = any(result.alias_info for result in func._schema.returns) and not far[0].is_inference()
     with torch.inference_mode(torch.is_inference_mode_enabled() and not view_of_usual):
         return tree_map(lambda value: Far(value) if isinstance(value, Tensor) else value, results)
+
+
+def _changed(func: Any, args: Any, kwargs: Any) -> Any:
+    """What an operation returns that changes its arguments, if it is not done."""
+    values = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
+    found = [values[a.name] for a in func._schema.arguments if a.alias_info and a.alias_info.is_write]
+    returns = func._schema.returns
+    return None if not returns else found[0] if len(returns) == 1 else tuple(found)
+
+
+class Graph:
+    """In the place of a CUDA graph: the operations of a step, which are not done while they are recorded.
+
+    A replay does them again with the same tensors and numbers, whatever Python's variables have become since.
+    """
+
+    recording: "Graph | None" = None
+    made: "list[Graph]" = []
+
+    def __init__(self) -> None:
+        self.operations: list[tuple[Any, Any, Any, Any]] = []
+        self.replays = 0
+        Graph.made.append(self)
+
+    def replay(self) -> None:
+        self.replays += 1
+        for func, args, kwargs, results in self.operations:
+            again = func(*args, **kwargs)
+            for old, new in zip(tree_leaves(results), tree_leaves(again), strict=False):
+                if isinstance(old, Tensor):
+                    old, new = (value if value.layout is torch.strided else value.values() for value in (old, new))
+                    if old.data_ptr() != new.data_ptr():  # no view
+                        old.copy_(new)
+
+
+@contextmanager
+def recording(graph: Graph) -> Iterator[None]:
+    """In the place of `torch.cuda.graph`."""
+    Graph.recording = graph
+    try:
+        yield
+    finally:
+        Graph.recording = None
 
 
 # What makes a tensor of none; all other operations have one that is there.
@@ -127,4 +178,7 @@ def takes_the_gpus_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "pick_device", lambda trainer: FAR if trainer.accelerator == "gpu" else pick(trainer))
     monkeypatch.setattr(train, "lightning", trainer_of)
     monkeypatch.setattr(torch, "load", loaded)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", recording)
+    monkeypatch.setattr(Graph, "made", [])
     monkeypatch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)  # Far has no data of its own to exchange

@@ -39,6 +39,7 @@ OUT_OF_RANGE = {
         "trainer.checkpoint_s": [-1, math.nan],
         "trainer.gradient_clip_val": [-1, 0, math.inf],
         "trainer.accelerator": ["tpu"],
+        "trainer.cuda_graph": [True, "always"],
         "scale.weights": [0],
     },
     STILL: {"data.iterations": [0], "data.transforms": ["shear"], "objective.at": ["first"]},

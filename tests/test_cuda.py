@@ -74,6 +74,18 @@ def test_every_way_to_prune_keeps_as_many_weights(lab, tmp_path, pruning):
     assert on_cpu == on_gpu
 
 
+@pytest.mark.parametrize("model", ["inn model.linear=csr", "inn model.linear=masked", "gru", "gru model.core=sparse", "sru"])
+def test_a_replayed_step_is_a_plain_one(lab, tmp_path, model):
+    found = []
+    for graph in ("false", "auto"):
+        words = [*f"model={model}".split(), f"trainer.cuda_graph={graph}", f"outputs={tmp_path / graph}"]
+        code, out, err = lab(*WORDS, *words, f"trainer={GPU}")
+        assert code == 0, err
+        assert "Python computes each step" not in out or model == "gru"  # cuDNN's may not be recorded
+        found.append(losses(tmp_path / graph))
+    pd.testing.assert_frame_equal(*found, check_exact=True)
+
+
 def job(outputs: Path) -> Path:
     (found,) = (path for path in (outputs / "jobs/adhoc").iterdir() if not path.name.startswith("sweep"))
     return found

@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from inn_lab.seeding import generator
 from inn_lab.studies import ModelJob
 from inn_lab.studies.clock import WARM, times
 from inn_lab.training.objectives import Objective
-from inn_lab.training.optimizers import scaled
+from inn_lab.training.optimizers import on_device, scaled
+from inn_lab.training.replay import BEFORE, Replay, changed
 
 FORGET = Path("/proc/self/clear_refs")  # Linux: writing 5 sets the highest memory so far to what is held now
 
@@ -44,13 +46,15 @@ def time_step(job: ModelJob, repeats: Many, seconds: Seconds) -> None:
         {
             "make": job.make, "seed": job.cfg.seed, "objective": job.objective, "x": x, "y": y,
             "device": job.device, "optimizer": job.optimizer, "repeats": repeats, "seconds": seconds,
+            "replays": job.device.type != "cpu" and job.cfg.trainer.cuda_graph == "auto",
         }
     )  # fmt: skip
     job.run.tag(**machine.tags(job.device))
     job.run.metrics(values)
     if job.cfg.trainer.progress:
         peak = f"{values['memory/peak_mb']:,.0f} MB" if "memory/peak_mb" in values else "peak not known on this system"
-        print(f"{job.title} · {values['speed/step_ms']:,.1f} ms a step, {peak}", flush=True)
+        replayed = f"{values['speed/replayed_ms']:,.2f} ms replayed, " if "speed/replayed_ms" in values else ""
+        print(f"{job.title} · {values['speed/step_ms']:,.1f} ms a step, {replayed}{peak}", flush=True)
 
 
 def in_child(task: dict[str, Any]) -> dict[str, float]:
@@ -78,12 +82,15 @@ def measure(
     optimizer: Callable[..., torch.optim.Optimizer],
     repeats: int,
     seconds: float,
+    replays: bool = False,
 ) -> dict[str, float]:
     """Builds a model, trains it on one batch x (B, T, I), y (B,), and returns the costs.
 
     A step is zero_grad, forward, loss, backward and the optimizer's step, in float32, as `training.module` does it.
 
     `speed/step_ms`, `speed/step_ms_min`: the median and the least of the steps timed; `speed/repeats`: how many those are.
+    With `replays` also `speed/replayed_ms` and `speed/replayed_ms_min`, of the step as a GPU repeats it (`training.replay`),
+    the batch's way to its place included; nothing where it cannot.
     `memory/peak_mb`: the most memory held (MB = 10⁶ bytes) while the model is built and takes its first two steps, above what
     is held before: the batch, Python, torch and numba are not counted. What a process pays once, whatever the model (threads,
     workspaces, compiled kernels), is paid on a tiny matrix before. On the CPU it is resident memory, and is left out where the
@@ -94,21 +101,32 @@ def measure(
     model = make(generator=generator(seed, "model")).to(device)
     of_model = scaled(optimizer(model.parameters()), model)
 
-    def step() -> None:
+    on_device(of_model, device)
+
+    def step(x: Tensor, y: Tensor) -> None:
         of_model.zero_grad()
         objective.loss(objective.read(model(x), x), y).backward()
         of_model.step()
 
+    def taken(work: Callable[[Tensor, Tensor], None], name: str) -> dict[str, float]:
+        found = times(partial(work, x, y), repeats, seconds, device)
+        return {f"speed/{name}_ms": statistics.median(found), f"speed/{name}_ms_min": min(found), "speed/repeats": len(found)}
+
     for _ in range(WARM):
-        step()
+        step(x, y)
     peak = {} if before is None else {"memory/peak_mb": (highest(device) - before) / 1e6}
-    taken = times(step, repeats, seconds, device)
-    return {
-        "speed/step_ms": statistics.median(taken),
-        "speed/step_ms_min": min(taken),
-        "speed/repeats": len(taken),
-        **peak,
-    }
+    values = {**taken(step, "step"), **peak}
+    if replays:
+        replay = Replay(step, partial(changed, model, of_model), print_error)
+        for _ in range(BEFORE):
+            replay(x, y)
+        if replay.on:
+            values = {**taken(replay, "replayed"), **values}
+    return values
+
+
+def print_error(why: str) -> None:
+    print(why, file=sys.stderr)
 
 
 def warm_up(device: torch.device) -> None:

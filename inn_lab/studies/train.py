@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -116,7 +116,7 @@ def fit(
     factor = job.schedule(None if cfg.max_time else updates(job.data, epochs, debug))
     module = Training(
         job.model, job.data, job.objective, job.optimizer, factor, cfg.gradient_clip_val,
-        earlier=earlier, best=best, debug=debug, method=job.method, trial=job.trial if logger else None,
+        earlier=earlier, best=best, debug=debug, method=job.method, trial=job.trial if logger else None, replay=replay_of(job),
     )  # fmt: skip
     keeper = Checkpoint(checkpoint, cfg.checkpoint_s)
     callbacks: list[Callback] = [keeper, *more, ShowProgress(job.title, cfg.progress)]
@@ -147,6 +147,22 @@ def fit(
     if best.weights is not None and not module.diverged:
         job.model.load_state_dict(best.weights)
     return module
+
+
+def replay_of(job: ModelJob) -> Callable[[str], None] | None:
+    """Whom to tell why a step cannot be replayed on a GPU; None where it shall not be."""
+    if job.device.type == "cpu" or job.cfg.trainer.cuda_graph is False or job.cfg.debug == "profile":
+        return None
+
+    def tell(why: str) -> None:
+        print(f"{job.title} · trainer.cuda_graph=auto: {why}; Python computes each step", flush=True)
+
+    # What Python counts or remembers in a step stands still in a replay. The lab's own code has nothing of the kind.
+    own = [part for part in (job.model, job.objective) if not type(part).__module__.startswith("inn_lab.")]
+    if own:
+        tell(f"{type(own[0]).__name__} is not the lab's, and may do more in a step than the device sees")
+        return None
+    return tell
 
 
 def lightning(device: torch.device, *, logger: "Logger | None", **options: Any) -> "Trainer":

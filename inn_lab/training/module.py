@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -20,8 +20,9 @@ from inn_lab.models.base import Model
 from inn_lab.tracking import Run
 from inn_lab.training.best import Best
 from inn_lab.training.objectives import Objective
-from inn_lab.training.optimizers import scaled
+from inn_lab.training.optimizers import on_device, scaled, set_rate
 from inn_lab.training.patterns import Followed
+from inn_lab.training.replay import Replay, changed
 from inn_lab.training.rewiring import Method
 from inn_lab.training.schedules import BATCHES, Factor, updates
 from inn_lab.trials import Trial
@@ -37,7 +38,8 @@ class Training(L.LightningModule):
     the optimizer's learning rate is multiplied by the `factor` at that update's number, from 0. `best` says which epoch was the
     best, and when there is no further one. With `debug` an epoch takes the first `BATCHES` of each part alone, and with
     "overfit" it is the same one each time. `method` changes the patterns of the model's matrices in training. The `trial` of a
-    search is asked after each epoch but the last whether it is `hopeless`; then there is no further one.
+    search is asked after each epoch but the last whether it is `hopeless`; then there is no further one. With `replay` a GPU
+    replays the steps, and it is told why where that cannot be.
 
     Without an optimizer it can be tested, and not trained.
 
@@ -60,6 +62,7 @@ class Training(L.LightningModule):
         debug: str | None = None,
         method: Method | None = None,
         trial: Trial | None = None,
+        replay: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__()
         self.model, self.data, self.objective, self.clip, self.earlier = model, data, objective, clip, earlier
@@ -69,6 +72,8 @@ class Training(L.LightningModule):
             spent = partial(model.spent, data.steps) if isinstance(model, Model) else dict
             self.followed = Followed(partial(method.matrices, model), spent)
         self.answers: list[tuple[Tensor, Tensor]] = []
+        self.replay = Replay(self.step, self._changed, replay) if replay else None
+        self.sums = torch.zeros(4)  # of a pass: losses, right answers at the end and at all steps, examples
         self.optimizer_state: dict[str, Any] | None = None  # a checkpoint's, to go on from
         self.diverged = self.hopeless = False
 
@@ -78,6 +83,7 @@ class Training(L.LightningModule):
         self.rates = [group["lr"] for group in optimizer.param_groups]  # a checkpoint's have their factor in them
         if self.optimizer_state:
             optimizer.load_state_dict(self.optimizer_state)
+        on_device(optimizer, self.device)
         return optimizer
 
     # The data are tensors on the device already: batches by index, no worker processes.
@@ -96,20 +102,37 @@ class Training(L.LightningModule):
     def training_step(self, batches: Any, _: int) -> None:
         start = time.perf_counter()
         (optimizer,) = self.trainer.optimizers
-        for update, loss in enumerate(self.losses("train", batches), updates(self.data, self.current_epoch, self.debug)):
+        self._begin()
+        for update, (x, y) in enumerate(batches, updates(self.data, self.current_epoch, self.debug)):
             for group, lr in zip(optimizer.param_groups, self.rates, strict=True):
-                group["lr"] = lr * self.factor(update)
-            optimizer.zero_grad()
-            with self.method.around(update, self.model, optimizer) if self.method else nullcontext():
-                loss.backward()
-            if self.clip:
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-            optimizer.step()
+                set_rate(group, lr * self.factor(update))
+            if self.method and self.method.due(update):
+                self.step(x, y, self.method.around(update, self.model, optimizer))
+                if self.replay:
+                    self.replay.clear()
+            elif self.replay:
+                self.replay(x, y)
+            else:
+                self.step(x, y)
+        self._tell("train")
         self.log("time/epoch_s", time.perf_counter() - start, on_step=False, on_epoch=True, batch_size=1)
 
+    def step(self, x: Tensor, y: Tensor, around: AbstractContextManager[None] | None = None) -> None:
+        """One update of the weights. `around` stands around the backward pass."""
+        (optimizer,) = self.trainer.optimizers
+        loss = self._loss("train", x, y)
+        optimizer.zero_grad()
+        with around or nullcontext():
+            loss.backward()
+        if self.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        optimizer.step()
+
+    def _changed(self) -> list[Tensor]:
+        return changed(self.model, self.trainer.optimizers[0], self.sums)
+
     def validation_step(self, batches: Any, _: int) -> None:
-        for _loss in self.losses("val", batches):
-            pass
+        self._measure("val", batches)
 
     def on_train_epoch_end(self) -> None:
         if self.followed:
@@ -120,24 +143,41 @@ class Training(L.LightningModule):
             value = float(self.trainer.callback_metrics[self.trial.search.metric])
             self.hopeless = self.trainer.should_stop = self.trial.hopeless(self.current_epoch, value)
 
-    def test_step(self, batches: Any, _: int) -> None:
-        for _loss in self.losses("test", batches):
-            pass
+    def on_train_end(self) -> None:
+        if self.replay:
+            self.replay.clear()  # what was recorded holds memory of the device
 
-    def losses(self, part: str, batches: Any) -> Iterator[Tensor]:
-        """The loss of each batch, one after the other; logs their mean and the accuracies when all have been taken."""
-        sums = torch.zeros(())
+    def test_step(self, batches: Any, _: int) -> None:
+        self._measure("test", batches)
+
+    def _measure(self, part: str, batches: Any) -> None:
+        self._begin()
         for x, y in batches:
-            outputs = self.objective.read(self.model(x), x)  # (B, T, O)
-            loss = self.objective.loss(outputs, y)
-            with torch.no_grad():  # summed on the device, read once a pass: no wait for the device at each step
-                end, seq = self.objective.correct(outputs, y)
-                sums = sums + torch.stack([loss.detach() * len(y), end, seq, torch.full_like(seq, len(y))])
-            if part == "test":
-                answer, true = self.objective.answer(outputs, y)
-                self.answers.append((answer.float().cpu(), true.cpu()))
-            yield loss
-        loss_sum, end, seq, n = sums.tolist()
+            self._loss(part, x, y)
+        self._tell(part)
+
+    def _begin(self) -> None:
+        """A pass begins. Its sums stay where they are, so that a step can be replayed."""
+        if self.sums.device != self.device:
+            with torch.inference_mode(False):  # Lightning validates in it, and trains with the same sums
+                self.sums = torch.zeros(4, device=self.device)
+        self.sums.zero_()
+
+    def _loss(self, part: str, x: Tensor, y: Tensor) -> Tensor:
+        """The loss of a batch, which is summed up with its accuracies."""
+        outputs = self.objective.read(self.model(x), x)  # (B, T, O)
+        loss = self.objective.loss(outputs, y)
+        with torch.no_grad():  # summed on the device, read once a pass: no wait for the device at each step
+            end, seq = self.objective.correct(outputs, y)
+            self.sums += torch.stack([loss.detach() * len(y), end, seq, torch.full_like(seq, len(y))])
+        if part == "test":
+            answer, true = self.objective.answer(outputs, y)
+            self.answers.append((answer.float().cpu(), true.cpu()))
+        return loss
+
+    def _tell(self, part: str) -> None:
+        """A pass ends: logs the mean of its losses, and its accuracies."""
+        loss_sum, end, seq, n = self.sums.tolist()
         self.diverged |= not math.isfinite(loss_sum)
         values = {"loss": loss_sum / n, "acc_end": end / n, "acc_seq": seq / n, **self.model.told()}
         logged = {f"{part}/{key}": value for key, value in values.items()}

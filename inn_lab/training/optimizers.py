@@ -66,6 +66,25 @@ def scaled(optimizer: Optimizer, model: torch.nn.Module) -> Optimizer:
     return optimizer
 
 
+def on_device(optimizer: Optimizer, device: torch.device) -> None:
+    """Lets a fused optimizer, as those of this module, have its learning rate on a GPU, where a replayed step reads it."""
+    for group in optimizer.param_groups:
+        group["lr"] = float(group["lr"])  # a checkpoint's may be a tensor
+        if group.get("fused"):
+            if device.type != "cpu":
+                group["lr"] = torch.tensor(group["lr"], device=device)
+            if "capturable" in group:
+                group["capturable"] = device.type != "cpu"
+
+
+def set_rate(group: dict[str, Any], lr: float) -> None:
+    """Sets the learning rate, in place where it is on a GPU."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(lr)
+    else:
+        group["lr"] = lr
+
+
 def _two(betas: Sequence[float]) -> tuple[float, float]:
     first, second = betas
     return first, second
