@@ -1,11 +1,11 @@
 """The time to draw a training epoch of random anomaly: batched, and with torchvision image by image.
 
-    python -m benchmarks.data_speed [--source digits|mnist] [--repeats 5]
+    python -m benchmarks.data_speed [--source digits|mnist] [--repeats 5] [--device cuda]
 
 2000 sequences of length 9: 18,000 transformed images and 2000 blanks, 50 × 50 pixels, in batches of 32. Three ways draw the
 same kinds of transforms for the same images, in the same process, on the same threads: torchvision image by image, the lab by
-torch's operations alone, as on a GPU, and the lab as it runs on the CPU. The least of the repeats is compared, because other
-processes only add to a time; the median is given too.
+torch's operations alone, as on a GPU, and the lab as it runs on the CPU; with `--device cuda` also the lab on a GPU. The least
+of the repeats is compared, because other processes only add to a time; the median is given too.
 """
 
 import argparse
@@ -25,12 +25,14 @@ from inn_lab import _torchvision  # noqa: F401
 from inn_lab.data import ANOMALY, RandomAnomaly, divide, load
 from inn_lab.data import transforms as ours
 from inn_lab.errors import ConfigError
+from inn_lab.studies.clock import wait
 
 import torchvision  # isort: skip
 from torchvision import transforms  # isort: skip
 from torchvision.transforms import v2  # isort: skip
 
 SEQUENCES, LENGTH, SIZE, BATCH = 2000, 9, 50, 32
+CPU = torch.device("cpu")
 CONF = Path(__file__).parent.parent / "conf" / "source"
 
 
@@ -80,24 +82,33 @@ def by_torch(data: RandomAnomaly, epoch: int) -> None:
         batched_epoch(data, epoch)
 
 
-def seconds(run: Callable[[int], None], repeats: int) -> list[float]:
+def seconds(run: Callable[[int], None], repeats: int, device: torch.device = CPU) -> list[float]:
     run(0)  # the first run pays for what is cached
     times = []
     for repeat in range(repeats):
+        wait(device)
         start = time.perf_counter()
         run(repeat + 1)
+        wait(device)
         times.append(time.perf_counter() - start)
     return times
 
 
-def measure(source: str, root: str | None, repeats: int) -> list[dict]:
+def measure(source: str, root: str | None, repeats: int, device: torch.device = CPU) -> list[dict]:
     """One row a way: seconds (the least and the median of the repeats), images/s, and how many times as fast as image by
     image."""
     images, known = load(source, root), yaml.safe_load((CONF / f"{source}.yaml").read_text())
     mean, std = known["mean"], known["std"]
-    data = RandomAnomaly(
-        images, LENGTH, n_train=SEQUENCES, n_val=200, n_test=200, batch_size=BATCH, image_size=SIZE, mean=mean, std=std, seed=0
-    )
+    sizes = {
+        "n_train": SEQUENCES,
+        "n_val": 200,
+        "n_test": 200,
+        "batch_size": BATCH,
+        "image_size": SIZE,
+        "mean": mean,
+        "std": std,
+    }
+    data = RandomAnomaly(images, LENGTH, **sizes, seed=0)
     (pixels, labels), _, _ = divide(images, SEQUENCES, 200, 200, seed=0)
     pipelines = image_by_image(mean, std)
     torch.manual_seed(0)  # torchvision draws from the global state
@@ -106,6 +117,9 @@ def measure(source: str, root: str | None, repeats: int) -> list[dict]:
         "inn_lab, torch's operations": seconds(lambda epoch: by_torch(data, epoch), repeats),
         "inn_lab": seconds(lambda epoch: batched_epoch(data, epoch), repeats),
     }
+    if device != CPU:
+        there = RandomAnomaly(images, LENGTH, **sizes, seed=0, device=device)
+        times[f"inn_lab, {device}"] = seconds(lambda epoch: batched_epoch(there, epoch), repeats, device)
     slow = min(times["torchvision, image by image"])
     return [
         {
@@ -128,9 +142,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="One training epoch of random anomaly, batched and image by image.")
     parser.add_argument("--source", choices=["digits", "mnist"], default="digits")
     parser.add_argument("--repeats", type=count, default=5)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no CUDA device here; leave it out")
     try:
-        rows = measure(options.source, os.environ.get("INN_LAB_DATA", "data"), options.repeats)
+        rows = measure(options.source, os.environ.get("INN_LAB_DATA", "data"), options.repeats, torch.device(options.device))
     except ConfigError as error:
         parser.error(str(error))
 

@@ -41,6 +41,19 @@ def test_a_benchmark_times_its_ways_on_this_machine(name, column, monkeypatch, t
 
 
 @pytest.mark.slow
+def test_whole_commands_are_timed(monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("INN_LAB_OUTPUTS", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["job_speed", "run", "--smoke", "--trainer", "cpu"])
+    module = importlib.import_module("benchmarks.job_speed")
+    monkeypatch.setitem(module.COMMANDS, "run", ["R=0.1", "trainer.max_epochs=3"])
+    module.main()
+    assert "what run" in capfd.readouterr().out
+    with (tmp_path / "figures/job_speed.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["epochs"], row["exit_code"]) == ("3", "0") and 0 < float(row["training_s"]) < float(row["seconds"])
+
+
+@pytest.mark.slow
 def test_lightning_is_timed_beside_a_bare_loop(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["loop_speed", "--epochs", "1"])
     importlib.import_module("benchmarks.loop_speed").main()
