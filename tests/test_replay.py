@@ -129,6 +129,19 @@ def test_what_python_counts_is_found_out_before_it_is_replayed():
     assert total.tolist() == [6.0 * sum(k for k in range(1, WARM + 8) if k != WARM + 1)] * 4
 
 
+def test_without_memory_for_a_proof_python_computes_each_step():
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    total, said = torch.zeros(4).to(FAR), []
+    state = type("Full", (), {"clone": full})()
+    replay = Replay(lambda x, y: total.add_(x.sum((0, 1))), lambda: [state], said.append)
+    for _ in range(WARM + 6):
+        replay(torch.ones(2, 3, 4).to(FAR), torch.ones(2).to(FAR))
+    assert total.tolist() == [6.0 * (WARM + 6)] * 4
+    assert len(said) == 1 and said[0].startswith("the device has no memory left") and Graph.made[0].replays == 0
+
+
 def test_many_shapes_are_not_all_recorded():
     plain, replayed, said = steps(lambda total, x, y: total.add_(x.sum((0, 1))), 2 * (WARM + 3) * MOST, range(1, 2 * MOST + 1))
     assert torch.equal(plain, replayed) and not said and len(Graph.made) == MOST

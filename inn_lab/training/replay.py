@@ -87,23 +87,28 @@ class Recorded:
 
     def prove(self, step: Step, state: list[Tensor], x: Tensor, y: Tensor) -> str | None:
         """One step, replayed, undone and computed by Python, which counts. Returns why a replay is no good."""
-        before = [tensor.clone() for tensor in state]
+        try:
+            before, replayed = ([tensor.clone() for tensor in state] for _ in range(2))
+        except torch.OutOfMemoryError:
+            step(x, y)
+            return "the device has no memory left to prove that a replayed step comes to the same"
         self.replay(x, y)
-        replayed = [tensor.clone() for tensor in state]
-        for tensor, old in zip(state, before, strict=True):
+        for tensor, old, there in zip(state, before, replayed, strict=True):
+            there.copy_(tensor)
             tensor.copy_(old)
         step(x, y)
-        for old, there, plain in zip(before, replayed, state, strict=True):
-            if not (there - plain).double().norm() <= NEAR * (plain - old).double().norm():
+        for plain, old, there in zip(state, before, replayed, strict=True):
+            if not there.sub_(plain).norm() <= NEAR * old.sub_(plain).norm():
                 return "a step that was replayed did not come to the same"
         self.proved = True
         return None
 
 
 def changed(model: Module, optimizer: Optimizer, *more: Tensor) -> list[Tensor]:
-    """All tensors that a step of a training changes, detached."""
-    kept = (value for state in optimizer.state.values() for value in state.values())
-    return [tensor.detach() for tensor in (*model.parameters(), *model.buffers(), *kept, *more) if isinstance(tensor, Tensor)]
+    """All tensors that a step of a training changes, detached. Those of whole numbers, patterns, stay."""
+    kept = (value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor))
+    tensors = (*model.parameters(), *model.buffers(), *kept, *more)
+    return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
 
 
 def _is_one(x: Tensor) -> bool:
