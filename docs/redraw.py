@@ -1,9 +1,10 @@
-"""Draws docs/results.md anew from docs/runs: the figures, and the tables of claims.
+"""Draws docs/results.md anew from docs/runs: the figures, the tables of claims, and those of a report.
 
     python docs/redraw.py
 
 It follows each command `python -m experiments NAME …` of the page, copies the figures that the page has, and fills each table
-of claims with what the last command before it says. Claims of which nothing has been run are left out.
+of claims with what the last command before it says. Claims of which nothing has been run are left out. A table whose header
+names columns of one of that report's `TABLES` gets its rows.
 """
 
 import re
@@ -41,18 +42,38 @@ def rows(study: "Study") -> list[str]:
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in claims.itertuples(index=False)]
 
 
+def cells(study: "Study", header: str) -> list[str] | None:
+    """The rows of that table of a study which has all columns of a header; None if none has."""
+    columns = [name.strip() for name in header.strip("|").split("|")]
+    for table in study.tables.values():
+        if set(columns) <= set(table):
+            return ["| " + " | ".join(map(told, row)) + " |" for row in table[columns].itertuples(index=False)]
+    return None
+
+
+def told(value: object) -> str:
+    if not isinstance(value, float):
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
 def redrawn(page: str) -> Iterator["str | Study"]:
     """The page's lines, its tables of claims filled anew; after each command its study."""
     study, filled = None, False
     for line in page.splitlines():
         if filled and line.startswith("|"):
             continue
-        filled = line == HEADER
         yield line
-        if filled:
+        found_rows = None
+        if line == HEADER:
             if study is None:
                 raise SystemExit("a table of claims stands before any command")
-            yield from ["|---|---|---|---|", *rows(study)]
+            found_rows = rows(study)
+        elif line.startswith("| ") and study:
+            found_rows = cells(study, line)
+        filled = found_rows is not None
+        if found_rows is not None:
+            yield from ["|" + "---|" * (line.count("|") - 1), *found_rows]
         if found := followed(line):
             study = found
             yield study
