@@ -13,12 +13,20 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 from inn_lab import parts
 from inn_lab.studies import train
 
-_setup_privateuseone_for_python_backend("far")
+
+class Module(_DummyBackendModule):
+    """`torch.far`. Once this file is imported torch's tools take it for the accelerator, and ask what its autocast can do."""
+
+    def get_amp_supported_dtype(self) -> list[torch.dtype]:
+        return [torch.float16, torch.bfloat16]
+
+
+_setup_privateuseone_for_python_backend("far", backend_module=Module())
 torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(…, device=FAR) makes it here and sends it
 FAR = torch.device("far", 0)
 CPU = torch.device("cpu")
