@@ -69,7 +69,10 @@ def in_child(task: dict[str, Any]) -> dict[str, float]:
             "killed, most likely because the memory ran out" if done.returncode == -9 else words[-1] if words else "no message"
         )
         raise RuntimeError(f"the process that times a step ended with code {done.returncode}: {why}")
-    return json.loads(done.stdout.splitlines()[-1])
+    *said, answer = done.stdout.decode().splitlines()
+    for line in said:
+        print(line, flush=True)
+    return json.loads(answer)
 
 
 def measure(
@@ -90,7 +93,7 @@ def measure(
 
     `speed/step_ms`, `speed/step_ms_min`: the median and the least of the steps timed; `speed/repeats`: how many those are.
     With `replays` also `speed/replayed_ms` and `speed/replayed_ms_min`, of the step as a GPU repeats it (`training.replay`),
-    the batch's way to its place included; nothing where it cannot.
+    the batch's way to its place included; a line says why where it cannot.
     `memory/peak_mb`: the most memory held (MB = 10⁶ bytes) while the model is built and takes its first two steps, above what
     is held before: the batch, Python, torch and numba are not counted. What a process pays once, whatever the model (threads,
     workspaces, compiled kernels), is paid on a tiny matrix before. On the CPU it is resident memory, and is left out where the
@@ -117,16 +120,12 @@ def measure(
     peak = {} if before is None else {"memory/peak_mb": (highest(device) - before) / 1e6}
     values = {**taken(step, "step"), **peak}
     if replays:
-        replay = Replay(step, partial(changed, model, of_model), print_error)
+        replay = Replay(step, partial(changed, model, of_model), lambda why: print(f"no replayed step is timed: {why}"))
         for _ in range(BEFORE):
             replay(x, y)
         if replay.on:
             values = {**taken(replay, "replayed"), **values}
     return values
-
-
-def print_error(why: str) -> None:
-    print(why, file=sys.stderr)
 
 
 def warm_up(device: torch.device) -> None:

@@ -110,10 +110,8 @@ class Training(L.LightningModule):
                 self.step(x, y, self.method.around(update, self.model, optimizer))
                 if self.replay:
                     self.replay.clear()
-            elif self.replay:
-                self.replay(x, y)
             else:
-                self.step(x, y)
+                (self.replay or self.step)(x, y)
         self._tell("train")
         self.log("time/epoch_s", time.perf_counter() - start, on_step=False, on_epoch=True, batch_size=1)
 

@@ -5,7 +5,7 @@ the launches and their addresses. So all that a step reads and changes must stay
 device or depend on what Python knew. Source: torch's documentation of CUDA graphs, "whole-network capture".
 """
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ class Replay:
     state: all tensors that a step changes, detached: parameters, buffers, what the optimizer keeps, sums.
     """
 
-    def __init__(self, step: Step, state: Callable[[], Iterable[Tensor]], tell: Callable[[str], None]) -> None:
+    def __init__(self, step: Step, state: Callable[[], list[Tensor]], tell: Callable[[str], None]) -> None:
         self.step, self.state, self.tell, self.on = step, state, tell, True
         self._of: dict[Hashable, Recorded] = {}
 
@@ -43,7 +43,7 @@ class Replay:
             return recorded.replay(x, y)
         why = None
         if recorded.graph:
-            why = recorded.prove(self.step, list(self.state()), x, y)
+            why = recorded.prove(self.step, self.state(), x, y)
         else:
             if recorded.plain == WARM:
                 why = recorded.record(self.step, x, y)
